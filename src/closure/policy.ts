@@ -1,0 +1,118 @@
+/**
+ * The knobs of closing, each on its own: what one party requires of the other, when it answers,
+ * how long it waits, and what becomes of data that nobody has read.
+ */
+
+/** How long each wait may take, in milliseconds. `Infinity` waits for ever. */
+export interface Deadlines {
+  /** Looking up the host's addresses. */
+  readonly resolve: number;
+  /** Connecting the transport, all addresses together. */
+  readonly connect: number;
+  /** The TLS handshake. */
+  readonly handshake: number;
+  /** One `read()`. Running out loses nothing: the next read goes on where this one was. */
+  readonly read: number;
+  /** One `write()` that has to wait for the transport. */
+  readonly write: number;
+  /** `shutdown()`: our close_notify out, and where waited for, the peer's in. */
+  readonly shutdown: number;
+  /** The transport's own goodbye: from our FIN to the peer's. */
+  readonly close: number;
+}
+
+/** See the fields; all have defaults. */
+export interface Policy {
+  /**
+   * Whether a transport that ends without the peer's close_notify is an error (`true`, the default)
+   * or only reported in the closure's verdict (`false`): then `read` gives null at that point.
+   */
+  readonly requireCloseNotify: boolean;
+  /**
+   * When to answer the peer's close_notify with ours.
+   *
+   * - `by-version` (the default) does what each standard asks: TLS 1.2 at once, discarding pending
+   *   writes (RFC 5246 section 7.2.1: the other party "MUST respond with a close_notify alert of its
+   *   own and close down the connection immediately, discarding any pending writes"); TLS 1.3 when
+   *   told, because there each direction closes on its own (RFC 9846 section 6.1).
+   * - `at-once`: in both versions, as soon as it arrives.
+   * - `when-told`: only when `shutdown` or `close` is called.
+   */
+  readonly answer: 'by-version' | 'at-once' | 'when-told';
+  /**
+   * What `shutdown` does with data that arrives before the peer's close_notify and that nobody
+   * reads: `keep` it readable (the default; at most `unreadLimit` bytes), or `discard` it.
+   */
+  readonly unread: 'keep' | 'discard';
+  /** Bytes that `unread: 'keep'` may hold. Beyond it the shutdown waits until somebody reads. */
+  readonly unreadLimit: number;
+  readonly deadlines: Deadlines;
+}
+
+/** What a caller may give: any part of a policy. */
+export type PolicyOptions = Partial<Omit<Policy, 'deadlines'>> & {
+  readonly deadlines?: Partial<Deadlines> | undefined;
+};
+
+export const DEFAULT_POLICY: Policy = {
+  requireCloseNotify: true,
+  answer: 'by-version',
+  unread: 'keep',
+  unreadLimit: 16 * 1024 * 1024,
+  deadlines: {
+    resolve: 5_000,
+    connect: 10_000,
+    handshake: 10_000,
+    read: 300_000,
+    write: 300_000,
+    shutdown: 5_000,
+    close: 2_000,
+  },
+};
+
+/**
+ * Fills in the defaults.
+ *
+ * @throws {RangeError | TypeError} naming the option, for a value of the wrong type or range.
+ */
+export function resolvePolicy(options: PolicyOptions = {}, base: Policy = DEFAULT_POLICY): Policy {
+  const policy: Policy = {
+    requireCloseNotify: options.requireCloseNotify ?? base.requireCloseNotify,
+    answer: options.answer ?? base.answer,
+    unread: options.unread ?? base.unread,
+    unreadLimit: options.unreadLimit ?? base.unreadLimit,
+    deadlines: { ...base.deadlines },
+  };
+  check(typeof policy.requireCloseNotify === 'boolean', 'requireCloseNotify', 'a boolean');
+  check(
+    ['by-version', 'at-once', 'when-told'].includes(policy.answer),
+    'answer',
+    "'by-version', 'at-once' or 'when-told'",
+  );
+  check(['keep', 'discard'].includes(policy.unread), 'unread', "'keep' or 'discard'");
+  check(
+    typeof policy.unreadLimit === 'number' && policy.unreadLimit >= 0,
+    'unreadLimit',
+    'a number of bytes, 0 or more',
+  );
+  const given = options.deadlines;
+  if (given === undefined) return policy;
+  check(typeof given === 'object' && given !== null, 'deadlines', 'an object');
+  const deadlines: Record<string, number> = { ...base.deadlines };
+  for (const [name, value] of Object.entries(given)) {
+    check(name in deadlines, `deadlines.${name}`, `one of ${Object.keys(deadlines).join(', ')}`);
+    if (value === undefined) continue;
+    checkDeadline(value, `deadlines.${name}`);
+    deadlines[name] = value;
+  }
+  return { ...policy, deadlines: deadlines as unknown as Deadlines };
+}
+
+/** @throws {TypeError} unless `value` is a number of milliseconds above 0. */
+export function checkDeadline(value: unknown, name: string): asserts value is number {
+  check(typeof value === 'number' && value > 0, name, 'a number of milliseconds above 0');
+}
+
+function check(holds: boolean, name: string, wanted: string): asserts holds {
+  if (!holds) throw new TypeError(`${name} must be ${wanted}`);
+}

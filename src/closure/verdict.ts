@@ -1,0 +1,143 @@
+/**
+ * From the states to what people ask: the one-word verdict, the record of the closure, and the
+ * error code that Boost.Asio would have reported.
+ */
+import type { AlertDetail, ClosureState, CutCause, CutPoint, TransportEnd } from './machine.ts';
+
+/**
+ * How a connection ended, in one word.
+ *
+ * - `open`: nothing has ended yet, or only one direction has.
+ * - `secure`: close_notify sent and received.
+ * - `one-sided`: only one close_notify crossed, and that was permitted: ours was sent and by choice
+ *   not waited for (nothing is known of the peer's last bytes), or the peer's came and the transport
+ *   was gone before ours could follow (`received` is then set: the peer's bytes are complete).
+ * - `truncated`: the transport ended before the peer's close_notify.
+ * - `alert`: a fatal alert, sent or received.
+ * - `aborted`: the caller cancelled or closed the transport first.
+ * - `timed-out`: a deadline passed while waiting.
+ */
+export type Verdict =
+  | 'open'
+  | 'secure'
+  | 'one-sided'
+  | 'truncated'
+  | 'alert'
+  | 'aborted'
+  | 'timed-out';
+
+/** The verdict of a state. Total: the compiler rejects a state that has none. */
+export function verdictOf(state: ClosureState): Verdict {
+  switch (state.receive.kind) {
+    case 'alerted':
+    case 'rejected':
+      return 'alert';
+    case 'truncated':
+      return 'truncated';
+    case 'closed':
+      return afterPeersCloseNotify(state);
+    case 'handshaking':
+    case 'open':
+      return gaveUp(state) ?? waived(state) ?? 'open';
+    case 'abandoned':
+      return gaveUp(state) ?? waived(state) ?? 'aborted';
+  }
+}
+
+/** The peer's bytes are complete; what is left is whether ours ended as they should. */
+function afterPeersCloseNotify(state: ClosureState): Verdict {
+  switch (state.send.kind) {
+    case 'closed':
+      return 'secure';
+    case 'alerted':
+      return 'alert';
+    case 'cut':
+      return 'one-sided';
+    case 'abandoned':
+      return gaveUp(state) ?? 'aborted';
+    case 'handshaking':
+    case 'open':
+    case 'closing':
+      return gaveUp(state) ?? 'open';
+  }
+}
+
+/** A caller whose wait ended without an answer. */
+function gaveUp({ caller }: ClosureState): Verdict | null {
+  if (caller.kind === 'expired') return 'timed-out';
+  if (caller.kind === 'cancelled') return 'aborted';
+  return null;
+}
+
+/** A caller who chose not to wait, once close_notify is out. */
+function waived({ caller, send }: ClosureState): Verdict | null {
+  return caller.kind === 'waived' && send.kind === 'closed' ? 'one-sided' : null;
+}
+
+/** The record of how a connection ended, or stands. A snapshot: it does not change. */
+export interface Closure {
+  readonly verdict: Verdict;
+  /** Who sent close_notify first; null while nobody has. */
+  readonly initiator: 'local' | 'peer' | null;
+  /** When our close_notify was handed to the transport: milliseconds since the start, or null. */
+  readonly sent: number | null;
+  /** When the peer's close_notify came, authenticated: milliseconds since the start, or null. */
+  readonly received: number | null;
+  /** The fatal alert behind the verdict `alert`. */
+  readonly alert: (AlertDetail & { readonly direction: 'sent' | 'received' }) | null;
+  /** Where and how the transport ended, behind the verdict `truncated`. */
+  readonly truncation: {
+    readonly where: CutPoint;
+    readonly cause: CutCause;
+    readonly code: string | null;
+  } | null;
+  /**
+   * How the transport ended: `eof` (FIN) or `reset` (RST) by the peer, `error` of its own,
+   * `destroyed` or `closed` by us, `released` to the caller by `unwrap`; null while it is in use.
+   */
+  readonly transportEnd: TransportEnd;
+  /** The two directions. */
+  readonly send: ClosureState['send']['kind'];
+  readonly receive: ClosureState['receive']['kind'];
+  /** Application bytes that arrived unread after our shutdown began, kept or discarded. */
+  readonly late: number;
+  /** Bytes that were accepted for writing and discarded, because a TLS 1.2 peer closed first. */
+  readonly unsent: number;
+}
+
+/** What a closure counts beside its states. */
+export interface Counters {
+  readonly late: number;
+  readonly unsent: number;
+}
+
+const NO_COUNTERS: Counters = { late: 0, unsent: 0 };
+
+/** The record of a state. */
+export function closureOf(state: ClosureState, counters: Counters = NO_COUNTERS): Closure {
+  const { send, receive } = state;
+  const alert: Closure['alert'] =
+    receive.kind === 'alerted'
+      ? { ...receive.alert, direction: 'received' }
+      : receive.kind === 'rejected'
+        ? { ...receive.alert, direction: 'sent' }
+        : send.kind === 'alerted'
+          ? { ...send.alert, direction: 'sent' }
+          : null;
+  return Object.freeze({
+    verdict: verdictOf(state),
+    initiator: state.initiator,
+    sent: send.kind === 'closed' ? send.at : null,
+    received: receive.kind === 'closed' ? receive.at : null,
+    alert,
+    truncation:
+      receive.kind === 'truncated'
+        ? { where: receive.where, cause: receive.cause, code: receive.code }
+        : null,
+    transportEnd: state.transport,
+    send: send.kind,
+    receive: receive.kind,
+    late: counters.late,
+    unsent: counters.unsent,
+  });
+}

@@ -1,0 +1,162 @@
+/**
+ * Every error that this library raises: one base class, a stable `code` for each case, and beside it
+ * what a program needs to go on: the phase, the closure so far, the first cause, and a hint for the
+ * person who reads it. docs/errors.md has an entry for each code.
+ */
+import type { Closure } from './closure/verdict.ts';
+
+/** The stable codes. Nobody has to match a message. */
+export type ErrorCode =
+  | 'ERR_TLS_RESOLVE'
+  | 'ERR_TLS_CONNECT'
+  | 'ERR_TLS_HANDSHAKE'
+  | 'ERR_TLS_CERTIFICATE'
+  | 'ERR_TLS_TRUNCATED'
+  | 'ERR_TLS_ALERT'
+  | 'ERR_TLS_TIMEOUT'
+  | 'ERR_TLS_ABORTED'
+  | 'ERR_TLS_SHUTDOWN'
+  | 'ERR_TLS_READ_PENDING'
+  | 'ERR_TLS_NOT_SHUTDOWN'
+  | 'ERR_TLS_OPTION'
+  | 'ABORT_ERR';
+
+/** What the connection was doing when an error came up. */
+export type Phase =
+  | 'options'
+  | 'resolve'
+  | 'connect'
+  | 'handshake'
+  | 'open'
+  | 'read'
+  | 'write'
+  | 'shutdown'
+  | 'close';
+
+/** What an error can carry beside its message. */
+export interface ErrorDetails {
+  readonly phase?: Phase | undefined;
+  readonly closure?: Closure | undefined;
+  readonly cause?: unknown;
+  readonly hint?: string | undefined;
+}
+
+/** The base class of all errors of this library. */
+export class CloseNotifyError extends Error {
+  override readonly name: string = 'CloseNotifyError';
+  readonly code: ErrorCode;
+  /** What the connection was doing; null where that does not matter. */
+  readonly phase: Phase | null;
+  /** The closure at the time of the error; null where there was no connection yet. */
+  readonly closure: Closure | null;
+  /** What the reader can do about it; null where the message says all. */
+  readonly hint: string | null;
+
+  constructor(code: ErrorCode, message: string, details: ErrorDetails = {}) {
+    super(message, details.cause === undefined ? undefined : { cause: details.cause });
+    this.code = code;
+    this.phase = details.phase ?? null;
+    this.closure = details.closure ?? null;
+    this.hint = details.hint ?? null;
+  }
+}
+
+/** The host's name has no address: `cause` is the resolver's error. */
+export class ResolveError extends CloseNotifyError {
+  override readonly name = 'ResolveError';
+  constructor(message: string, details?: ErrorDetails) {
+    super('ERR_TLS_RESOLVE', message, { phase: 'resolve', ...details });
+  }
+}
+
+/** No transport: refused, unreachable. `cause` is the system's error. */
+export class ConnectError extends CloseNotifyError {
+  override readonly name = 'ConnectError';
+  constructor(message: string, details?: ErrorDetails) {
+    super('ERR_TLS_CONNECT', message, { phase: 'connect', ...details });
+  }
+}
+
+/** The handshake failed on this side. `cause` is the TLS engine's error. */
+export class HandshakeError extends CloseNotifyError {
+  override readonly name = 'HandshakeError';
+  constructor(message: string, details?: ErrorDetails) {
+    super('ERR_TLS_HANDSHAKE', message, { phase: 'handshake', ...details });
+  }
+}
+
+/** The peer's certificate did not verify. `cause.code` says why, such as `CERT_HAS_EXPIRED`. */
+export class CertificateError extends CloseNotifyError {
+  override readonly name = 'CertificateError';
+  constructor(message: string, details?: ErrorDetails) {
+    super('ERR_TLS_CERTIFICATE', message, { phase: 'handshake', ...details });
+  }
+}
+
+/** The transport ended before the peer's close_notify: bytes may be missing. */
+export class TruncatedError extends CloseNotifyError {
+  override readonly name = 'TruncatedError';
+  constructor(message: string, details?: ErrorDetails) {
+    super('ERR_TLS_TRUNCATED', message, details);
+  }
+}
+
+/** A fatal alert, sent or received: `closure.alert` says which. */
+export class AlertError extends CloseNotifyError {
+  override readonly name = 'AlertError';
+  constructor(message: string, details?: ErrorDetails) {
+    super('ERR_TLS_ALERT', message, details);
+  }
+}
+
+/** A deadline passed; `phase` says which wait it ended. */
+export class TimeoutError extends CloseNotifyError {
+  override readonly name = 'TimeoutError';
+  constructor(message: string, details?: ErrorDetails) {
+    super('ERR_TLS_TIMEOUT', message, details);
+  }
+}
+
+/** The stream was aborted, or its transport destroyed, on this side. */
+export class AbortedError extends CloseNotifyError {
+  override readonly name = 'AbortedError';
+  constructor(message: string, details?: ErrorDetails) {
+    super('ERR_TLS_ABORTED', message, details);
+  }
+}
+
+/** A write after shutdown. */
+export class ShutdownError extends CloseNotifyError {
+  override readonly name = 'ShutdownError';
+  constructor(message: string, details?: ErrorDetails) {
+    super('ERR_TLS_SHUTDOWN', message, { phase: 'write', ...details });
+  }
+}
+
+/** A call at a time when it cannot be answered: a second read, or unwrap before shutdown. */
+export class UsageError extends CloseNotifyError {
+  override readonly name = 'UsageError';
+  constructor(
+    code: 'ERR_TLS_READ_PENDING' | 'ERR_TLS_NOT_SHUTDOWN',
+    message: string,
+    details?: ErrorDetails,
+  ) {
+    super(code, message, details);
+  }
+}
+
+/** An option of the wrong type or value. */
+export class OptionError extends CloseNotifyError {
+  override readonly name = 'OptionError';
+  constructor(message: string, details?: ErrorDetails) {
+    super('ERR_TLS_OPTION', message, { phase: 'options', ...details });
+  }
+}
+
+/** An AbortSignal cancelled the call: `cause` is the signal's reason, as in Node's own APIs. */
+export class AbortError extends CloseNotifyError {
+  override readonly name = 'AbortError';
+  constructor(details?: ErrorDetails) {
+    super('ABORT_ERR', 'The operation was aborted', details);
+  }
+}

@@ -1,0 +1,88 @@
+/**
+ * TLS record framing: a 5-byte header (type, version, length), then that many bytes.
+ * RFC 9846 section 5.1, RFC 5246 section 6.2.1.
+ */
+
+/** ContentType. */
+export const CONTENT_TYPE = {
+  changeCipherSpec: 20,
+  alert: 21,
+  handshake: 22,
+  applicationData: 23,
+} as const;
+
+/** Bytes of a record's header. */
+export const HEADER_LENGTH = 5;
+
+/**
+ * What is told of each record as its last byte goes by.
+ *
+ * @param type ContentType as on the wire: in TLS 1.3 all protected records say `applicationData`.
+ * @param length bytes after the header.
+ * @param alert the body of an alert record of two bytes, which is one in the clear; otherwise null.
+ */
+export type OnRecord = (type: number, length: number, alert: Uint8Array | null) => void;
+
+/**
+ * Follows record boundaries through a byte stream that arrives in pieces of any size, without
+ * holding or joining them. It judges nothing: a header that no TLS stack would take is for the TLS
+ * stack to refuse.
+ */
+export class RecordScanner {
+  readonly #header = new Uint8Array(HEADER_LENGTH);
+  /** Header bytes seen of the current record. */
+  #have = 0;
+  /** Body bytes of the current record that are still to come; meaningful once the header is in. */
+  #left = 0;
+  /** The first bytes of the body, enough for an alert. */
+  readonly #body = new Uint8Array(2);
+  #bodyHave = 0;
+
+  readonly #onRecord: OnRecord;
+
+  constructor(onRecord: OnRecord) {
+    this.#onRecord = onRecord;
+  }
+
+  /** Whether the bytes so far end where a record ends (or none came at all). */
+  get atBoundary(): boolean {
+    return this.#have === 0;
+  }
+
+  /**
+   * Takes bytes from `chunk`, beginning at `from`, up to the end of the current record or of the
+   * chunk, whichever comes first.
+   *
+   * @returns the index after the last byte taken; greater than `from` whenever bytes were left.
+   */
+  take(chunk: Uint8Array, from: number): number {
+    let at = from;
+    while (this.#have < HEADER_LENGTH) {
+      const byte = chunk[at];
+      if (byte === undefined) return at;
+      this.#header[this.#have++] = byte;
+      at++;
+      if (this.#have === HEADER_LENGTH) this.#left = this.#bodyLength;
+    }
+    const end = Math.min(at + this.#left, chunk.length);
+    for (let i = at; this.#bodyHave < 2 && i < end; i++) {
+      this.#body[this.#bodyHave++] = chunk[i] as number;
+    }
+    this.#left -= end - at;
+    if (this.#left === 0) this.#finish();
+    return end;
+  }
+
+  get #bodyLength(): number {
+    return ((this.#header[3] as number) << 8) | (this.#header[4] as number);
+  }
+
+  #finish(): void {
+    const type = this.#header[0] as number;
+    const length = this.#bodyLength;
+    const alert = type === CONTENT_TYPE.alert && length === 2 ? this.#body.slice() : null;
+    this.#have = 0;
+    this.#bodyHave = 0;
+    this.#onRecord(type, length, alert);
+  }
+}

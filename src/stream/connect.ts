@@ -1,0 +1,212 @@
+/** The two ways to a stream: connect to a server, or accept a transport as one. */
+import net from 'node:net';
+import type { Duplex } from 'node:stream';
+import { type Policy, type PolicyOptions, resolvePolicy } from '../closure/policy.ts';
+import { AbortError, OptionError } from '../errors.ts';
+import {
+  type ClientTlsOptions,
+  createContext,
+  Engine,
+  type Server,
+  type ServerTlsOptions,
+} from './engine.ts';
+import type { Observer } from './observer.ts';
+import { TlsStream } from './tls-stream.ts';
+import { openTransport, TRANSPORT_KEYS, type TransportOptions } from './transport.ts';
+import { checkWaitOptions } from './wait.ts';
+
+/** Options of a single stream, whichever side it is on. */
+export interface StreamOptions extends PolicyOptions {
+  /** Cancels everything up to the end of the handshake. */
+  readonly signal?: AbortSignal | undefined;
+  /** Bytes that were read from the transport already, and belong to TLS. */
+  readonly head?: Uint8Array | undefined;
+  /** Who is told what happens on the connection: a `Transcript`, for instance. */
+  readonly record?: Observer | undefined;
+}
+
+/** Options of `connect`: where to, or over what; the TLS options of `tls.connect`; the policy. */
+export interface ConnectOptions extends StreamOptions, TransportOptions, ClientTlsOptions {
+  /** A host name or an IP address; 'localhost' by default. The certificate must be for it. */
+  readonly host?: string | undefined;
+  /** Any connected Duplex to use as the transport, instead of opening one. */
+  readonly transport?: Duplex | undefined;
+}
+
+/** Options of `accept`: the TLS options of `tls.createServer`, and the policy. */
+export interface AcceptOptions extends StreamOptions, ServerTlsOptions {}
+
+const STREAM_KEYS: ReadonlySet<string> = new Set<keyof StreamOptions | 'transport'>([
+  'signal',
+  'head',
+  'record',
+  'transport',
+  'requireCloseNotify',
+  'answer',
+  'unread',
+  'unreadLimit',
+  'deadlines',
+]);
+
+/**
+ * Resolves, connects and handshakes as a client. The server's certificate is verified unless
+ * `rejectUnauthorized` is false. SNI asks for `servername`, by default the host unless it is an IP
+ * address.
+ *
+ * @returns an established stream.
+ * @throws {OptionError | ResolveError | ConnectError | HandshakeError | CertificateError |
+ *   TruncatedError | AlertError | TimeoutError | AbortError} with `phase`; nothing is left open.
+ */
+export async function connect(options: ConnectOptions): Promise<TlsStream> {
+  const startedAt = performance.now();
+  const { policy, signal, head, observer } = checkStreamOptions(options);
+  checkTarget(options);
+  if (signal?.aborted) throw new AbortError({ phase: 'connect', cause: signal.reason });
+  const transport =
+    options.transport ??
+    (await openTransport(pick(options, TRANSPORT_KEYS), signal, policy.deadlines, (name) =>
+      observer?.observe({ type: 'phase', name }, performance.now() - startedAt),
+    ));
+  const { host } = options;
+  const tlsOptions: ClientTlsOptions = {
+    ...(host !== undefined && net.isIP(host) === 0 && host !== '' ? { servername: host } : {}),
+    ...omit(options, new Set([...STREAM_KEYS, ...TRANSPORT_KEYS])),
+    ...(host === undefined ? {} : { host }),
+  };
+  try {
+    return await TlsStream.open({
+      transport,
+      head,
+      policy,
+      signal,
+      observer,
+      startedAt,
+      start: (tap, events) => Engine.client(tap, tlsOptions, transport, events),
+    });
+  } catch (error) {
+    if (options.transport === undefined) transport.destroy();
+    throw error;
+  }
+}
+
+/** Contexts by the options they were made from, so that a server's certificates are read once. */
+const contexts = new WeakMap<object, Server>();
+
+/**
+ * Handshakes as a server over a transport.
+ *
+ * The context (certificates, keys, session tickets) is built once for each options object: pass the
+ * same object for each connection, and a new one to use new certificates.
+ *
+ * @returns an established stream.
+ * @throws {OptionError | HandshakeError | CertificateError | TruncatedError | AlertError |
+ *   TimeoutError | AbortError}; the transport is then closed, except for an OptionError.
+ */
+export async function accept(transport: Duplex, options: AcceptOptions = {}): Promise<TlsStream> {
+  const checked = checkStreamOptions(options);
+  checkTransport(transport);
+  return acceptWith(contextOf(options), transport, checked);
+}
+
+/** @internal Handshakes as a server, with options that have been looked at already. */
+export async function acceptWith(
+  context: Server,
+  transport: Duplex,
+  { policy, signal, head, observer }: CheckedStreamOptions,
+): Promise<TlsStream> {
+  const startedAt = performance.now();
+  if (signal?.aborted) throw new AbortError({ phase: 'handshake', cause: signal.reason });
+  return TlsStream.open({
+    transport,
+    head,
+    policy,
+    signal,
+    observer,
+    startedAt,
+    start: (tap, events) => Engine.server(tap, context, transport, events),
+  });
+}
+
+/** @internal The server context for these options, made at most once for each object. */
+export function contextOf(options: AcceptOptions): Server {
+  let context = contexts.get(options);
+  if (context === undefined) {
+    try {
+      context = createContext(omit(options, STREAM_KEYS));
+    } catch (cause) {
+      throw new OptionError((cause as Error).message, { cause });
+    }
+    contexts.set(options, context);
+  }
+  return context;
+}
+
+/** @internal */
+export interface CheckedStreamOptions {
+  readonly policy: Policy;
+  readonly signal: AbortSignal | undefined;
+  readonly head: Uint8Array | undefined;
+  readonly observer: Observer | undefined;
+}
+
+/** @internal @throws {OptionError} */
+export function checkStreamOptions(options: StreamOptions): CheckedStreamOptions {
+  if (typeof options !== 'object' || options === null) {
+    throw new OptionError('options must be an object');
+  }
+  const { signal, head, record } = options;
+  checkWaitOptions({ signal });
+  if (head !== undefined && !(head instanceof Uint8Array)) {
+    throw new OptionError('head must be a Uint8Array');
+  }
+  if (record !== undefined && typeof record?.observe !== 'function') {
+    throw new OptionError('record must have an observe method');
+  }
+  try {
+    return { policy: resolvePolicy(options), signal, head, observer: record };
+  } catch (cause) {
+    throw new OptionError((cause as Error).message, { cause });
+  }
+}
+
+function checkTarget(options: ConnectOptions): void {
+  const { host, port, path, transport } = options;
+  if (transport !== undefined) {
+    checkTransport(transport);
+    return;
+  }
+  if (path !== undefined) {
+    if (typeof path !== 'string' || path === '') {
+      throw new OptionError('path must be a non-empty string');
+    }
+    return;
+  }
+  if (host !== undefined && (typeof host !== 'string' || host === '')) {
+    throw new OptionError('host must be a non-empty string');
+  }
+  if (typeof port !== 'number' || !Number.isInteger(port) || port < 1 || port > 65535) {
+    throw new OptionError('port must be a whole number from 1 to 65535');
+  }
+}
+
+function checkTransport(transport: Duplex): void {
+  const methods = ['on', 'off', 'write', 'end', 'pause', 'resume', 'destroy'] as const;
+  if (
+    typeof transport !== 'object' ||
+    transport === null ||
+    methods.some((name) => typeof transport[name] !== 'function')
+  ) {
+    throw new OptionError('transport must be a Duplex stream');
+  }
+  if (transport.readableObjectMode || transport.readableEncoding) {
+    throw new OptionError('transport must deliver bytes: no object mode, no setEncoding');
+  }
+}
+
+function pick<T extends object>(from: T, keys: ReadonlySet<string>): Partial<T> {
+  return Object.fromEntries(Object.entries(from).filter(([key]) => keys.has(key))) as Partial<T>;
+}
+
+function omit<T extends object>(from: T, keys: ReadonlySet<string>): Partial<T> {
+  return Object.fromEntries(Object.entries(from).filter(([key]) => !keys.has(key))) as Partial<T>;
+}

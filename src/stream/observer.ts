@@ -1,0 +1,45 @@
+/**
+ * What a connection tells whoever watches it. A transcript is one such watcher. Without one,
+ * nothing is built and nothing is called.
+ */
+import type { AlertDetail, CutPoint } from '../closure/machine.ts';
+import type { Verdict } from '../closure/verdict.ts';
+
+/** Which way a record went. */
+export type Direction = 'sent' | 'received';
+
+/** Something that happened on a connection. */
+export type Observation =
+  /** A phase of the connection's beginning is over. */
+  | { readonly type: 'phase'; readonly name: 'resolve' | 'connect' | 'handshake' }
+  /** The caller called a method of the stream. */
+  | {
+      readonly type: 'call';
+      readonly name: 'shutdown' | 'close' | 'abort' | 'unwrap' | 'cancel';
+      readonly detail: string | null;
+    }
+  /** A TLS record crossed the wire; `contentType` as its header says. */
+  | {
+      readonly type: 'record';
+      readonly direction: Direction;
+      readonly contentType: number;
+      readonly length: number;
+    }
+  | { readonly type: 'alert'; readonly direction: Direction; readonly alert: AlertDetail }
+  | { readonly type: 'close-notify'; readonly direction: Direction }
+  /** Application bytes that went through `read` or `write`. */
+  | { readonly type: 'data'; readonly direction: Direction; readonly bytes: number }
+  | { readonly type: 'transport-eof'; readonly where: CutPoint }
+  | { readonly type: 'transport-reset'; readonly where: CutPoint; readonly code: string }
+  | { readonly type: 'transport-error'; readonly where: CutPoint; readonly code: string }
+  /** We ended our side of the transport (FIN), or destroyed it. */
+  | { readonly type: 'transport-closed'; readonly how: 'end' | 'destroy' }
+  | { readonly type: 'deadline'; readonly phase: string }
+  /** Bytes that came after the peer's close_notify. */
+  | { readonly type: 'trailing'; readonly bytes: number }
+  | { readonly type: 'verdict'; readonly verdict: Verdict };
+
+/** Called with each observation, in order; `at` is milliseconds since the connection's start. */
+export interface Observer {
+  observe(observation: Observation, at: number): void;
+}

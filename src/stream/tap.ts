@@ -1,0 +1,339 @@
+/**
+ * The Duplex between the TLS engine and the transport.
+ *
+ * Theory of operation. The TLS engine of Node cannot tell closure from truncation: close_notify and
+ * a bare EOF both end its stream. It can be made to, from below, because the engine sees only what
+ * the tap lets through:
+ *
+ * 1. The transport's EOF is never passed on. So whenever the engine ends its stream, a close_notify
+ *    made it do so; and when the transport has ended, everything it delivered has been fed, and the
+ *    engine still has not ended, the stream was truncated.
+ * 2. The engine is fed at most one TLS record at a time, synchronously. It therefore ends, if it
+ *    does, within the very call that feeds it the close_notify record. What is left in the queue at
+ *    that moment was sent after close_notify: TLS must ignore it, and the transport's next user gets
+ *    it back, to the byte. (Fed a whole chunk, Node drops what follows close_notify.)
+ * 3. When the engine ends its own side, the tap lets close_notify go out and leaves the transport
+ *    open. Ending or destroying the transport is the stream's decision, never the engine's.
+ *
+ * The tap knows nothing of sockets, deadlines or verdicts. It reports to `TapEvents`.
+ */
+import { Duplex } from 'node:stream';
+import type { CutCause } from '../closure/machine.ts';
+import { RecordScanner } from '../record/record.ts';
+
+/** A record as its header tells of it. */
+export interface SeenRecord {
+  readonly type: number;
+  readonly length: number;
+}
+
+/** How the transport ended, once all that it delivered has been fed to the engine. */
+export interface TransportEnding {
+  /** 'destroyed' is an end that the peer had no part in: somebody here destroyed the transport. */
+  readonly cause: CutCause | 'destroyed';
+  readonly error: (Error & { code?: string }) | null;
+  readonly insideRecord: boolean;
+}
+
+/** What the tap reports. */
+export interface TapEvents {
+  /** A record went by; `alert` is the body of an alert in the clear, or null. */
+  onRecord(
+    direction: 'sent' | 'received',
+    type: number,
+    length: number,
+    alert: Uint8Array | null,
+  ): void;
+  onTransportEnd(ending: TransportEnding): void;
+  /** The transport took the record that `expectCloseNotify` recognised. */
+  onCloseNotifySent(): void;
+  /** The engine let go of the tap. */
+  onDestroyed(): void;
+}
+
+/** Errors by which a transport says that the peer reset it. */
+const RESETS: ReadonlySet<string> = new Set(['ECONNRESET', 'EPIPE', 'ECONNABORTED']);
+
+export class Tap extends Duplex {
+  readonly #transport: Duplex;
+  readonly #events: TapEvents;
+  readonly #received: RecordScanner;
+  readonly #sent: RecordScanner;
+  /** Set once the engine has nothing left to send but close_notify. */
+  #isCloseNotify: ((record: SeenRecord) => boolean) | null = null;
+  /** The record is part of what is being written right now. */
+  #closeNotifyWritten = false;
+
+  /** Chunks of the transport that the engine has not been fed; `#offset` is into the first. */
+  readonly #queue: Uint8Array[] = [];
+  #offset = 0;
+  #pumping = false;
+  #feeding = false;
+  /** close_notify has come: the queue from here on is trailing data. */
+  #stopped = false;
+  #ending: Omit<TransportEnding, 'insideRecord'> | null = null;
+  #endingReported = false;
+
+  /** Writes that the transport has taken but not yet called back for. */
+  #unflushed = 0;
+  /** Continues the engine once the transport has drained. */
+  #onDrained: (() => void) | null = null;
+  #onFlushed: (() => void) | null = null;
+
+  #detached = false;
+  readonly #allowHalfOpen: boolean;
+  // biome-ignore lint/suspicious/noExplicitAny: the listeners of events with different arguments
+  readonly #listeners: ReadonlyArray<readonly [string, (...args: any[]) => void]>;
+
+  constructor(transport: Duplex, events: TapEvents, head: Uint8Array | undefined) {
+    super({ allowHalfOpen: true });
+    this.#transport = transport;
+    this.#events = events;
+    this.#received = new RecordScanner((type, length, alert) =>
+      events.onRecord('received', type, length, alert),
+    );
+    this.#sent = new RecordScanner((type, length, alert) => {
+      if (this.#isCloseNotify?.({ type, length })) this.#closeNotifyWritten = true;
+      events.onRecord('sent', type, length, alert);
+    });
+    // A transport that ends its own side when the peer ends (the default of net.Socket) would send
+    // FIN before our close_notify: "Each party MUST send a close_notify alert before closing its
+    // write side of the connection" (RFC 9846 section 6.1).
+    this.#allowHalfOpen = transport.allowHalfOpen;
+    transport.allowHalfOpen = true;
+
+    if (head !== undefined && head.length > 0) this.#queue.push(head);
+    this.#listeners = [
+      ['data', (chunk: Uint8Array) => this.#onData(chunk)],
+      ['end', () => this.#onEnd('eof', null)],
+      ['error', (error: Error & { code?: string }) => this.#onError(error)],
+      ['close', () => this.#onClose()],
+      ['drain', () => this.#onDrain()],
+    ];
+    for (const [name, listener] of this.#listeners) transport.on(name, listener);
+    // The engine pauses and resumes the tap; 'resume' is when it is ready for more.
+    this.on('resume', () => this.#pump());
+
+    if (transport.errored) this.#onError(transport.errored);
+    else if (transport.destroyed) this.#onClose();
+    else if (transport.readableEnded) this.#onEnd('eof', null);
+  }
+
+  /** Whether the engine is being fed at this moment, so that what it does is about that record. */
+  get feeding(): boolean {
+    return this.#feeding;
+  }
+
+  /** Bytes received after the peer's close_notify, so far. */
+  get trailingLength(): number {
+    if (!this.#stopped) return 0;
+    return this.#queue.reduce((sum, chunk) => sum + chunk.length, 0) - this.#offset;
+  }
+
+  /** Feed the engine no more, and read no more: what is here, and what comes, is kept. */
+  stop(): void {
+    this.#stopped = true;
+    if (!this.#detached) this.#transport.pause();
+  }
+
+  /**
+   * All application data has been handed over, and close_notify is next. From here on `matches` is
+   * asked of each record that goes out, so a claim that close_notify was sent rests on a record that
+   * was written, at the time when the transport took it.
+   */
+  expectCloseNotify(matches: (record: SeenRecord) => boolean): void {
+    this.#isCloseNotify = matches;
+  }
+
+  /**
+   * Lets go of the transport: no listener of ours is left on it, it is paused, and nothing more is
+   * read from it or written to it.
+   *
+   * @returns what came after the peer's close_notify.
+   */
+  detach(): Uint8Array {
+    if (!this.#detached) {
+      this.#detached = true;
+      for (const [name, listener] of this.#listeners) this.#transport.off(name, listener);
+      this.#transport.pause();
+      this.#transport.allowHalfOpen = this.#allowHalfOpen;
+    }
+    const trailing = this.#stopped
+      ? Buffer.concat(this.#queue).subarray(this.#offset)
+      : Buffer.alloc(0);
+    this.#queue.length = 0;
+    this.#offset = 0;
+    return trailing;
+  }
+
+  // ---- transport to engine
+
+  #onData(chunk: Uint8Array): void {
+    this.#queue.push(chunk);
+    this.#pump();
+  }
+
+  /**
+   * Feeds the engine record by record for as long as it takes them; `force` feeds even while it has
+   * asked for a pause, which is bounded by what one read of the transport delivered.
+   *
+   * Emitting 'data' rather than calling push(): push() hands a chunk on at once in some states of
+   * the stream and buffers it in others, and everything here rests on 'at once'.
+   */
+  #pump(force = false): void {
+    if (this.#pumping || this.#detached) return;
+    this.#pumping = true;
+    try {
+      for (;;) {
+        const chunk = this.#queue[0];
+        if (chunk === undefined || this.#stopped || this.destroyed) break;
+        if (!force && !this.readableFlowing) break;
+        const from = this.#offset;
+        const end = this.#received.take(chunk, from);
+        if (end === chunk.length) {
+          this.#queue.shift();
+          this.#offset = 0;
+        } else {
+          this.#offset = end;
+        }
+        this.#feeding = true;
+        try {
+          this.emit('data', chunk.subarray(from, end));
+        } finally {
+          this.#feeding = false;
+        }
+      }
+    } finally {
+      this.#pumping = false;
+    }
+    this.#afterPump();
+  }
+
+  /** Backpressure towards the transport, and its ending once all is fed. */
+  #afterPump(): void {
+    if (this.#detached) return;
+    if (this.#stopped || this.#queue.length > 0) {
+      this.#transport.pause();
+    } else if (this.#ending === null && this.readableFlowing && this.#transport.isPaused()) {
+      this.#transport.resume();
+    }
+    if (this.#ending !== null && (this.#stopped || this.#queue.length === 0)) this.#reportEnding();
+  }
+
+  #reportEnding(): void {
+    if (this.#ending === null || this.#endingReported) return;
+    this.#endingReported = true;
+    this.#events.onTransportEnd({
+      ...this.#ending,
+      insideRecord: !this.#received.atBoundary,
+    });
+  }
+
+  // ---- the transport's own ending
+
+  #onEnd(cause: TransportEnding['cause'], error: TransportEnding['error']): void {
+    if (this.#ending !== null) {
+      // An error after EOF: the peer's bytes ended already, but ours can no longer go out.
+      if (error !== null && this.#endingReported) {
+        this.#events.onTransportEnd({ cause, error, insideRecord: !this.#received.atBoundary });
+      }
+      return;
+    }
+    this.#ending = { cause, error };
+    // EOF comes in its turn, after all data. An error overtakes what waits in the queue: feed that
+    // first, so that a close_notify in it counts and no byte that came is lost.
+    this.#pump(cause !== 'eof');
+  }
+
+  #onError(error: Error & { code?: string }): void {
+    const reset = error.code !== undefined && RESETS.has(error.code);
+    this.#onEnd(reset ? 'reset' : 'error', error);
+  }
+
+  #onClose(): void {
+    // Closed without EOF or error: nobody but this side can have done that.
+    if (this.#ending === null) this.#onEnd('destroyed', null);
+    else if (this.#ending.cause === 'eof' && this.#unflushed > 0) {
+      this.#onEnd('destroyed', new Error('the transport closed before it took what was written'));
+    }
+  }
+
+  // ---- engine to transport
+
+  override _read(): void {
+    // The engine gets its data from #pump; see there.
+  }
+
+  override _write(chunk: Uint8Array, _encoding: string, done: () => void): void {
+    this.#send(chunk, done);
+  }
+
+  override _writev(
+    chunks: Array<{ chunk: Uint8Array; encoding: BufferEncoding }>,
+    done: () => void,
+  ): void {
+    this.#transport.cork();
+    let pending = chunks.length;
+    const one = () => {
+      if (--pending === 0) done();
+    };
+    for (const { chunk } of chunks) this.#send(chunk, one);
+    this.#transport.uncork();
+  }
+
+  /**
+   * A failed write is an ending of the transport, reported as such. It is not passed up to the
+   * engine, which would fail at once and drop received bytes that nobody has read yet.
+   */
+  #send(chunk: Uint8Array, done: () => void): void {
+    if (this.#detached) return;
+    for (let at = 0; at < chunk.length; ) at = this.#sent.take(chunk, at);
+    const closeNotify = this.#closeNotifyWritten;
+    if (closeNotify) {
+      this.#closeNotifyWritten = false;
+      this.#isCloseNotify = null;
+    }
+    this.#unflushed++;
+    const more = this.#transport.write(chunk, (error?: Error | null) => {
+      this.#unflushed--;
+      if (error) {
+        this.#onError(error);
+        return;
+      }
+      if (closeNotify) this.#events.onCloseNotifySent();
+      this.#flushed();
+    });
+    if (more) {
+      done();
+      return;
+    }
+    const earlier = this.#onDrained;
+    this.#onDrained = () => {
+      earlier?.();
+      done();
+    };
+  }
+
+  #onDrain(): void {
+    const drained = this.#onDrained;
+    this.#onDrained = null;
+    drained?.();
+  }
+
+  override _final(done: () => void): void {
+    this.#onFlushed = done;
+    this.#flushed();
+  }
+
+  #flushed(): void {
+    const done = this.#onFlushed;
+    if (done === null || this.#unflushed > 0 || this.destroyed) return;
+    this.#onFlushed = null;
+    done();
+  }
+
+  override _destroy(error: Error | null, done: (error: Error | null) => void): void {
+    this.#events.onDestroyed();
+    done(error);
+  }
+}

@@ -1,0 +1,882 @@
+/**
+ * A TLS stream that knows how it ended.
+ *
+ * Theory of operation. Three parts report here: the tap (records, the transport's ending), the
+ * engine (handshake done, close_notify, errors), and the caller (through the methods). Each report
+ * becomes one event for the closure machine, through `#dispatch`, and the state that comes out is
+ * the only thing that the methods look at to decide whether they may return. Every call that waits
+ * is a question asked of that state again whenever something changes (`#until`), so there is one
+ * place where waits, deadlines and signals meet.
+ *
+ * There is no buffer above the TLS socket but one: what `shutdown` had to take out of the socket to
+ * get at the close_notify behind it.
+ */
+import type { Duplex } from 'node:stream';
+import {
+  type AlertDetail,
+  type ClosureEvent,
+  type CutPoint,
+  INITIAL,
+  step,
+} from '../closure/machine.ts';
+import type { Policy } from '../closure/policy.ts';
+import { type Closure, closureOf } from '../closure/verdict.ts';
+import {
+  AbortError,
+  AbortedError,
+  AlertError,
+  CertificateError,
+  type CloseNotifyError,
+  HandshakeError,
+  OptionError,
+  type Phase,
+  ShutdownError,
+  TimeoutError,
+  TruncatedError,
+  UsageError,
+} from '../errors.ts';
+import { alertCode, alertName, parseAlert } from '../record/alert.ts';
+import type { Engine, EngineEvents, TLSSocket } from './engine.ts';
+import type { Observation, Observer } from './observer.ts';
+import { Tap, type TransportEnding } from './tap.ts';
+import { closeTransport } from './transport.ts';
+import { checkWaitOptions, type WaitOptions, withLimits } from './wait.ts';
+
+/** What the handshake agreed on. */
+export interface TlsInfo {
+  /** `TLSv1.2` or `TLSv1.3`. */
+  readonly protocol: string;
+  /** The cipher suite's standard name, such as `TLS_AES_128_GCM_SHA256`. */
+  readonly cipher: string;
+  /** The application protocol agreed on by ALPN, or null. */
+  readonly alpn: string | null;
+  /** The name that the client asked for (SNI), or null. */
+  readonly servername: string | null;
+  /** Whether the peer's certificate verified. On a server without `requestCert`: false. */
+  readonly authorized: boolean;
+  /** Why not, as a code such as `CERT_HAS_EXPIRED`; null where it did. */
+  readonly authorizationError: string | null;
+  /** Whether an earlier session was resumed. */
+  readonly resumed: boolean;
+}
+
+/** Options of `shutdown`. */
+export interface ShutdownOptions extends WaitOptions {
+  /** Whether to wait for the peer's close_notify; true by default. */
+  readonly wait?: boolean | undefined;
+  /** What to do with data that nobody reads; the stream's policy by default. */
+  readonly unread?: Policy['unread'] | undefined;
+}
+
+/** Options of `close`. */
+export type CloseOptions = ShutdownOptions;
+
+/** A transport, taken back. */
+export interface Unwrapped {
+  /** The transport, paused, with no listener of ours left on it. */
+  readonly transport: Duplex;
+  /** What the peer sent after its close_notify, as far as it was read from the transport. */
+  readonly trailing: Uint8Array;
+}
+
+/** What `TlsStream.open` needs. */
+export interface OpenOptions {
+  readonly transport: Duplex;
+  readonly head?: Uint8Array | undefined;
+  readonly policy: Policy;
+  readonly signal?: AbortSignal | undefined;
+  readonly observer?: Observer | undefined;
+  /** `performance.now()` at the connection's start, from which its times count. */
+  readonly startedAt: number;
+  /** Begins the handshake. */
+  readonly start: (tap: Tap, events: EngineEvents) => Engine;
+}
+
+/** TLS over a transport, with a verdict on how it ended. Made by `connect`, `accept`, `createServer`. */
+export class TlsStream implements AsyncDisposable {
+  readonly #transport: Duplex;
+  readonly #policy: Policy;
+  readonly #observer: Observer | undefined;
+  readonly #startedAt: number;
+  readonly #tap: Tap;
+  readonly #engine: Engine;
+
+  #state = INITIAL;
+  #snapshot: Closure | null = null;
+  #info: TlsInfo | null = null;
+  /** Why reads and writes fail from now on. Set once, by what ended the stream first. */
+  #failure: CloseNotifyError | null = null;
+  /** Whether a call has rejected with the failure already. */
+  #reported = false;
+  /** Alerts that crossed the wire in the clear, by direction: they explain a failed handshake. */
+  readonly #clearAlerts: { sent: AlertDetail | null; received: AlertDetail | null } = {
+    sent: null,
+    received: null,
+  };
+
+  /** Questions to ask again when something changes. */
+  readonly #questions = new Set<() => void>();
+  #listening = false;
+  #reading = false;
+  /** What shutdown took out of the socket's way. */
+  readonly #kept: Uint8Array[] = [];
+  #keptBytes = 0;
+  #late = 0;
+
+  /** Whether the caller uses the stream's own methods; if not, the transport goes with the socket. */
+  #driven = false;
+  #aborted = false;
+  #released = false;
+  #closing: Promise<Closure> | null = null;
+  #goodbye: Promise<void> | null = null;
+
+  /** @internal */
+  static async open(options: OpenOptions): Promise<TlsStream> {
+    const stream = new TlsStream(options);
+    await stream.#handshake(options.signal);
+    return stream;
+  }
+
+  private constructor(options: OpenOptions) {
+    this.#transport = options.transport;
+    this.#policy = options.policy;
+    this.#observer = options.observer;
+    this.#startedAt = options.startedAt;
+    this.#tap = new Tap(
+      options.transport,
+      {
+        onRecord: (direction, type, length, alert) =>
+          this.#onRecord(direction, type, length, alert),
+        onTransportEnd: (ending) => this.#onTransportEnd(ending),
+        onCloseNotifySent: () => this.#onCloseNotifySent(),
+        onDestroyed: () => this.#onTapDestroyed(),
+      },
+      options.head,
+    );
+    try {
+      this.#engine = options.start(this.#tap, {
+        onSecure: (socket) => this.#onSecure(socket),
+        onCloseNotify: () => this.#onCloseNotify(),
+        onEarlyCloseNotify: () => this.#onEarlyCloseNotify(),
+        onError: (error, unauthorized) => this.#onEngineError(error, unauthorized),
+      });
+    } catch (cause) {
+      // The engine refused its options before it touched the transport.
+      this.#tap.detach();
+      throw new OptionError((cause as Error).message, { cause });
+    }
+  }
+
+  // ---- what a caller sees
+
+  /** How the connection ended, or stands. A frozen snapshot, replaced when something changes. */
+  get closure(): Closure {
+    this.#snapshot ??= closureOf(this.#state, { late: this.#late, unsent: this.#engine.unsent });
+    return this.#snapshot;
+  }
+
+  /** What the handshake agreed on. */
+  get tls(): TlsInfo {
+    if (this.#info === null) throw new TypeError('the handshake is not complete');
+    return this.#info;
+  }
+
+  /**
+   * The TLS socket itself: a real `tls.TLSSocket`, strict in that a truncated stream gives 'error'
+   * (`ERR_TLS_TRUNCATED`) where plain Node gives 'end'. For pipes, `https` and drivers, at full
+   * speed. Use either the socket or the stream's own read and write, not both at once.
+   */
+  get socket(): TLSSocket {
+    const socket = this.#engine.socket;
+    if (socket === null) throw new TypeError('the handshake is not complete');
+    return socket;
+  }
+
+  /**
+   * The next bytes from the peer; null once the peer's close_notify has come and all is read.
+   *
+   * Cancelling a read, by signal or deadline, loses no data: the next read gets it.
+   *
+   * @throws {TruncatedError} when the transport ended without close_notify, after all bytes that
+   *   came before were read.
+   * @throws {AlertError | AbortedError | TimeoutError | AbortError}
+   * @throws {UsageError} `ERR_TLS_READ_PENDING` while another read waits.
+   */
+  async read(options: WaitOptions = {}): Promise<Uint8Array | null> {
+    checkWaitOptions(options);
+    if (this.#reading) {
+      throw new UsageError('ERR_TLS_READ_PENDING', 'another read is waiting', {
+        phase: 'read',
+        closure: this.closure,
+        hint: 'await the first read before the next one',
+      });
+    }
+    this.#driven = true;
+    this.#reading = true;
+    this.#listen();
+    try {
+      const bytes = await this.#until(() => this.#take(), options, {
+        phase: 'read',
+        deadline: this.#policy.deadlines.read,
+        message: 'no data came',
+      });
+      if (bytes !== null)
+        this.#observe({ type: 'data', direction: 'received', bytes: bytes.length });
+      return bytes;
+    } finally {
+      this.#reading = false;
+    }
+  }
+
+  /** Reads until the peer's close_notify. Throws where `read` rejects, so never on a truncation. */
+  async *[Symbol.asyncIterator](): AsyncGenerator<Uint8Array, void, undefined> {
+    for (;;) {
+      const bytes = await this.read();
+      if (bytes === null) return;
+      yield bytes;
+    }
+  }
+
+  /**
+   * Writes bytes (a string as UTF-8). Resolves when the stream can take more; `shutdown` and
+   * `close` wait until all of it is handed to the transport.
+   *
+   * Cancelling stops the wait, not the bytes.
+   *
+   * @throws {ShutdownError} after shutdown, or after our close_notify answered the peer's.
+   * @throws {TruncatedError | AlertError | AbortedError | TimeoutError | AbortError}
+   */
+  async write(data: Uint8Array | string, options: WaitOptions = {}): Promise<void> {
+    checkWaitOptions(options);
+    if (typeof data !== 'string' && !(data instanceof Uint8Array)) {
+      throw new OptionError('data must be a Uint8Array or a string');
+    }
+    if (options.signal?.aborted) throw new AbortError({ cause: options.signal.reason });
+    this.#driven = true;
+    this.#mayWrite();
+    const bytes = typeof data === 'string' ? Buffer.byteLength(data) : data.length;
+    this.#observe({ type: 'data', direction: 'sent', bytes });
+    const socket = this.socket;
+    if (socket.write(data)) return;
+    const onDrain = () => this.#ask();
+    socket.on('drain', onDrain);
+    try {
+      await this.#until(
+        () => {
+          if (!socket.writableNeedDrain) return true;
+          this.#mayWrite();
+          return undefined;
+        },
+        options,
+        {
+          phase: 'write',
+          deadline: this.#policy.deadlines.write,
+          message: 'the peer does not read: nothing was taken',
+        },
+      );
+    } finally {
+      socket.off('drain', onDrain);
+    }
+  }
+
+  /**
+   * TLS closure: sends close_notify behind everything written, and waits for the peer's. The
+   * transport is kept, for `unwrap` or `close`.
+   *
+   * With `wait: false` it resolves once close_notify is handed to the transport; reading can go on
+   * (half-close), and a close_notify that comes later still makes the verdict `secure`. Without it,
+   * data that arrives before the peer's close_notify stays readable. Calling it again joins the
+   * wait, or gives the same closure.
+   *
+   * @returns the closure: `secure`, or `one-sided` where that was permitted.
+   * @throws {TruncatedError | AlertError | AbortedError} for any other ending.
+   * @throws {TimeoutError} when the deadline passes first; the verdict is then `timed-out`.
+   * @throws {AbortError} when cancelled; the verdict is then `aborted`. An already aborted signal
+   *   sends nothing.
+   */
+  async shutdown(options: ShutdownOptions = {}): Promise<Closure> {
+    checkShutdownOptions(options);
+    if (options.signal?.aborted) throw new AbortError({ cause: options.signal.reason });
+    this.#observeCall('shutdown', options);
+    return this.#shutdown(options);
+  }
+
+  #shutdown(options: ShutdownOptions): Promise<Closure> {
+    const { wait = true, unread = this.#policy.unread } = options;
+    this.#driven = true;
+    this.#dispatch({ type: wait ? 'wait' : 'waive' });
+    this.#sendCloseNotify();
+    this.#listen();
+    return this.#until(
+      () => {
+        this.#collect(unread);
+        return this.#shutdownOutcome(wait);
+      },
+      options,
+      {
+        phase: 'shutdown',
+        deadline: this.#policy.deadlines.shutdown,
+        message: 'the peer sent no close_notify',
+        ends: true,
+      },
+    );
+  }
+
+  /**
+   * After a full shutdown, takes the transport back for plaintext, or for TLS again. Data that was
+   * not read stays readable.
+   *
+   * @throws {UsageError} `ERR_TLS_NOT_SHUTDOWN` unless both close_notify have been exchanged, or
+   *   when the transport was closed or taken back already.
+   */
+  async unwrap(): Promise<Unwrapped> {
+    const { send, receive } = this.#state;
+    if (send.kind !== 'closed' || receive.kind !== 'closed' || this.#released) {
+      throw new UsageError(
+        'ERR_TLS_NOT_SHUTDOWN',
+        this.#released
+          ? 'the transport has been closed or taken back already'
+          : 'unwrap needs both close_notify to have been exchanged',
+        {
+          closure: this.closure,
+          hint: 'await shutdown() first; its verdict must be secure',
+        },
+      );
+    }
+    this.#observe({ type: 'call', name: 'unwrap', detail: null });
+    this.#driven = true;
+    this.#released = true;
+    while (this.#takeFromSocket() === true) {
+      // What nobody has read moves out of the socket, which goes.
+    }
+    const trailing = this.#tap.detach();
+    if (trailing.length > 0) this.#observe({ type: 'trailing', bytes: trailing.length });
+    this.#dispatch({ type: 'release' });
+    this.#engine.destroy();
+    return { transport: this.#transport, trailing };
+  }
+
+  /**
+   * Shutdown, then the transport: FIN, and reading on until the peer's FIN so that nothing of ours
+   * is lost on its way (at most `deadlines.close`). With `wait: false` the peer's close_notify is not
+   * looked at any more. Whatever happens, the transport is closed when this settles. Calling it
+   * again gives the same closure.
+   *
+   * @returns the closure.
+   * @throws as `shutdown`, unless an earlier call has already rejected with that error.
+   */
+  async close(options: CloseOptions = {}): Promise<Closure> {
+    checkShutdownOptions(options);
+    this.#closing ??= this.#close(options);
+    return this.#closing;
+  }
+
+  /** Closes. After an error that was already thrown it only cleans up. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+
+  /** Drops the transport now, without an alert. Pending calls reject with `ERR_TLS_ABORTED`. */
+  abort(): void {
+    if (this.#released) return;
+    this.#observe({ type: 'call', name: 'abort', detail: null });
+    this.#driven = true;
+    this.#aborted = true;
+    this.#dispatch({ type: 'abandon', how: 'destroyed' });
+    this.#fail(new AbortedError('the stream was aborted', { closure: this.closure }));
+    this.#engine.destroy();
+    this.#dropTransport();
+    this.#ask();
+  }
+
+  // ---- the handshake
+
+  async #handshake(signal: AbortSignal | undefined): Promise<void> {
+    try {
+      await this.#until(
+        () => {
+          if (this.#failure !== null) throw this.#failure;
+          return this.#info === null ? undefined : true;
+        },
+        { signal },
+        {
+          phase: 'handshake',
+          deadline: this.#policy.deadlines.handshake,
+          message: 'the TLS handshake was not completed',
+          ends: true,
+        },
+      );
+    } catch (error) {
+      this.#aborted = true;
+      this.#dispatch({ type: 'abandon', how: 'destroyed' });
+      this.#engine.destroy();
+      // An alert that explains our refusal is on its way out: let it, and be kind to it.
+      if (this.#state.receive.kind === 'rejected') await this.#sayGoodbye();
+      else this.#dropTransport();
+      throw error;
+    }
+    this.#observe({ type: 'phase', name: 'handshake' });
+  }
+
+  #onSecure(socket: TLSSocket): void {
+    this.#info = {
+      protocol: socket.getProtocol() ?? 'unknown',
+      cipher: socket.getCipher().standardName ?? socket.getCipher().name,
+      alpn: socket.alpnProtocol || null,
+      servername: (socket as { servername?: string | false }).servername || null,
+      authorized: socket.authorized,
+      authorizationError: (socket.authorizationError as unknown as string | null) || null,
+      resumed: socket.isSessionReused(),
+    };
+    this.#dispatch({ type: 'established' });
+  }
+
+  // ---- reports from below
+
+  #onRecord(
+    direction: 'sent' | 'received',
+    type: number,
+    length: number,
+    body: Uint8Array | null,
+  ): void {
+    this.#observe({ type: 'record', direction, contentType: type, length });
+    const alert = body === null ? null : parseAlert(body);
+    if (alert === null || this.#info !== null) return;
+    const detail = { code: alert.code, name: alert.name, authenticated: false };
+    this.#clearAlerts[direction] = detail;
+    this.#observe({ type: 'alert', direction, alert: detail });
+  }
+
+  #onCloseNotify(): void {
+    this.#observe({ type: 'close-notify', direction: 'received' });
+    this.#dispatch({ type: 'close-notify-received' });
+    const { answer } = this.#policy;
+    const tls12 = this.#info?.protocol !== 'TLSv1.3';
+    if (answer === 'when-told' || (answer === 'by-version' && !tls12)) return;
+    if (this.#state.send.kind !== 'open') return;
+    if (tls12) this.#engine.discardWrites();
+    this.#sendCloseNotify();
+  }
+
+  #onEarlyCloseNotify(): void {
+    const alert = { code: 0, name: 'close_notify', authenticated: false };
+    this.#dispatch({ type: 'alert-received', alert });
+    this.#fail(
+      new AlertError('the peer sent close_notify before the handshake was complete', {
+        phase: 'handshake',
+        closure: this.closure,
+      }),
+    );
+  }
+
+  #onEngineError(error: Error & { code?: string }, unauthorized: string | null): void {
+    const handshaking = this.#info === null;
+    const phase: Phase = handshaking ? 'handshake' : 'open';
+    const received = receivedAlert(error, !handshaking);
+    if (received !== null) {
+      if (!handshaking) this.#observe({ type: 'alert', direction: 'received', alert: received });
+      this.#dispatch({ type: 'alert-received', alert: received });
+      this.#fail(
+        new AlertError(`the peer sent the fatal alert ${received.name}`, {
+          phase,
+          closure: this.closure,
+          cause: error,
+        }),
+      );
+      return;
+    }
+    if (unauthorized !== null) {
+      this.#dispatch({ type: 'abandon', how: 'destroyed' });
+      this.#fail(
+        new CertificateError(`the peer's certificate does not verify: ${error.message}`, {
+          closure: this.closure,
+          cause: error,
+          hint: 'pass the issuer as `ca`, or check the name; rejectUnauthorized: false turns verification off',
+        }),
+      );
+      return;
+    }
+    const sent = this.#clearAlerts.sent ?? sentAlert(error, !handshaking);
+    if (!handshaking) this.#observe({ type: 'alert', direction: 'sent', alert: sent });
+    this.#dispatch({ type: 'alert-sent', alert: sent });
+    this.#fail(
+      handshaking
+        ? new HandshakeError(`the TLS handshake failed: ${error.message}`, {
+            closure: this.closure,
+            cause: error,
+            hint: handshakeHint(error),
+          })
+        : new AlertError(`the peer's bytes were refused (${sent.name}): ${error.message}`, {
+            phase,
+            closure: this.closure,
+            cause: error,
+          }),
+    );
+  }
+
+  #onTransportEnd({ cause, error, insideRecord }: TransportEnding): void {
+    if (cause === 'destroyed') {
+      this.#dispatch({ type: 'abandon', how: 'destroyed' });
+      this.#failFromBelow(
+        new AbortedError('the transport was destroyed on this side', {
+          closure: this.closure,
+          ...(error === null ? {} : { cause: error }),
+        }),
+      );
+      return;
+    }
+    const where: CutPoint =
+      this.#info === null ? 'handshake' : insideRecord ? 'inside-record' : 'record-boundary';
+    const code = error?.code ?? 'UNKNOWN';
+    const event: ClosureEvent & Observation =
+      cause === 'eof'
+        ? { type: 'transport-eof', where }
+        : { type: `transport-${cause}`, where, code };
+    this.#observe(event);
+    this.#dispatch(event);
+    if (this.#state.receive.kind === 'truncated') {
+      // Whether the peer's missing close_notify is an error is the caller's choice. That the
+      // transport broke is not.
+      if (cause === 'eof' && !this.#policy.requireCloseNotify && this.#info !== null) {
+        this.#engine.pretendEnd();
+        return;
+      }
+      this.#failFromBelow(
+        new TruncatedError(`${TRUNCATIONS[cause]} ${PLACES[where]}, without close_notify`, {
+          phase: where === 'handshake' ? 'handshake' : 'open',
+          closure: this.closure,
+          ...(error === null ? {} : { cause: error }),
+          hint:
+            where === 'handshake'
+              ? 'the server may not speak TLS here, or refuses this client'
+              : 'bytes may be missing: do not use what was read as if it were whole',
+        }),
+      );
+    } else if (this.#state.send.kind === 'cut') {
+      this.#fail(
+        new ShutdownError(
+          'the transport broke after the peer had closed: nothing more can be sent',
+          {
+            closure: this.closure,
+            ...(error === null ? {} : { cause: error }),
+          },
+        ),
+      );
+    }
+  }
+
+  #onCloseNotifySent(): void {
+    this.#observe({ type: 'close-notify', direction: 'sent' });
+    this.#dispatch({ type: 'close-notify-sent' });
+  }
+
+  /** The engine let go: it was destroyed, by itself after both ends, by a failure, or by a user. */
+  #onTapDestroyed(): void {
+    if (this.#aborted || this.#released) return;
+    const { send, receive } = this.#state;
+    const over = send.kind === 'closed' && receive.kind === 'closed';
+    if (over && this.#driven) return;
+    if (this.#failure === null && !over) {
+      this.#dispatch({ type: 'abandon', how: 'destroyed' });
+      this.#fail(
+        new AbortedError('the TLS socket was destroyed on this side', { closure: this.closure }),
+      );
+      this.#dropTransport();
+      return;
+    }
+    void this.#sayGoodbye();
+  }
+
+  // ---- acting on it
+
+  #sendCloseNotify(): void {
+    if (this.#state.send.kind !== 'open') return;
+    this.#dispatch({ type: 'shutdown' });
+    // Not within the engine's own call that reported the peer's close_notify.
+    process.nextTick(() => this.#engine.end());
+  }
+
+  async #close(options: CloseOptions): Promise<Closure> {
+    this.#observeCall('close', options);
+    this.#driven = true;
+    if (this.#released) return this.closure;
+    // From here on nothing that the peer says is looked at, so the outcome hangs on no race.
+    if (options.wait === false) this.#tap.stop();
+    const known = this.#failure !== null && this.#reported;
+    try {
+      return await this.#shutdown(options);
+    } catch (error) {
+      if (known) return this.closure;
+      throw error;
+    } finally {
+      this.#dispatch({ type: 'abandon', how: 'closed' });
+      this.#fail(new AbortedError('the stream was closed', { closure: this.closure }));
+      this.#aborted = true;
+      this.#engine.destroy();
+      await this.#sayGoodbye();
+    }
+  }
+
+  /** FIN and a kind wait for the peer's, once. */
+  #sayGoodbye(): Promise<void> {
+    this.#goodbye ??= (async () => {
+      this.#letGo();
+      if (!this.#transport.destroyed) this.#observe({ type: 'transport-closed', how: 'end' });
+      await closeTransport(this.#transport, this.#policy.deadlines.close);
+    })();
+    return this.#goodbye;
+  }
+
+  #dropTransport(): void {
+    this.#letGo();
+    if (this.#transport.destroyed) return;
+    this.#observe({ type: 'transport-closed', how: 'destroy' });
+    // A transport that is being given up may still fail, which then concerns nobody.
+    this.#transport.on('error', () => {});
+    this.#transport.destroy();
+  }
+
+  #letGo(): void {
+    const trailing = this.#tap.trailingLength;
+    if (trailing > 0) this.#observe({ type: 'trailing', bytes: trailing });
+    this.#released = true;
+    this.#tap.detach();
+  }
+
+  #shutdownOutcome(wait: boolean): Closure | undefined {
+    const { send, receive } = this.#state;
+    if (send.kind === 'closed' && (receive.kind === 'closed' || !wait)) return this.closure;
+    // The peer closed, then its transport broke: it did not want our answer.
+    if (send.kind === 'cut' && receive.kind === 'closed') return this.closure;
+    if (this.#failure !== null) throw this.#failure;
+    // Only reported, because the caller asked for no more than that.
+    if (receive.kind === 'truncated' && send.kind === 'closed') return this.closure;
+    return undefined;
+  }
+
+  // ---- reading and writing
+
+  #take(): Uint8Array | null | undefined {
+    if (this.#aborted && this.#failure !== null) throw this.#failure;
+    const kept = this.#kept.shift();
+    if (kept !== undefined) {
+      this.#keptBytes -= kept.length;
+      return kept;
+    }
+    const chunk = this.socket.read() as Uint8Array | null;
+    if (chunk !== null) return chunk;
+    const { receive } = this.#state;
+    if (receive.kind === 'closed') return null;
+    if (this.#failure !== null) throw this.#failure;
+    return receive.kind === 'truncated' ? null : undefined;
+  }
+
+  /** Moves what nobody reads out of the way of the close_notify behind it. */
+  #collect(unread: Policy['unread']): void {
+    if (this.#reading || this.#engine.socket?.readableFlowing === true) return;
+    while (unread === 'discard' || this.#keptBytes < this.#policy.unreadLimit) {
+      if (this.#takeFromSocket(unread) !== true) return;
+    }
+  }
+
+  #takeFromSocket(unread: Policy['unread'] = 'keep'): boolean {
+    const chunk = this.#engine.socket?.read() as Uint8Array | null | undefined;
+    if (chunk === null || chunk === undefined) return false;
+    this.#late += chunk.length;
+    this.#snapshot = null;
+    if (unread === 'keep') {
+      this.#kept.push(chunk);
+      this.#keptBytes += chunk.length;
+    }
+    return true;
+  }
+
+  #mayWrite(): void {
+    if (this.#state.send.kind === 'open' && this.#failure === null) return;
+    if (this.#failure !== null) throw this.#failure;
+    throw new ShutdownError('write after shutdown', {
+      closure: this.closure,
+      hint:
+        this.#state.initiator === 'peer'
+          ? 'the peer closed first, and TLS 1.2 asks for an answer at once'
+          : 'close_notify is the last thing that a party sends',
+    });
+  }
+
+  /** Have the socket say when there is something to read. */
+  #listen(): void {
+    if (this.#listening) return;
+    this.#listening = true;
+    const socket = this.#engine.socket;
+    if (socket === null || socket.readableFlowing === true) return;
+    socket.on('readable', () => this.#ask());
+  }
+
+  // ---- waiting
+
+  #ask(): void {
+    for (const question of this.#questions) question();
+  }
+
+  /**
+   * Waits until `answer` gives something other than undefined, or throws.
+   *
+   * `ends` says that running out of time or being cancelled is an event of the closure: the
+   * handshake and the shutdown end that way, a read does not.
+   */
+  async #until<T>(
+    answer: () => T | undefined,
+    { signal, deadline }: WaitOptions,
+    wait: { phase: Phase; deadline: number; message: string; ends?: boolean },
+  ): Promise<T> {
+    try {
+      return await withLimits<T>(
+        (resolve, reject) => {
+          const question = () => {
+            try {
+              const found = answer();
+              if (found !== undefined) resolve(found);
+            } catch (error) {
+              reject(error);
+            }
+          };
+          this.#questions.add(question);
+          question();
+          return () => this.#questions.delete(question);
+        },
+        { signal, deadline: deadline ?? wait.deadline },
+        {
+          onDeadline: (ms) => {
+            this.#observe({ type: 'deadline', phase: wait.phase });
+            if (wait.ends) this.#dispatch({ type: 'deadline' });
+            return new TimeoutError(`${wait.message} within ${ms} ms`, {
+              phase: wait.phase,
+              closure: this.closure,
+            });
+          },
+          onAbort: (reason) => {
+            this.#observe({ type: 'call', name: 'cancel', detail: wait.phase });
+            if (wait.ends) this.#dispatch({ type: 'cancel' });
+            return new AbortError({ phase: wait.phase, closure: this.closure, cause: reason });
+          },
+        },
+      );
+    } catch (error) {
+      if (error === this.#failure) this.#reported = true;
+      throw error;
+    }
+  }
+
+  // ---- state
+
+  #dispatch(event: ClosureEvent): void {
+    const before = this.#state;
+    const next = step(before, event, this.#now());
+    if (next === before) return;
+    const verdict = this.closure.verdict;
+    this.#state = next;
+    this.#snapshot = null;
+    if (this.closure.verdict !== verdict) {
+      this.#observe({ type: 'verdict', verdict: this.closure.verdict });
+    }
+    this.#ask();
+  }
+
+  /** The first failure stays: later ones are its consequences. */
+  #fail(error: CloseNotifyError): void {
+    this.#failure ??= error;
+    this.#ask();
+  }
+
+  #failFromBelow(error: CloseNotifyError): void {
+    this.#fail(error);
+    this.#engine.fail(error);
+  }
+
+  #observeCall(name: 'shutdown' | 'close', { wait = true }: ShutdownOptions): void {
+    this.#observe({ type: 'call', name, detail: wait ? null : 'wait: false' });
+  }
+
+  #now(): number {
+    return performance.now() - this.#startedAt;
+  }
+
+  #observe(observation: Observation): void {
+    this.#observer?.observe(observation, this.#now());
+  }
+}
+
+const TRUNCATIONS = {
+  eof: 'the transport ended',
+  reset: 'the transport was reset',
+  error: 'the transport failed',
+} as const;
+
+const PLACES = {
+  handshake: 'during the handshake',
+  'record-boundary': 'between two records',
+  'inside-record': 'inside a record',
+} as const;
+
+function checkShutdownOptions(options: ShutdownOptions): void {
+  checkWaitOptions(options);
+  if (options.wait !== undefined && typeof options.wait !== 'boolean') {
+    throw new OptionError('wait must be a boolean');
+  }
+  if (options.unread !== undefined && options.unread !== 'keep' && options.unread !== 'discard') {
+    throw new OptionError("unread must be 'keep' or 'discard'");
+  }
+}
+
+/**
+ * OpenSSL names an alert that it received in its reason: `SSL alert number N` plus 1000, which Node
+ * turns into codes such as ERR_SSL_TLSV13_ALERT_CERTIFICATE_REQUIRED. What follows the prefix is the
+ * alert's name.
+ */
+function receivedAlert(error: { code?: string }, authenticated: boolean): AlertDetail | null {
+  const name = /^ERR_SSL_(?:SSLV3|TLSV1|TLSV13)_(?:ALERT_)?(\w+)$/.exec(error.code ?? '')?.[1];
+  if (name === undefined) return null;
+  const code = alertCode(name.toLowerCase());
+  return code === undefined ? null : { code, name: alertName(code), authenticated };
+}
+
+/**
+ * Alerts that OpenSSL sends for its own errors, where the alert itself crossed the wire encrypted.
+ * RFC 9846 section 6.2 says which alert belongs to which error.
+ */
+const ALERTS_BY_ERROR: Readonly<Record<string, number>> = {
+  ERR_SSL_DECRYPTION_FAILED_OR_BAD_RECORD_MAC: 20,
+  ERR_SSL_BAD_RECORD_TYPE: 10,
+  ERR_SSL_UNEXPECTED_MESSAGE: 10,
+  ERR_SSL_UNEXPECTED_RECORD: 10,
+  ERR_SSL_INVALID_CCS_MESSAGE: 10,
+  ERR_SSL_PACKET_LENGTH_TOO_LONG: 22,
+  ERR_SSL_ENCRYPTED_LENGTH_TOO_LONG: 22,
+  ERR_SSL_DATA_LENGTH_TOO_LONG: 22,
+  ERR_SSL_WRONG_VERSION_NUMBER: 70,
+  ERR_SSL_UNSUPPORTED_PROTOCOL: 70,
+  ERR_SSL_NO_SHARED_CIPHER: 40,
+  ERR_SSL_PEER_DID_NOT_RETURN_A_CERTIFICATE: 116,
+};
+
+function sentAlert(error: { code?: string }, authenticated: boolean): AlertDetail {
+  const code = ALERTS_BY_ERROR[error.code ?? ''];
+  return code === undefined
+    ? { code: null, name: 'unknown', authenticated }
+    : { code, name: alertName(code), authenticated };
+}
+
+function handshakeHint(error: { code?: string }): string | undefined {
+  switch (error.code) {
+    case 'ERR_SSL_WRONG_VERSION_NUMBER':
+    case 'ERR_SSL_HTTP_REQUEST':
+    case 'ERR_SSL_PACKET_LENGTH_TOO_LONG':
+      return 'the peer does not seem to speak TLS on this port';
+    case 'ERR_SSL_UNSUPPORTED_PROTOCOL':
+    case 'ERR_SSL_NO_SHARED_CIPHER':
+    case 'ERR_SSL_NO_PROTOCOLS_AVAILABLE':
+      return 'the two parties have no TLS version or cipher suite in common';
+    default:
+      return undefined;
+  }
+}

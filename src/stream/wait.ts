@@ -1,0 +1,91 @@
+/**
+ * Waiting, in the one way that every call of this library waits: for a condition, until a deadline,
+ * under an AbortSignal. Whatever ends the wait, its timer and its listener are gone.
+ */
+import { checkDeadline } from '../closure/policy.ts';
+import { AbortError, OptionError } from '../errors.ts';
+
+/** Limits of one call. */
+export interface WaitOptions {
+  /** Cancels the wait; it then rejects with an `AbortError`. */
+  readonly signal?: AbortSignal | undefined;
+  /** Milliseconds until the wait rejects with `ERR_TLS_TIMEOUT`; `Infinity` for none. */
+  readonly deadline?: number | undefined;
+}
+
+/** What a wait does when its limits end it: each returns the error to reject with. */
+export interface WaitHandlers {
+  onDeadline(milliseconds: number): Error;
+  onAbort(reason: unknown): Error;
+}
+
+/** @throws {OptionError} for a signal or deadline that is none. */
+export function checkWaitOptions(options: WaitOptions | undefined): void {
+  if (options === undefined) return;
+  if (typeof options !== 'object' || options === null) {
+    throw new OptionError('options must be an object');
+  }
+  const { signal, deadline } = options;
+  if (signal !== undefined && !(signal instanceof AbortSignal)) {
+    throw new OptionError('signal must be an AbortSignal');
+  }
+  if (deadline === undefined) return;
+  try {
+    checkDeadline(deadline, 'deadline');
+  } catch (cause) {
+    throw new OptionError((cause as Error).message, { cause });
+  }
+}
+
+/** setTimeout's longest delay; beyond it Node would fire at once. */
+const LONGEST_TIMER = 2 ** 31 - 1;
+
+/**
+ * Runs `start` with a pair of callbacks and settles with whichever comes first: one of the two, the
+ * deadline, or the signal. `start` may return a function that undoes what it began.
+ */
+export function withLimits<T>(
+  start: (
+    resolve: (value: T) => void,
+    reject: (error: unknown) => void,
+  ) => (() => void) | undefined,
+  options: WaitOptions,
+  handlers: WaitHandlers,
+): Promise<T> {
+  const { signal, deadline = Number.POSITIVE_INFINITY } = options;
+  return new Promise<T>((resolve, reject) => {
+    if (signal?.aborted) {
+      reject(handlers.onAbort(signal.reason));
+      return;
+    }
+    let timer: NodeJS.Timeout | undefined;
+    let undo: (() => void) | undefined;
+    let settled = false;
+    const onAbort = () => finish(() => reject(handlers.onAbort(signal?.reason)));
+    const finish = (settle: () => void) => {
+      if (settled) return;
+      settled = true;
+      clearTimeout(timer);
+      signal?.removeEventListener('abort', onAbort);
+      undo?.();
+      settle();
+    };
+    undo = start(
+      (value) => finish(() => resolve(value)),
+      (error) => finish(() => reject(error)),
+    );
+    if (settled) {
+      undo?.();
+      return;
+    }
+    signal?.addEventListener('abort', onAbort);
+    if (deadline <= LONGEST_TIMER) {
+      timer = setTimeout(() => finish(() => reject(handlers.onDeadline(deadline))), deadline);
+    }
+  });
+}
+
+/** The handlers of a wait whose only trace is its error. */
+export function abortsWith(onDeadline: WaitHandlers['onDeadline']): WaitHandlers {
+  return { onDeadline, onAbort: (reason) => new AbortError({ cause: reason }) };
+}
