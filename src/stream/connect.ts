@@ -190,7 +190,7 @@ function checkTarget(options: ConnectOptions): void {
 }
 
 function checkTransport(transport: Duplex): void {
-  const methods = ['on', 'off', 'write', 'end', 'pause', 'resume', 'destroy'] as const;
+  const methods = ['on', 'off', 'write', 'end', 'pause', 'resume', 'isPaused', 'destroy'] as const;
   if (
     typeof transport !== 'object' ||
     transport === null ||

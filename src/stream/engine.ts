@@ -9,6 +9,7 @@ import { EventEmitter } from 'node:events';
 import type { Duplex } from 'node:stream';
 import tls from 'node:tls';
 import { CONTENT_TYPE } from '../record/record.ts';
+import type { EngineError } from './diagnose.ts';
 import type { SeenRecord, Tap } from './tap.ts';
 
 export type { Server, TLSSocket } from 'node:tls';
@@ -25,7 +26,7 @@ export interface EngineEvents {
    * The engine failed: a fatal alert, bad bytes, or a certificate that does not verify, in which
    * case `unauthorized` says why.
    */
-  onError(error: Error & { code?: string }, unauthorized: string | null): void;
+  onError(error: EngineError, unauthorized: string | null): void;
 }
 
 /** Options of `tls.connect` that mean something over a given transport. */

@@ -114,9 +114,13 @@ export class Tap extends Duplex {
     // The engine pauses and resumes the tap; 'resume' is when it is ready for more.
     this.on('resume', () => this.#pump());
 
-    if (transport.errored) this.#onError(transport.errored);
-    else if (transport.destroyed) this.#onClose();
-    else if (transport.readableEnded) this.#onEnd('eof', null);
+    // A transport that is over already says nothing more; the engine is not there yet to hear it.
+    process.nextTick(() => {
+      if (this.#ending !== null || this.#detached) return;
+      if (transport.errored) this.#onError(transport.errored);
+      else if (transport.destroyed) this.#onClose();
+      else if (transport.readableEnded) this.#onEnd('eof', null);
+    });
   }
 
   /** Whether the engine is being fed at this moment, so that what it does is about that record. */
@@ -124,9 +128,8 @@ export class Tap extends Duplex {
     return this.#feeding;
   }
 
-  /** Bytes received after the peer's close_notify, so far. */
-  get trailingLength(): number {
-    if (!this.#stopped) return 0;
+  /** Bytes that the engine has not been fed: trailing data, once close_notify has come. */
+  get unfedLength(): number {
     return this.#queue.reduce((sum, chunk) => sum + chunk.length, 0) - this.#offset;
   }
 

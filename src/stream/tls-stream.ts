@@ -35,7 +35,8 @@ import {
   TruncatedError,
   UsageError,
 } from '../errors.ts';
-import { alertCode, alertName, parseAlert } from '../record/alert.ts';
+import { parseAlert } from '../record/alert.ts';
+import { type EngineError, handshakeHint, receivedAlert, sentAlert } from './diagnose.ts';
 import type { Engine, EngineEvents, TLSSocket } from './engine.ts';
 import type { Observation, Observer } from './observer.ts';
 import { Tap, type TransportEnding } from './tap.ts';
@@ -125,7 +126,9 @@ export class TlsStream implements AsyncDisposable {
 
   /** Whether the caller uses the stream's own methods; if not, the transport goes with the socket. */
   #driven = false;
+  /** abort() was called: what was not read by then is gone. */
   #aborted = false;
+  /** The transport is no longer ours to use. */
   #released = false;
   #closing: Promise<Closure> | null = null;
   #goodbye: Promise<void> | null = null;
@@ -220,8 +223,12 @@ export class TlsStream implements AsyncDisposable {
         deadline: this.#policy.deadlines.read,
         message: 'no data came',
       });
-      if (bytes !== null)
-        this.#observe({ type: 'data', direction: 'received', bytes: bytes.length });
+      if (bytes !== null) {
+        this.#observer?.observe(
+          { type: 'data', direction: 'received', bytes: bytes.length },
+          this.#now(),
+        );
+      }
       return bytes;
     } finally {
       this.#reading = false;
@@ -254,8 +261,10 @@ export class TlsStream implements AsyncDisposable {
     if (options.signal?.aborted) throw new AbortError({ cause: options.signal.reason });
     this.#driven = true;
     this.#mayWrite();
-    const bytes = typeof data === 'string' ? Buffer.byteLength(data) : data.length;
-    this.#observe({ type: 'data', direction: 'sent', bytes });
+    this.#observer?.observe(
+      { type: 'data', direction: 'sent', bytes: Buffer.byteLength(data) },
+      this.#now(),
+    );
     const socket = this.socket;
     if (socket.write(data)) return;
     const onDrain = () => this.#ask();
@@ -346,9 +355,7 @@ export class TlsStream implements AsyncDisposable {
     this.#observe({ type: 'call', name: 'unwrap', detail: null });
     this.#driven = true;
     this.#released = true;
-    while (this.#takeFromSocket() === true) {
-      // What nobody has read moves out of the socket, which goes.
-    }
+    this.#keepUnread();
     const trailing = this.#tap.detach();
     if (trailing.length > 0) this.#observe({ type: 'trailing', bytes: trailing.length });
     this.#dispatch({ type: 'release' });
@@ -378,14 +385,13 @@ export class TlsStream implements AsyncDisposable {
 
   /** Drops the transport now, without an alert. Pending calls reject with `ERR_TLS_ABORTED`. */
   abort(): void {
-    if (this.#released) return;
+    if (this.#state.transport === 'released') return;
     this.#observe({ type: 'call', name: 'abort', detail: null });
-    this.#driven = true;
     this.#aborted = true;
     this.#dispatch({ type: 'abandon', how: 'destroyed' });
-    this.#fail(new AbortedError('the stream was aborted', { closure: this.closure }));
-    this.#engine.destroy();
+    this.#failure = new AbortedError('the stream was aborted', { closure: this.closure });
     this.#dropTransport();
+    this.#engine.destroy();
     this.#ask();
   }
 
@@ -407,12 +413,16 @@ export class TlsStream implements AsyncDisposable {
         },
       );
     } catch (error) {
-      this.#aborted = true;
       this.#dispatch({ type: 'abandon', how: 'destroyed' });
-      this.#engine.destroy();
-      // An alert that explains our refusal is on its way out: let it, and be kind to it.
-      if (this.#state.receive.kind === 'rejected') await this.#sayGoodbye();
-      else this.#dropTransport();
+      // An alert that explains our refusal is on its way out: let it arrive.
+      if (this.#state.receive.kind === 'rejected') {
+        const goodbye = this.#sayGoodbye();
+        this.#engine.destroy();
+        await goodbye;
+      } else {
+        this.#dropTransport();
+        this.#engine.destroy();
+      }
       throw error;
     }
     this.#observe({ type: 'phase', name: 'handshake' });
@@ -439,7 +449,7 @@ export class TlsStream implements AsyncDisposable {
     length: number,
     body: Uint8Array | null,
   ): void {
-    this.#observe({ type: 'record', direction, contentType: type, length });
+    this.#observer?.observe({ type: 'record', direction, contentType: type, length }, this.#now());
     const alert = body === null ? null : parseAlert(body);
     if (alert === null || this.#info !== null) return;
     const detail = { code: alert.code, name: alert.name, authenticated: false };
@@ -460,109 +470,122 @@ export class TlsStream implements AsyncDisposable {
 
   #onEarlyCloseNotify(): void {
     const alert = { code: 0, name: 'close_notify', authenticated: false };
-    this.#dispatch({ type: 'alert-received', alert });
-    this.#fail(
-      new AlertError('the peer sent close_notify before the handshake was complete', {
-        phase: 'handshake',
-        closure: this.closure,
-      }),
+    this.#end(
+      { type: 'alert-received', alert },
+      (closure) =>
+        new AlertError('the peer sent close_notify before the handshake was complete', {
+          phase: 'handshake',
+          closure,
+        }),
     );
   }
 
-  #onEngineError(error: Error & { code?: string }, unauthorized: string | null): void {
+  #onEngineError(cause: EngineError, unauthorized: string | null): void {
     const handshaking = this.#info === null;
     const phase: Phase = handshaking ? 'handshake' : 'open';
-    const received = receivedAlert(error, !handshaking);
+    if (unauthorized !== null) {
+      this.#end(
+        { type: 'abandon', how: 'destroyed' },
+        (closure) =>
+          new CertificateError(`the peer's certificate does not verify: ${cause.message}`, {
+            closure,
+            cause,
+            hint: 'pass the issuer as `ca`, or check the name; rejectUnauthorized: false turns verification off',
+          }),
+      );
+      return;
+    }
+    const received = receivedAlert(cause, !handshaking);
     if (received !== null) {
       if (!handshaking) this.#observe({ type: 'alert', direction: 'received', alert: received });
-      this.#dispatch({ type: 'alert-received', alert: received });
-      this.#fail(
-        new AlertError(`the peer sent the fatal alert ${received.name}`, {
-          phase,
-          closure: this.closure,
-          cause: error,
-        }),
-      );
-      return;
-    }
-    if (unauthorized !== null) {
-      this.#dispatch({ type: 'abandon', how: 'destroyed' });
-      this.#fail(
-        new CertificateError(`the peer's certificate does not verify: ${error.message}`, {
-          closure: this.closure,
-          cause: error,
-          hint: 'pass the issuer as `ca`, or check the name; rejectUnauthorized: false turns verification off',
-        }),
-      );
-      return;
-    }
-    const sent = this.#clearAlerts.sent ?? sentAlert(error, !handshaking);
-    if (!handshaking) this.#observe({ type: 'alert', direction: 'sent', alert: sent });
-    this.#dispatch({ type: 'alert-sent', alert: sent });
-    this.#fail(
-      handshaking
-        ? new HandshakeError(`the TLS handshake failed: ${error.message}`, {
-            closure: this.closure,
-            cause: error,
-            hint: handshakeHint(error),
-          })
-        : new AlertError(`the peer's bytes were refused (${sent.name}): ${error.message}`, {
+      this.#end(
+        { type: 'alert-received', alert: received },
+        (closure) =>
+          new AlertError(`the peer sent the fatal alert ${received.name}`, {
             phase,
-            closure: this.closure,
-            cause: error,
+            closure,
+            cause,
+          }),
+      );
+      return;
+    }
+    const sent = this.#clearAlerts.sent ?? sentAlert(cause, !handshaking);
+    if (!handshaking) this.#observe({ type: 'alert', direction: 'sent', alert: sent });
+    this.#end({ type: 'alert-sent', alert: sent }, (closure) =>
+      handshaking
+        ? new HandshakeError(`the TLS handshake failed: ${cause.message}`, {
+            closure,
+            cause,
+            hint: handshakeHint(cause),
+          })
+        : new AlertError(`the peer's bytes were refused (${sent.name}): ${cause.message}`, {
+            phase,
+            closure,
+            cause,
           }),
     );
   }
 
   #onTransportEnd({ cause, error, insideRecord }: TransportEnding): void {
+    const because = error === null ? {} : { cause: error };
     if (cause === 'destroyed') {
-      this.#dispatch({ type: 'abandon', how: 'destroyed' });
-      this.#failFromBelow(
-        new AbortedError('the transport was destroyed on this side', {
-          closure: this.closure,
-          ...(error === null ? {} : { cause: error }),
-        }),
+      const failure = this.#end(
+        { type: 'abandon', how: 'destroyed' },
+        (closure) =>
+          new AbortedError('the transport was destroyed on this side', { closure, ...because }),
       );
+      this.#engine.fail(failure);
       return;
     }
     const where: CutPoint =
       this.#info === null ? 'handshake' : insideRecord ? 'inside-record' : 'record-boundary';
-    const code = error?.code ?? 'UNKNOWN';
     const event: ClosureEvent & Observation =
       cause === 'eof'
         ? { type: 'transport-eof', where }
-        : { type: `transport-${cause}`, where, code };
+        : { type: `transport-${cause}`, where, code: error?.code ?? 'UNKNOWN' };
     this.#observe(event);
-    this.#dispatch(event);
-    if (this.#state.receive.kind === 'truncated') {
-      // Whether the peer's missing close_notify is an error is the caller's choice. That the
-      // transport broke is not.
-      if (cause === 'eof' && !this.#policy.requireCloseNotify && this.#info !== null) {
-        this.#engine.pretendEnd();
+    if (this.#state.receive.kind === 'closed') {
+      if (cause === 'eof') {
+        this.#dispatch(event);
         return;
       }
-      this.#failFromBelow(
+      this.#end(
+        event,
+        (closure) =>
+          new ShutdownError('the transport broke after the peer had closed: nothing can be sent', {
+            closure,
+            ...because,
+          }),
+      );
+      return;
+    }
+    if (cause === 'eof' && this.#onlyReports) {
+      this.#dispatch(event);
+      this.#engine.pretendEnd();
+      return;
+    }
+    const failure = this.#end(
+      event,
+      (closure) =>
         new TruncatedError(`${TRUNCATIONS[cause]} ${PLACES[where]}, without close_notify`, {
           phase: where === 'handshake' ? 'handshake' : 'open',
-          closure: this.closure,
-          ...(error === null ? {} : { cause: error }),
+          closure,
+          ...because,
           hint:
             where === 'handshake'
-              ? 'the server may not speak TLS here, or refuses this client'
+              ? 'the peer may not speak TLS here, or refuses this one'
               : 'bytes may be missing: do not use what was read as if it were whole',
         }),
-      );
-    } else if (this.#state.send.kind === 'cut') {
-      this.#fail(
-        new ShutdownError(
-          'the transport broke after the peer had closed: nothing more can be sent',
-          {
-            closure: this.closure,
-            ...(error === null ? {} : { cause: error }),
-          },
-        ),
-      );
-    }
+    );
+    this.#engine.fail(failure);
+  }
+
+  /**
+   * Whether the caller wants the peer's missing close_notify reported rather than raised. That the
+   * transport broke, or ended during the handshake, is an error all the same.
+   */
+  get #onlyReports(): boolean {
+    return !this.#policy.requireCloseNotify && this.#info !== null;
   }
 
   #onCloseNotifySent(): void {
@@ -572,14 +595,15 @@ export class TlsStream implements AsyncDisposable {
 
   /** The engine let go: it was destroyed, by itself after both ends, by a failure, or by a user. */
   #onTapDestroyed(): void {
-    if (this.#aborted || this.#released) return;
+    if (this.#released) return;
     const { send, receive } = this.#state;
-    const over = send.kind === 'closed' && receive.kind === 'closed';
+    const over = send.kind === 'closed' && receive.kind !== 'open' && this.#failure === null;
+    // The transport stays for unwrap() or close(), unless only the socket was used.
     if (over && this.#driven) return;
-    if (this.#failure === null && !over) {
-      this.#dispatch({ type: 'abandon', how: 'destroyed' });
-      this.#fail(
-        new AbortedError('the TLS socket was destroyed on this side', { closure: this.closure }),
+    if (!over && this.#failure === null) {
+      this.#end(
+        { type: 'abandon', how: 'destroyed' },
+        (closure) => new AbortedError('the TLS socket was destroyed on this side', { closure }),
       );
       this.#dropTransport();
       return;
@@ -609,11 +633,15 @@ export class TlsStream implements AsyncDisposable {
       if (known) return this.closure;
       throw error;
     } finally {
-      this.#dispatch({ type: 'abandon', how: 'closed' });
-      this.#fail(new AbortedError('the stream was closed', { closure: this.closure }));
-      this.#aborted = true;
+      this.#end(
+        { type: 'abandon', how: 'closed' },
+        (closure) => new AbortedError('the stream was closed', { closure }),
+      );
+      // Reads go on to get what had arrived, and null where the peer's close_notify had, too.
+      this.#keepUnread();
+      const goodbye = this.#sayGoodbye();
       this.#engine.destroy();
-      await this.#sayGoodbye();
+      await goodbye;
     }
   }
 
@@ -637,7 +665,7 @@ export class TlsStream implements AsyncDisposable {
   }
 
   #letGo(): void {
-    const trailing = this.#tap.trailingLength;
+    const trailing = this.#state.receive.kind === 'closed' ? this.#tap.unfedLength : 0;
     if (trailing > 0) this.#observe({ type: 'trailing', bytes: trailing });
     this.#released = true;
     this.#tap.detach();
@@ -649,15 +677,16 @@ export class TlsStream implements AsyncDisposable {
     // The peer closed, then its transport broke: it did not want our answer.
     if (send.kind === 'cut' && receive.kind === 'closed') return this.closure;
     if (this.#failure !== null) throw this.#failure;
-    // Only reported, because the caller asked for no more than that.
-    if (receive.kind === 'truncated' && send.kind === 'closed') return this.closure;
+    if (receive.kind === 'truncated' && send.kind === 'closed' && this.#onlyReports) {
+      return this.closure;
+    }
     return undefined;
   }
 
   // ---- reading and writing
 
   #take(): Uint8Array | null | undefined {
-    if (this.#aborted && this.#failure !== null) throw this.#failure;
+    if (this.#aborted) throw this.#failure;
     const kept = this.#kept.shift();
     if (kept !== undefined) {
       this.#keptBytes -= kept.length;
@@ -668,18 +697,28 @@ export class TlsStream implements AsyncDisposable {
     const { receive } = this.#state;
     if (receive.kind === 'closed') return null;
     if (this.#failure !== null) throw this.#failure;
-    return receive.kind === 'truncated' ? null : undefined;
+    return receive.kind === 'truncated' && this.#onlyReports ? null : undefined;
   }
 
   /** Moves what nobody reads out of the way of the close_notify behind it. */
   #collect(unread: Policy['unread']): void {
     if (this.#reading || this.#engine.socket?.readableFlowing === true) return;
     while (unread === 'discard' || this.#keptBytes < this.#policy.unreadLimit) {
-      if (this.#takeFromSocket(unread) !== true) return;
+      if (!this.#takeFromSocket(unread)) return;
     }
   }
 
-  #takeFromSocket(unread: Policy['unread'] = 'keep'): boolean {
+  /** What nobody has read moves out of the socket, which is about to go. */
+  #keepUnread(): void {
+    for (;;) {
+      const chunk = this.#engine.socket?.read() as Uint8Array | null | undefined;
+      if (chunk === null || chunk === undefined) return;
+      this.#kept.push(chunk);
+      this.#keptBytes += chunk.length;
+    }
+  }
+
+  #takeFromSocket(unread: Policy['unread']): boolean {
     const chunk = this.#engine.socket?.read() as Uint8Array | null | undefined;
     if (chunk === null || chunk === undefined) return false;
     this.#late += chunk.length;
@@ -752,6 +791,7 @@ export class TlsStream implements AsyncDisposable {
             return new TimeoutError(`${wait.message} within ${ms} ms`, {
               phase: wait.phase,
               closure: this.closure,
+              hint: this.#timeoutHint(wait.phase),
             });
           },
           onAbort: (reason) => {
@@ -767,30 +807,41 @@ export class TlsStream implements AsyncDisposable {
     }
   }
 
+  #timeoutHint(phase: Phase): string | undefined {
+    if (phase !== 'shutdown') return undefined;
+    return this.#keptBytes >= this.#policy.unreadLimit && this.#keptBytes > 0
+      ? 'unread data is in the way, up to unreadLimit: read it, or shut down with unread: discard'
+      : "the peer's last bytes may be missing; wait: false does without its answer";
+  }
+
   // ---- state
 
+  /** Moves the state on, then asks every waiting question again. */
   #dispatch(event: ClosureEvent): void {
-    const before = this.#state;
-    const next = step(before, event, this.#now());
-    if (next === before) return;
-    const verdict = this.closure.verdict;
+    this.#step(event);
+    this.#ask();
+  }
+
+  /**
+   * The same for an event that fails the stream: no question is asked before the failure stands.
+   * The first failure stays; later ones are its consequences.
+   */
+  #end(event: ClosureEvent, failure: (closure: Closure) => CloseNotifyError): CloseNotifyError {
+    this.#step(event);
+    this.#failure ??= failure(this.closure);
+    this.#ask();
+    return this.#failure;
+  }
+
+  #step(event: ClosureEvent): void {
+    const next = step(this.#state, event, this.#now());
+    if (next === this.#state) return;
+    const { verdict } = this.closure;
     this.#state = next;
     this.#snapshot = null;
     if (this.closure.verdict !== verdict) {
       this.#observe({ type: 'verdict', verdict: this.closure.verdict });
     }
-    this.#ask();
-  }
-
-  /** The first failure stays: later ones are its consequences. */
-  #fail(error: CloseNotifyError): void {
-    this.#failure ??= error;
-    this.#ask();
-  }
-
-  #failFromBelow(error: CloseNotifyError): void {
-    this.#fail(error);
-    this.#engine.fail(error);
   }
 
   #observeCall(name: 'shutdown' | 'close', { wait = true }: ShutdownOptions): void {
@@ -825,58 +876,5 @@ function checkShutdownOptions(options: ShutdownOptions): void {
   }
   if (options.unread !== undefined && options.unread !== 'keep' && options.unread !== 'discard') {
     throw new OptionError("unread must be 'keep' or 'discard'");
-  }
-}
-
-/**
- * OpenSSL names an alert that it received in its reason: `SSL alert number N` plus 1000, which Node
- * turns into codes such as ERR_SSL_TLSV13_ALERT_CERTIFICATE_REQUIRED. What follows the prefix is the
- * alert's name.
- */
-function receivedAlert(error: { code?: string }, authenticated: boolean): AlertDetail | null {
-  const name = /^ERR_SSL_(?:SSLV3|TLSV1|TLSV13)_(?:ALERT_)?(\w+)$/.exec(error.code ?? '')?.[1];
-  if (name === undefined) return null;
-  const code = alertCode(name.toLowerCase());
-  return code === undefined ? null : { code, name: alertName(code), authenticated };
-}
-
-/**
- * Alerts that OpenSSL sends for its own errors, where the alert itself crossed the wire encrypted.
- * RFC 9846 section 6.2 says which alert belongs to which error.
- */
-const ALERTS_BY_ERROR: Readonly<Record<string, number>> = {
-  ERR_SSL_DECRYPTION_FAILED_OR_BAD_RECORD_MAC: 20,
-  ERR_SSL_BAD_RECORD_TYPE: 10,
-  ERR_SSL_UNEXPECTED_MESSAGE: 10,
-  ERR_SSL_UNEXPECTED_RECORD: 10,
-  ERR_SSL_INVALID_CCS_MESSAGE: 10,
-  ERR_SSL_PACKET_LENGTH_TOO_LONG: 22,
-  ERR_SSL_ENCRYPTED_LENGTH_TOO_LONG: 22,
-  ERR_SSL_DATA_LENGTH_TOO_LONG: 22,
-  ERR_SSL_WRONG_VERSION_NUMBER: 70,
-  ERR_SSL_UNSUPPORTED_PROTOCOL: 70,
-  ERR_SSL_NO_SHARED_CIPHER: 40,
-  ERR_SSL_PEER_DID_NOT_RETURN_A_CERTIFICATE: 116,
-};
-
-function sentAlert(error: { code?: string }, authenticated: boolean): AlertDetail {
-  const code = ALERTS_BY_ERROR[error.code ?? ''];
-  return code === undefined
-    ? { code: null, name: 'unknown', authenticated }
-    : { code, name: alertName(code), authenticated };
-}
-
-function handshakeHint(error: { code?: string }): string | undefined {
-  switch (error.code) {
-    case 'ERR_SSL_WRONG_VERSION_NUMBER':
-    case 'ERR_SSL_HTTP_REQUEST':
-    case 'ERR_SSL_PACKET_LENGTH_TOO_LONG':
-      return 'the peer does not seem to speak TLS on this port';
-    case 'ERR_SSL_UNSUPPORTED_PROTOCOL':
-    case 'ERR_SSL_NO_SHARED_CIPHER':
-    case 'ERR_SSL_NO_PROTOCOLS_AVAILABLE':
-      return 'the two parties have no TLS version or cipher suite in common';
-    default:
-      return undefined;
   }
 }

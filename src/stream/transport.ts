@@ -6,7 +6,7 @@ import net from 'node:net';
 import type { Duplex } from 'node:stream';
 import type { Deadlines } from '../closure/policy.ts';
 import { ConnectError, ResolveError, TimeoutError } from '../errors.ts';
-import { abortsWith, withLimits } from './wait.ts';
+import { abortsWith, after, withLimits } from './wait.ts';
 
 /** Where to connect to, and how: the options of `net.connect` that apply. */
 export interface TransportOptions {
@@ -202,9 +202,9 @@ export async function closeTransport(transport: Duplex, deadline: number): Promi
     transport.destroy();
     if (!transport.closed) {
       await new Promise<void>((resolve) => {
-        const timer = setTimeout(resolve, deadline);
+        const stop = after(deadline, resolve);
         transport.once('close', () => {
-          clearTimeout(timer);
+          stop();
           resolve();
         });
       });
@@ -221,9 +221,9 @@ function goodbye(transport: Duplex, deadline: number): Promise<void> {
       if (over || transport.destroyed) finish();
     };
     const names = ['end', 'finish', 'close', 'error'] as const;
-    const timer = setTimeout(() => finish(), deadline);
+    const stop = after(deadline, () => finish());
     const finish = () => {
-      clearTimeout(timer);
+      stop();
       for (const name of names) transport.off(name, check);
       transport.off('data', discard);
       resolve();

@@ -40,6 +40,13 @@ export function checkWaitOptions(options: WaitOptions | undefined): void {
 /** setTimeout's longest delay; beyond it Node would fire at once. */
 const LONGEST_TIMER = 2 ** 31 - 1;
 
+/** Calls `then` after so many milliseconds (never, for Infinity). @returns what stops that. */
+export function after(milliseconds: number, then: () => void): () => void {
+  if (milliseconds > LONGEST_TIMER) return () => {};
+  const timer = setTimeout(then, milliseconds);
+  return () => clearTimeout(timer);
+}
+
 /**
  * Runs `start` with a pair of callbacks and settles with whichever comes first: one of the two, the
  * deadline, or the signal. `start` may return a function that undoes what it began.
@@ -58,14 +65,14 @@ export function withLimits<T>(
       reject(handlers.onAbort(signal.reason));
       return;
     }
-    let timer: NodeJS.Timeout | undefined;
+    let stopTimer = () => {};
     let undo: (() => void) | undefined;
     let settled = false;
     const onAbort = () => finish(() => reject(handlers.onAbort(signal?.reason)));
     const finish = (settle: () => void) => {
       if (settled) return;
       settled = true;
-      clearTimeout(timer);
+      stopTimer();
       signal?.removeEventListener('abort', onAbort);
       undo?.();
       settle();
@@ -79,9 +86,7 @@ export function withLimits<T>(
       return;
     }
     signal?.addEventListener('abort', onAbort);
-    if (deadline <= LONGEST_TIMER) {
-      timer = setTimeout(() => finish(() => reject(handlers.onDeadline(deadline))), deadline);
-    }
+    stopTimer = after(deadline, () => finish(() => reject(handlers.onDeadline(deadline))));
   });
 }
 
