@@ -7,11 +7,13 @@ export type EngineError = Error & { readonly code?: string };
 
 /**
  * OpenSSL names an alert that it received in its reason: `SSL alert number N` plus 1000, which Node
- * turns into codes such as ERR_SSL_TLSV13_ALERT_CERTIFICATE_REQUIRED. What follows the prefix is the
- * alert's name.
+ * turns into codes such as ERR_SSL_TLSV13_ALERT_CERTIFICATE_REQUIRED (or, from OpenSSL 3.5 on,
+ * ERR_SSL_SSL/TLS_ALERT_HANDSHAKE_FAILURE). What follows the prefix is the alert's name.
  */
 export function receivedAlert(error: EngineError, authenticated: boolean): AlertDetail | null {
-  const name = /^ERR_SSL_(?:SSLV3|TLSV1|TLSV13)_(?:ALERT_)?(\w+)$/.exec(error.code ?? '')?.[1];
+  const name = /^ERR_SSL_(?:SSLV3|TLSV1|TLSV13|SSL\/TLS)_(?:ALERT_)?(\w+)$/.exec(
+    error.code ?? '',
+  )?.[1];
   if (name === undefined) return null;
   const code = alertCode(name.toLowerCase());
   return code === undefined ? null : { code, name: alertName(code), authenticated };

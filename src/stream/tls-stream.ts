@@ -367,14 +367,15 @@ export class TlsStream implements AsyncDisposable {
    * Shutdown, then the transport: FIN, and reading on until the peer's FIN so that nothing of ours
    * is lost on its way (at most `deadlines.close`). With `wait: false` the peer's close_notify is not
    * looked at any more. Whatever happens, the transport is closed when this settles. Calling it
-   * again gives the same closure.
+   * again waits for the same, and gives the closure.
    *
    * @returns the closure.
    * @throws as `shutdown`, unless an earlier call has already rejected with that error.
    */
   async close(options: CloseOptions = {}): Promise<Closure> {
     checkShutdownOptions(options);
-    this.#closing ??= this.#close(options);
+    if (this.#closing !== null) return this.#closing.catch(() => this.closure);
+    this.#closing = this.#close(options);
     return this.#closing;
   }
 
