@@ -19,6 +19,9 @@ export type ErrorCode =
   | 'ERR_TLS_READ_PENDING'
   | 'ERR_TLS_NOT_SHUTDOWN'
   | 'ERR_TLS_OPTION'
+  | 'ERR_TLS_REQUEST'
+  | 'ERR_TLS_STARTTLS'
+  | 'ERR_TLS_IDENTITY'
   | 'ABORT_ERR';
 
 /** What the connection was doing when an error came up. */
@@ -26,6 +29,7 @@ export type Phase =
   | 'options'
   | 'resolve'
   | 'connect'
+  | 'starttls'
   | 'handshake'
   | 'open'
   | 'read'
@@ -35,9 +39,13 @@ export type Phase =
 
 /** What an error can carry beside its message. */
 export interface ErrorDetails {
+  /** What the connection was doing. */
   readonly phase?: Phase | undefined;
+  /** The closure at the time. */
   readonly closure?: Closure | undefined;
+  /** The first cause. */
   readonly cause?: unknown;
+  /** What the reader can do about it. */
   readonly hint?: string | undefined;
 }
 
@@ -150,6 +158,30 @@ export class OptionError extends CloseNotifyError {
   override readonly name = 'OptionError';
   constructor(message: string, details?: ErrorDetails) {
     super('ERR_TLS_OPTION', message, { phase: 'options', ...details });
+  }
+}
+
+/** The peer asked for a client certificate in words that cannot be read. */
+export class RequestError extends CloseNotifyError {
+  override readonly name = 'RequestError';
+  constructor(message: string, details?: ErrorDetails) {
+    super('ERR_TLS_REQUEST', message, { phase: 'handshake', ...details });
+  }
+}
+
+/** The server requires a client certificate, and no identity is usable. */
+export class IdentityError extends CloseNotifyError {
+  override readonly name = 'IdentityError';
+  constructor(message: string, details?: ErrorDetails) {
+    super('ERR_TLS_IDENTITY', message, { phase: 'handshake', ...details });
+  }
+}
+
+/** The server did not begin TLS when asked to, or spoke out of turn. */
+export class StartTlsError extends CloseNotifyError {
+  override readonly name = 'StartTlsError';
+  constructor(message: string, details?: ErrorDetails) {
+    super('ERR_TLS_STARTTLS', message, { phase: 'starttls', ...details });
   }
 }
 

@@ -100,7 +100,11 @@ export function resolvePolicy(options: PolicyOptions = {}, base: Policy = DEFAUL
   check(typeof given === 'object' && given !== null, 'deadlines', 'an object');
   const deadlines: Record<string, number> = { ...base.deadlines };
   for (const [name, value] of Object.entries(given)) {
-    check(name in deadlines, `deadlines.${name}`, `one of ${Object.keys(deadlines).join(', ')}`);
+    check(
+      Object.hasOwn(deadlines, name),
+      `deadlines.${name}`,
+      `one of ${Object.keys(deadlines).join(', ')}`,
+    );
     if (value === undefined) continue;
     checkDeadline(value, `deadlines.${name}`);
     deadlines[name] = value;

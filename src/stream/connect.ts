@@ -31,22 +31,38 @@ export interface ConnectOptions extends StreamOptions, TransportOptions, ClientT
   readonly host?: string | undefined;
   /** Any connected Duplex to use as the transport, instead of opening one. */
   readonly transport?: Duplex | undefined;
+  /**
+   * Finds the certificate to present, before the connection is made: for example a
+   * `clientCertificateSelector`. Not with `transport`, which can be used only once.
+   */
+  readonly clientCertificate?: ClientCertificateOption | undefined;
 }
+
+/** Given the options of `connect`, returns those that present a certificate, or none. */
+export type ClientCertificateOption = (
+  options: ConnectOptions,
+) => Promise<Pick<ConnectOptions, 'key' | 'cert' | 'pfx' | 'passphrase'>>;
 
 /** Options of `accept`: the TLS options of `tls.createServer`, and the policy. */
 export interface AcceptOptions extends StreamOptions, ServerTlsOptions {}
 
-const STREAM_KEYS: ReadonlySet<string> = new Set<keyof StreamOptions | 'transport'>([
+const STREAM_KEYS: ReadonlySet<string> = new Set<
+  keyof StreamOptions | 'transport' | 'clientCertificate'
+>([
   'signal',
   'head',
   'record',
   'transport',
+  'clientCertificate',
   'requireCloseNotify',
   'answer',
   'unread',
   'unreadLimit',
   'deadlines',
 ]);
+
+/** What is ours or the transport's; the rest goes to `tls.connect`. */
+const NOT_TLS_KEYS: ReadonlySet<string> = new Set([...STREAM_KEYS, ...TRANSPORT_KEYS]);
 
 /**
  * Resolves, connects and handshakes as a client. The server's certificate is verified unless
@@ -61,7 +77,12 @@ export async function connect(options: ConnectOptions): Promise<TlsStream> {
   const startedAt = performance.now();
   const { policy, signal, head, observer } = checkStreamOptions(options);
   checkTarget(options);
-  if (signal?.aborted) throw new AbortError({ phase: 'connect', cause: signal.reason });
+  if (signal?.aborted) {
+    options.transport?.destroy();
+    throw new AbortError({ phase: 'connect', cause: signal.reason });
+  }
+  const { clientCertificate, ...plain } = options;
+  const identity = clientCertificate === undefined ? {} : await clientCertificate(plain);
   const transport =
     options.transport ??
     (await openTransport(pick(options, TRANSPORT_KEYS), signal, policy.deadlines, (name) =>
@@ -70,7 +91,8 @@ export async function connect(options: ConnectOptions): Promise<TlsStream> {
   const { host } = options;
   const tlsOptions: ClientTlsOptions = {
     ...(host !== undefined && net.isIP(host) === 0 && host !== '' ? { servername: host } : {}),
-    ...omit(options, new Set([...STREAM_KEYS, ...TRANSPORT_KEYS])),
+    ...omit(options, NOT_TLS_KEYS),
+    ...identity,
     ...(host === undefined ? {} : { host }),
   };
   try {
@@ -115,7 +137,10 @@ export async function acceptWith(
   { policy, signal, head, observer }: CheckedStreamOptions,
 ): Promise<TlsStream> {
   const startedAt = performance.now();
-  if (signal?.aborted) throw new AbortError({ phase: 'handshake', cause: signal.reason });
+  if (signal?.aborted) {
+    transport.destroy();
+    throw new AbortError({ phase: 'handshake', cause: signal.reason });
+  }
   return TlsStream.open({
     transport,
     head,
@@ -170,8 +195,14 @@ export function checkStreamOptions(options: StreamOptions): CheckedStreamOptions
 }
 
 function checkTarget(options: ConnectOptions): void {
-  const { host, port, path, transport } = options;
+  const { host, port, path, transport, clientCertificate } = options;
+  if (clientCertificate !== undefined && typeof clientCertificate !== 'function') {
+    throw new OptionError('clientCertificate must be a function');
+  }
   if (transport !== undefined) {
+    if (clientCertificate !== undefined) {
+      throw new OptionError('clientCertificate cannot be used with transport');
+    }
     checkTransport(transport);
     return;
   }

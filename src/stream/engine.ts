@@ -27,6 +27,8 @@ export interface EngineEvents {
    * case `unauthorized` says why.
    */
   onError(error: EngineError, unauthorized: string | null): void;
+  /** Where present: each line of the key log. */
+  readonly onSecret?: ((line: string) => void) | undefined;
 }
 
 /** Options of `tls.connect` that mean something over a given transport. */
@@ -78,6 +80,8 @@ export class Engine {
     const engine = new Engine(tap, events);
     const socket = tls.connect({ ...options, socket: tap });
     engine.#adopt(socket, transport);
+    const { onSecret } = events;
+    if (onSecret !== undefined) socket.on('keylog', (line) => onSecret(line.toString('latin1')));
     // Node emits 'secureConnect' only once the certificate has been judged.
     socket.once('secureConnect', () => engine.#onSecure());
     return engine;
@@ -101,8 +105,16 @@ export class Engine {
         engine.#onError(args[0] as Error, args[1] as tls.TLSSocket);
         return true;
       }
+      if (name === 'keylog' && events.onSecret !== undefined) {
+        events.onSecret((args[0] as Buffer).toString('latin1'));
+        return true;
+      }
       return server.emit(name, ...args);
     };
+    // A server asks its sockets for the key log only if somebody listens to it.
+    if (events.onSecret !== undefined) {
+      view.listenerCount = (name) => (name === 'keylog' ? 1 : server.listenerCount(name));
+    }
     EventEmitter.prototype.emit.call(view, 'connection', tap);
     return engine;
   }
@@ -216,6 +228,9 @@ export class Engine {
       // Node ends the stream also when its handle goes away. Only an end within the feeding of a
       // record is about what the peer sent.
       if (!this.#tap.feeding || this.#failed) return false;
+      // And a handshake that failed in this very record destroys the socket, which ends it too; its
+      // error is told a little later.
+      if (socket.destroyed) return false;
       if (!this.#secure) {
         this.#events.onEarlyCloseNotify();
         return false;

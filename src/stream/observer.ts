@@ -42,4 +42,11 @@ export type Observation =
 /** Called with each observation, in order; `at` is milliseconds since the connection's start. */
 export interface Observer {
   observe(observation: Observation, at: number): void;
+  /** Where present: every byte that crosses the wire, before the TLS engine sees it. */
+  onBytes?(direction: Direction, bytes: Uint8Array, at: number): void;
+  /**
+   * Where present: each line of the key log, with the connection's secrets (RFC 9850). Whoever has
+   * these and the bytes can read everything.
+   */
+  onSecret?(line: string): void;
 }

@@ -78,11 +78,14 @@ export class TlsServer implements AsyncDisposable {
   }
 
   /** Stops listening, and waits for the open connections to end; `abort: true` destroys them. */
-  close(options: { readonly abort?: boolean } = {}): Promise<void> {
-    return new Promise((resolve) => {
-      this.#server.close(() => resolve());
-      if (options.abort) for (const transport of this.#transports) transport.destroy();
-    });
+  async close(options: { readonly abort?: boolean } = {}): Promise<void> {
+    const open = [...this.#transports];
+    const closed = open.map(
+      (transport) => new Promise((resolve) => transport.once('close', resolve)),
+    );
+    const stopped = new Promise<void>((resolve) => this.#server.close(() => resolve()));
+    if (options.abort) for (const transport of open) transport.destroy();
+    await Promise.all([stopped, ...closed]);
   }
 
   /** Stops listening and destroys the open connections. */

@@ -44,6 +44,8 @@ export interface TapEvents {
     length: number,
     alert: Uint8Array | null,
   ): void;
+  /** Where present: each piece of ciphertext, as it goes to the engine or to the transport. */
+  readonly onBytes?: ((direction: 'sent' | 'received', bytes: Uint8Array) => void) | undefined;
   onTransportEnd(ending: TransportEnding): void;
   /** The transport took the record that `expectCloseNotify` recognised. */
   onCloseNotifySent(): void;
@@ -73,6 +75,7 @@ export class Tap extends Duplex {
   #stopped = false;
   #ending: Omit<TransportEnding, 'insideRecord'> | null = null;
   #endingReported = false;
+  #brokenReported = false;
 
   /** Writes that the transport has taken but not yet called back for. */
   #unflushed = 0;
@@ -199,9 +202,11 @@ export class Tap extends Duplex {
         } else {
           this.#offset = end;
         }
+        const piece = chunk.subarray(from, end);
+        this.#events.onBytes?.('received', piece);
         this.#feeding = true;
         try {
-          this.emit('data', chunk.subarray(from, end));
+          this.emit('data', piece);
         } finally {
           this.#feeding = false;
         }
@@ -237,7 +242,9 @@ export class Tap extends Duplex {
   #onEnd(cause: TransportEnding['cause'], error: TransportEnding['error']): void {
     if (this.#ending !== null) {
       // An error after EOF: the peer's bytes ended already, but ours can no longer go out.
-      if (error !== null && this.#endingReported) {
+      const news = error !== null && this.#ending.cause === 'eof' && !this.#brokenReported;
+      if (news && this.#endingReported) {
+        this.#brokenReported = true;
         this.#events.onTransportEnd({ cause, error, insideRecord: !this.#received.atBoundary });
       }
       return;
@@ -290,6 +297,7 @@ export class Tap extends Duplex {
    */
   #send(chunk: Uint8Array, done: () => void): void {
     if (this.#detached) return;
+    this.#events.onBytes?.('sent', chunk);
     for (let at = 0; at < chunk.length; ) at = this.#sent.take(chunk, at);
     const closeNotify = this.#closeNotifyWritten;
     if (closeNotify) {

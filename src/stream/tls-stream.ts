@@ -143,7 +143,8 @@ export class TlsStream implements AsyncDisposable {
   private constructor(options: OpenOptions) {
     this.#transport = options.transport;
     this.#policy = options.policy;
-    this.#observer = options.observer;
+    const { observer } = options;
+    this.#observer = observer;
     this.#startedAt = options.startedAt;
     this.#tap = new Tap(
       options.transport,
@@ -152,6 +153,9 @@ export class TlsStream implements AsyncDisposable {
           this.#onRecord(direction, type, length, alert),
         onTransportEnd: (ending) => this.#onTransportEnd(ending),
         onCloseNotifySent: () => this.#onCloseNotifySent(),
+        onBytes: observer?.onBytes
+          ? (direction, bytes) => observer.onBytes?.(direction, bytes, this.#now())
+          : undefined,
         onDestroyed: () => this.#onTapDestroyed(),
       },
       options.head,
@@ -162,6 +166,7 @@ export class TlsStream implements AsyncDisposable {
         onCloseNotify: () => this.#onCloseNotify(),
         onEarlyCloseNotify: () => this.#onEarlyCloseNotify(),
         onError: (error, unauthorized) => this.#onEngineError(error, unauthorized),
+        onSecret: observer?.onSecret ? (line) => observer.onSecret?.(line) : undefined,
       });
     } catch (cause) {
       // The engine refused its options before it touched the transport.
@@ -258,8 +263,10 @@ export class TlsStream implements AsyncDisposable {
     if (typeof data !== 'string' && !(data instanceof Uint8Array)) {
       throw new OptionError('data must be a Uint8Array or a string');
     }
-    if (options.signal?.aborted) throw new AbortError({ cause: options.signal.reason });
+    throwIfAborted(options.signal, 'write');
     this.#driven = true;
+    // Node loses what is written from within its TLS engine, in a 'session' listener for instance.
+    if (this.#tap.feeding) await new Promise<void>((resolve) => process.nextTick(resolve));
     this.#mayWrite();
     this.#observer?.observe(
       { type: 'data', direction: 'sent', bytes: Buffer.byteLength(data) },
@@ -272,9 +279,17 @@ export class TlsStream implements AsyncDisposable {
     try {
       await this.#until(
         () => {
-          if (!socket.writableNeedDrain) return true;
-          this.#mayWrite();
-          return undefined;
+          if (this.#failure !== null) throw this.#failure;
+          switch (this.#state.send.kind) {
+            case 'open':
+              return socket.writableNeedDrain ? undefined : true;
+            case 'closing':
+              return undefined;
+            default:
+              // close_notify went out behind these bytes, unless they were discarded for it.
+              if (this.#engine.unsent > 0) this.#mayWrite();
+              return true;
+          }
         },
         options,
         {
@@ -305,7 +320,7 @@ export class TlsStream implements AsyncDisposable {
    */
   async shutdown(options: ShutdownOptions = {}): Promise<Closure> {
     checkShutdownOptions(options);
-    if (options.signal?.aborted) throw new AbortError({ cause: options.signal.reason });
+    throwIfAborted(options.signal, 'shutdown');
     this.#observeCall('shutdown', options);
     return this.#shutdown(options);
   }
@@ -389,11 +404,12 @@ export class TlsStream implements AsyncDisposable {
     if (this.#state.transport === 'released') return;
     this.#observe({ type: 'call', name: 'abort', detail: null });
     this.#aborted = true;
-    this.#dispatch({ type: 'abandon', how: 'destroyed' });
-    this.#failure = new AbortedError('the stream was aborted', { closure: this.closure });
+    this.#end(
+      { type: 'abandon', how: 'destroyed' },
+      (closure) => new AbortedError('the stream was aborted', { closure }),
+    );
     this.#dropTransport();
     this.#engine.destroy();
-    this.#ask();
   }
 
   // ---- the handshake
@@ -462,6 +478,10 @@ export class TlsStream implements AsyncDisposable {
     this.#observe({ type: 'close-notify', direction: 'received' });
     this.#dispatch({ type: 'close-notify-received' });
     const { answer } = this.#policy;
+    // Whoever uses the socket alone expects it to end itself after 'end', as Node's do.
+    this.socket.once('end', () => {
+      if (!this.#driven && answer !== 'when-told') this.#sendCloseNotify();
+    });
     const tls12 = this.#info?.protocol !== 'TLSv1.3';
     if (answer === 'when-told' || (answer === 'by-version' && !tls12)) return;
     if (this.#state.send.kind !== 'open') return;
@@ -596,7 +616,8 @@ export class TlsStream implements AsyncDisposable {
 
   /** The engine let go: it was destroyed, by itself after both ends, by a failure, or by a user. */
   #onTapDestroyed(): void {
-    if (this.#released) return;
+    // A handshake that fails destroys the socket first and tells its error after.
+    if (this.#released || this.#info === null) return;
     const { send, receive } = this.#state;
     const over = send.kind === 'closed' && receive.kind !== 'open' && this.#failure === null;
     // The transport stays for unwrap() or close(), unless only the socket was used.
@@ -604,7 +625,11 @@ export class TlsStream implements AsyncDisposable {
     if (!over && this.#failure === null) {
       this.#end(
         { type: 'abandon', how: 'destroyed' },
-        (closure) => new AbortedError('the TLS socket was destroyed on this side', { closure }),
+        (closure) =>
+          new AbortedError('the TLS socket was destroyed on this side', {
+            closure,
+            cause: this.#engine.socket?.errored ?? undefined,
+          }),
       );
       this.#dropTransport();
       return;
@@ -661,7 +686,9 @@ export class TlsStream implements AsyncDisposable {
     if (this.#transport.destroyed) return;
     this.#observe({ type: 'transport-closed', how: 'destroy' });
     // A transport that is being given up may still fail, which then concerns nobody.
-    this.#transport.on('error', () => {});
+    const ignore = () => {};
+    this.#transport.on('error', ignore);
+    this.#transport.once('close', () => this.#transport.off('error', ignore));
     this.#transport.destroy();
   }
 
@@ -856,6 +883,10 @@ export class TlsStream implements AsyncDisposable {
   #observe(observation: Observation): void {
     this.#observer?.observe(observation, this.#now());
   }
+}
+
+function throwIfAborted(signal: AbortSignal | undefined, phase: Phase): void {
+  if (signal?.aborted) throw new AbortError({ phase, cause: signal.reason });
 }
 
 const TRUNCATIONS = {

@@ -5,7 +5,7 @@ import dns from 'node:dns';
 import net from 'node:net';
 import type { Duplex } from 'node:stream';
 import type { Deadlines } from '../closure/policy.ts';
-import { ConnectError, ResolveError, TimeoutError } from '../errors.ts';
+import { ConnectError, OptionError, ResolveError, TimeoutError } from '../errors.ts';
 import { abortsWith, after, withLimits } from './wait.ts';
 
 /** Where to connect to, and how: the options of `net.connect` that apply. */
@@ -99,7 +99,7 @@ async function resolve(
   return withLimits<Addresses>(
     (done, fail) => {
       const query = { all: true, family: options.family ?? 0, hints: options.hints ?? 0 };
-      lookup(host, query, (error, found, family) => {
+      const onFound: Parameters<net.LookupFunction>[2] = (error, found, family) => {
         if (error) {
           fail(
             new ResolveError(`${host} could not be resolved: ${error.message}`, {
@@ -112,12 +112,14 @@ async function resolve(
         } else {
           done(found);
         }
-      });
+      };
+      refusing(() => lookup(host, query, onFound));
       // A lookup cannot be stopped; its answer then comes to nobody.
       return undefined;
     },
     { signal, deadline },
     abortsWith(
+      'resolve',
       (ms) =>
         new TimeoutError(`${host} was not resolved within ${ms} ms`, {
           phase: 'resolve',
@@ -125,6 +127,15 @@ async function resolve(
         }),
     ),
   );
+}
+
+/** What Node throws at once, rather than reports, is about an option. */
+function refusing<T>(call: () => T): T {
+  try {
+    return call();
+  } catch (cause) {
+    throw new OptionError((cause as Error).message, { cause });
+  }
 }
 
 /** A lookup function that has the answer already. */
@@ -145,8 +156,10 @@ function connectSocket(
   let socket: net.Socket | undefined;
   return withLimits<net.Socket>(
     (done, fail) => {
-      const opening = net.connect({ ...options, allowHalfOpen: true });
+      // Not net.connect(): should it throw, nobody would have the socket that it had made.
+      const opening = new net.Socket({ ...options, allowHalfOpen: true });
       socket = opening;
+      refusing(() => opening.connect(options));
       const onConnect = () => done(opening);
       const onError = (error: Error) =>
         fail(
@@ -164,6 +177,7 @@ function connectSocket(
     },
     { signal, deadline },
     abortsWith(
+      'connect',
       (ms) =>
         new TimeoutError(`no connection to ${name} within ${ms} ms`, {
           phase: 'connect',

@@ -3,7 +3,7 @@
  * under an AbortSignal. Whatever ends the wait, its timer and its listener are gone.
  */
 import { checkDeadline } from '../closure/policy.ts';
-import { AbortError, OptionError } from '../errors.ts';
+import { AbortError, OptionError, type Phase } from '../errors.ts';
 
 /** Limits of one call. */
 export interface WaitOptions {
@@ -91,6 +91,6 @@ export function withLimits<T>(
 }
 
 /** The handlers of a wait whose only trace is its error. */
-export function abortsWith(onDeadline: WaitHandlers['onDeadline']): WaitHandlers {
-  return { onDeadline, onAbort: (reason) => new AbortError({ cause: reason }) };
+export function abortsWith(phase: Phase, onDeadline: WaitHandlers['onDeadline']): WaitHandlers {
+  return { onDeadline, onAbort: (reason) => new AbortError({ phase, cause: reason }) };
 }
