@@ -1,13 +1,13 @@
 // @ts-check
 // Use TLS for a part of a connection, then take the transport back for plaintext.
 //
-//   node examples/back-to-plaintext.mjs KEY.pem CERT.pem
+//   node examples/back-to-plaintext.mjs KEY.pem CERT.pem [CA.pem]
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import net from 'node:net';
 import { accept, connect } from 'close-notify';
 
-const [keyFile = '', certFile = ''] = process.argv.slice(2);
+const [keyFile = '', certFile = '', caFile = certFile] = process.argv.slice(2);
 const key = readFileSync(keyFile);
 const cert = readFileSync(certFile);
 
@@ -20,7 +20,7 @@ const [server] = /** @type {[net.Socket]} */ (await accepted);
 
 // TLS over the connection that exists already.
 const [inside, answering] = await Promise.all([
-  connect({ transport: client, host: 'localhost', ca: cert }),
+  connect({ transport: client, host: 'localhost', ca: readFileSync(caFile) }),
   accept(server, { key, cert }),
 ]);
 await inside.write('a secret');

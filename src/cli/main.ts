@@ -1,1 +1,159 @@
 #!/usr/bin/env node
+/** The `close-notify` command. */
+import { readFileSync } from 'node:fs';
+import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
+import { CloseNotifyError, OptionError } from '../errors.ts';
+import { demo } from './demo.ts';
+import { EXIT } from './exit.ts';
+import { probe } from './probe.ts';
+import { parseTarget } from './target.ts';
+import { terminalOf } from './terminal.ts';
+
+/** One argument of a kind that commander does not know. */
+function argument<T>(parse: (text: string) => T): (text: string) => T {
+  return (text) => {
+    try {
+      return parse(text);
+    } catch (error) {
+      throw new InvalidArgumentError((error as Error).message);
+    }
+  };
+}
+
+/** The longest delay that a timer of Node can have. */
+const LONGEST_TIMER = 2 ** 31 - 1;
+
+const milliseconds = (text: string): number => {
+  const value = Number(text);
+  if (!/^\d+$/.test(text) || value < 1 || value > LONGEST_TIMER) {
+    throw new TypeError(`must be a whole number from 1 to ${LONGEST_TIMER}`);
+  }
+  return value;
+};
+
+const names = (text: string): string[] => {
+  const list = text.split(',');
+  if (list.some((name) => name === '' || Buffer.byteLength(name) > 255)) {
+    throw new TypeError('must be names with commas between, such as h2,http/1.1');
+  }
+  return list;
+};
+
+function version(): string {
+  const file = readFileSync(new URL('../../package.json', import.meta.url), 'utf8');
+  return (JSON.parse(file) as { version: string }).version;
+}
+
+/** The command line. `exit` is told the code. */
+function program(exit: (code: number) => void): Command {
+  const command = new Command('close-notify')
+    .description('TLS that knows how a connection ended.')
+    .version(version())
+    .exitOverride()
+    .showHelpAfterError('(close-notify --help says more)')
+    .addHelpText(
+      'after',
+      `
+Examples:
+  $ close-notify probe example.org             how does this server end a connection?
+  $ close-notify probe '[::1]:8443' --tls 1.2
+  $ close-notify demo                          all the ways to end one, drawn`,
+    );
+
+  command
+    .command('probe')
+    .summary('connect to a server, close, and say how it closed')
+    .description(
+      'Connects, handshakes, sends nothing, shuts TLS down, closes, and says how the server ended ' +
+        'the connection. A certificate that does not verify is reported, and the probe goes on.',
+    )
+    .argument(
+      '<host[:port]>',
+      'port 443 by default; an IPv6 address in brackets',
+      argument(parseTarget),
+    )
+    .option('--json', 'print one JSON object and nothing else')
+    .option('--no-wait', "send close_notify and do not wait for the server's")
+    .option('--timeout <ms>', 'the deadline of each phase', argument(milliseconds))
+    .option('--servername <name>', 'the name to ask for (SNI), by default the host')
+    .addOption(new Option('--tls <version>', 'this TLS version only').choices(['1.2', '1.3']))
+    .option('--ca <file>', 'trust these authorities (PEM) instead of the usual ones')
+    .option('--cert <file>', 'client certificate (PEM)')
+    .option('--key <file>', 'its key (PEM)')
+    .option('--alpn <names>', 'offer these application protocols: h2,http/1.1', argument(names))
+    .option('--no-color', 'no colours')
+    .option('--ascii', 'draw with ASCII only')
+    .addHelpText(
+      'after',
+      `
+Exit codes:
+  0  secure: close_notify both ways (with --no-wait: ours was sent)
+  1  any other verdict: truncated, alert, timed-out, ...
+  2  wrong usage
+  3  no handshake: the name, the connection or TLS failed
+
+Examples:
+  $ close-notify probe example.org
+  $ close-notify probe localhost:8443 --ca ca.pem --tls 1.3
+  $ close-notify probe '[::1]:8443' --json | jq .closure.verdict`,
+    )
+    .action(async (target, options) => {
+      const terminal = terminalOf(process.stdout, options);
+      exit(await probe(target, options, terminal, interruption()));
+    });
+
+  command
+    .command('demo')
+    .summary('play and draw nine ways to end a connection')
+    .description(
+      "Shows why it matters how a connection ends: Node's fetch takes half a response for the whole.\n" +
+        'Then plays nine endings over the loopback interface, and draws them. Needs no network.',
+    )
+    .option('--all', 'draw TLS 1.2 too, also where nothing differs')
+    .option('--no-color', 'no colours')
+    .option('--ascii', 'draw with ASCII only')
+    .action(async (options) => {
+      exit(await demo(options, terminalOf(process.stdout, options)));
+    });
+
+  return command;
+}
+
+/** Aborts on SIGINT. The second SIGINT ends the process, as ever. */
+function interruption(): AbortSignal {
+  const controller = new AbortController();
+  process.once('SIGINT', () => controller.abort(new Error('interrupted')));
+  return controller.signal;
+}
+
+async function main(): Promise<void> {
+  for (const output of [process.stdout, process.stderr]) {
+    output.on('error', (error: NodeJS.ErrnoException) => {
+      // `close-notify ... | head`: whoever read our output has gone.
+      if (error.code === 'EPIPE') process.exit(EXIT.brokenPipe);
+      throw error;
+    });
+  }
+  try {
+    await program((code) => {
+      process.exitCode = code;
+    }).parseAsync();
+  } catch (error) {
+    if (error instanceof CommanderError) {
+      // Help and version have been printed, or an error to stderr; commander's own code for that is 1.
+      process.exitCode = error.exitCode === 0 ? EXIT.ok : EXIT.usage;
+    } else if (error instanceof OptionError) {
+      process.stderr.write(`error: ${error.message}\n`);
+      process.exitCode = EXIT.usage;
+    } else if (error instanceof CloseNotifyError) {
+      process.stderr.write(`error: ${error.message} [${error.code}]\n`);
+      process.exitCode = EXIT.notSecure;
+    } else {
+      throw error;
+    }
+  }
+  // A lookup that nobody waits for any more cannot be stopped, and would hold the process.
+  setTimeout(() => process.stdout.write('', () => process.exit()), 100).unref();
+}
+
+await main();

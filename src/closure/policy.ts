@@ -46,6 +46,7 @@ export interface Policy {
   readonly unread: 'keep' | 'discard';
   /** Bytes that `unread: 'keep'` may hold. Beyond it the shutdown waits until somebody reads. */
   readonly unreadLimit: number;
+  /** How long each wait may take. */
   readonly deadlines: Deadlines;
 }
 

@@ -76,6 +76,7 @@ function waived({ caller, send }: ClosureState): Verdict | null {
 
 /** The record of how a connection ended, or stands. A snapshot: it does not change. */
 export interface Closure {
+  /** The judgement, in one word. */
   readonly verdict: Verdict;
   /** Who sent close_notify first; null while nobody has. */
   readonly initiator: 'local' | 'peer' | null;
@@ -96,8 +97,9 @@ export interface Closure {
    * `destroyed` or `closed` by us, `released` to the caller by `unwrap`; null while it is in use.
    */
   readonly transportEnd: TransportEnd;
-  /** The two directions. */
+  /** What has become of our sending direction. */
   readonly send: ClosureState['send']['kind'];
+  /** What has become of the peer's bytes. */
   readonly receive: ClosureState['receive']['kind'];
   /** Application bytes that arrived unread after our shutdown began, kept or discarded. */
   readonly late: number;

@@ -41,6 +41,7 @@ export type Observation =
 
 /** Called with each observation, in order; `at` is milliseconds since the connection's start. */
 export interface Observer {
+  /** Told what happened, and when. */
   observe(observation: Observation, at: number): void;
   /** Where present: every byte that crosses the wire, before the TLS engine sees it. */
   onBytes?(direction: Direction, bytes: Uint8Array, at: number): void;

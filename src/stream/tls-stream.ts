@@ -653,7 +653,10 @@ export class TlsStream implements AsyncDisposable {
     // From here on nothing that the peer says is looked at, so the outcome hangs on no race.
     if (options.wait === false) this.#tap.stop();
     const known = this.#failure !== null && this.#reported;
+    const { caller } = this.#state;
     try {
+      // An earlier shutdown has waited in vain, and said so.
+      if (caller.kind === 'expired' || caller.kind === 'cancelled') return this.closure;
       return await this.#shutdown(options);
     } catch (error) {
       if (known) return this.closure;

@@ -18,18 +18,26 @@ export interface TransportOptions {
   readonly path?: string | undefined;
   /** 4, 6, or 0 for both (the default). */
   readonly family?: 0 | 4 | 6 | undefined;
+  /** Resolves the host instead of `dns.lookup`. */
   readonly lookup?: net.LookupFunction | undefined;
+  /** Flags for `dns.lookup`. */
   readonly hints?: number | undefined;
+  /** The address to connect from. */
   readonly localAddress?: string | undefined;
+  /** The port to connect from. */
   readonly localPort?: number | undefined;
   /**
    * Turns Nagle's algorithm off; true by default. With it on, close_notify, a small segment behind
    * other data, waits for the peer's delayed acknowledgement: 40 ms for every closure.
    */
   readonly noDelay?: boolean | undefined;
+  /** TCP keep-alive; off by default. */
   readonly keepAlive?: boolean | undefined;
+  /** Milliseconds of silence before the first keep-alive probe. */
   readonly keepAliveInitialDelay?: number | undefined;
+  /** Whether to try all addresses, both families in turn; on by default, as in Node. */
   readonly autoSelectFamily?: boolean | undefined;
+  /** Milliseconds that each address gets before the next one is tried as well. */
   readonly autoSelectFamilyAttemptTimeout?: number | undefined;
 }
 

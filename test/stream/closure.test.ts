@@ -775,3 +775,29 @@ for (const version of VERSIONS) {
     );
   });
 }
+
+for (const version of VERSIONS) {
+  describeTls(`${version}: close after a wait in vain`, () => {
+    test(
+      'does not wait, nor reject, a second time; neither does a close after one that rejected',
+      clean(async (scope) => {
+        const both = await pair(scope, version, { server: told });
+        const { client, server } = both;
+        expect(await rejection(client.shutdown({ deadline: 50 }))).toMatchObject({
+          code: 'ERR_TLS_TIMEOUT',
+          phase: 'shutdown',
+        });
+        // Without a deadline: a second wait would never end.
+        const closing = client.close({ deadline: Number.POSITIVE_INFINITY });
+        expect(await server.read()).toBe(null);
+        server.abort();
+        expect(await closing).toMatchObject({ verdict: 'timed-out', send: 'closed' });
+
+        const again = await pair(scope, version);
+        again.server.abort();
+        expect(await rejection(again.client.close())).toMatchObject({ code: 'ERR_TLS_TRUNCATED' });
+        expect(await again.client.close()).toMatchObject({ verdict: 'truncated' });
+      }),
+    );
+  });
+}
