@@ -1,0 +1,298 @@
+/**
+ * What client certificate a server asks for.
+ *
+ * Theory of operation. The finder makes an ordinary connection without a certificate and reads along
+ * with a `WireDecoder`: the CertificateRequest is in the clear in TLS 1.2's first handshake, and
+ * protected in TLS 1.3 and in renegotiations, where the connection's own key log opens it. So the
+ * names are an answer even when the handshake then fails for want of a certificate.
+ *
+ * Whether a certificate is required shows in what the server does when it gets none, and only in
+ * that: a fatal alert about it, or going on. Silence says nothing.
+ */
+import type { Closure } from '../closure/verdict.ts';
+import { CertificateError, CloseNotifyError, OptionError, RequestError } from '../errors.ts';
+import { type Decoded, WireDecoder } from '../record/decoder.ts';
+import {
+  type CertificateRequest,
+  HANDSHAKE_TYPE,
+  parseCertificateRequest12,
+  parseCertificateRequest13,
+  parseServerHello,
+} from '../record/handshake.ts';
+import { parseKeyLogLine } from '../record/keys.ts';
+import { MalformedError } from '../record/reader.ts';
+import { certificateTypeName, signatureSchemeName } from '../record/schemes.ts';
+import { SUITE_NAMES } from '../record/suite-names.ts';
+import { type ConnectOptions, connect } from '../stream/connect.ts';
+import type { Direction, Observation, Observer } from '../stream/observer.ts';
+import type { TlsStream } from '../stream/tls-stream.ts';
+import { IssuerNameList } from './name.ts';
+
+/** Where to look: what `connect` takes. */
+export type FindTarget = Pick<ConnectOptions, 'host' | 'port' | 'path' | 'transport' | 'head'>;
+
+/** How to look: the options of `connect`, and more. */
+export interface FindOptions extends Omit<ConnectOptions, keyof FindTarget> {
+  /**
+   * Request this path with HTTP before closing: some servers ask only for some paths, by TLS 1.2
+   * renegotiation.
+   */
+  readonly http?: string | undefined;
+}
+
+/** Whether the server asks for a certificate, and what it does when it gets none. */
+export type RequestStatus =
+  /** It does not ask. */
+  | 'none'
+  /** It asks, and goes on without. */
+  | 'optional'
+  /** It asks, and ends the connection with an alert when it gets none. */
+  | 'required'
+  /** It asks; what it does without was not to be seen. */
+  | 'unknown';
+
+/** A filter of the request on certificate extensions (TLS 1.3), in hexadecimal DER. */
+export interface OidFilterHex {
+  readonly oid: string;
+  readonly values: string;
+}
+
+/** What was found. */
+export interface FindResult {
+  /** Whether it asks, and what it does without an answer. */
+  readonly request: RequestStatus;
+  /** When it asked: in the first handshake or in a renegotiation; null where it did not. */
+  readonly when: 'handshake' | 'renegotiation' | null;
+  /** Whose certificates it accepts. Empty with a request: it names nobody, and may take any. */
+  readonly issuers: IssuerNameList;
+  /** SignatureScheme names that the certificate's key has to sign with. */
+  readonly signatureAlgorithms: readonly string[];
+  /** ClientCertificateType names (TLS 1.2), otherwise null. */
+  readonly certificateTypes: readonly string[] | null;
+  /** (TLS 1.3), otherwise null. */
+  readonly oidFilters: readonly OidFilterHex[] | null;
+  /** What the handshake chose, as far as it came. */
+  readonly tls: { readonly protocol: string; readonly cipher: string } | null;
+  /** Whether the server's certificate verified; null where the handshake did not get that far. */
+  readonly authorized: boolean | null;
+  /** Why it did not, as a code. */
+  readonly authorizationError: string | null;
+  /** How the connection ended. */
+  readonly closure: Closure;
+  /** The request itself, for matching; null where there was none. */
+  readonly certificateRequest: CertificateRequest | null;
+  /** What could not be looked at, in words; null where everything was. */
+  readonly limitation: string | null;
+}
+
+/** Alerts by which servers say that a certificate is missing or wrong. RFC 9846 section 6.2. */
+const CERTIFICATE_ALERTS: ReadonlySet<string> = new Set([
+  'certificate_required',
+  'handshake_failure',
+  'bad_certificate',
+  'no_certificate',
+  'certificate_unknown',
+  'unknown_ca',
+  'access_denied',
+]);
+
+const POST_HANDSHAKE =
+  'TLS 1.3 servers can ask after the handshake, but only clients that offer it; Node does not';
+
+/** Finds out which client certificate a server accepts. */
+export class ClientCertificateFinder {
+  readonly #defaults: FindOptions;
+
+  /** @param defaults options of every `find`. */
+  constructor(defaults: FindOptions = {}) {
+    this.#defaults = defaults;
+  }
+
+  /**
+   * Connects, handshakes without a certificate, shuts down, and tells what the server asked for.
+   *
+   * The server's certificate is verified unless `rejectUnauthorized` is false: names from a server
+   * that does not verify are anyone's names.
+   *
+   * @throws {RequestError} `ERR_TLS_REQUEST` for a request that cannot be read.
+   * @throws as `connect`, when the connection failed before the server could ask.
+   */
+  async find(target: FindTarget, options: FindOptions = {}): Promise<FindResult> {
+    const { http, record, ...connectOptions } = { ...this.#defaults, ...options };
+    if (http !== undefined && !/^\/[\x21-\x7e]*$/.test(http)) {
+      throw new OptionError("http must be a path, such as '/private'");
+    }
+    const watcher = new RequestWatcher(record);
+    let stream: TlsStream;
+    try {
+      stream = await connect({ ...target, ...connectOptions, record: watcher });
+    } catch (error) {
+      watcher.check();
+      const closure = error instanceof CloseNotifyError ? error.closure : null;
+      // Without a request there is no answer; and names from whom we do not trust are none either.
+      if (watcher.request === null || closure === null || error instanceof CertificateError) {
+        throw error;
+      }
+      return watcher.result(closure, null, null);
+    }
+    const limitation =
+      http !== undefined && stream.tls.protocol === 'TLSv1.3' ? POST_HANDSHAKE : null;
+    try {
+      if (http !== undefined) await requestPath(stream, target.host ?? 'localhost', http, options);
+      await stream.shutdown({ unread: 'discard', signal: options.signal });
+    } catch (error) {
+      // How the server ended the connection is part of the answer. Being cancelled is not.
+      if (!(error instanceof CloseNotifyError) || error.code === 'ABORT_ERR') {
+        stream.abort();
+        throw error;
+      }
+    }
+    const { closure } = stream;
+    await stream.close();
+    watcher.check();
+    return watcher.result(closure, stream, limitation);
+  }
+}
+
+/** An HTTP/1.1 request for the path; its answer is read, not looked at. */
+async function requestPath(
+  stream: TlsStream,
+  host: string,
+  path: string,
+  options: FindOptions,
+): Promise<void> {
+  const limits = { deadline: options.deadlines?.read ?? 10_000, signal: options.signal };
+  await stream.write(
+    `GET ${path} HTTP/1.1\r\nHost: ${host}\r\nUser-Agent: close-notify\r\nConnection: close\r\n\r\n`,
+    limits,
+  );
+  while ((await stream.read(limits)) !== null) {
+    // "Connection: close" makes the server end the connection.
+  }
+}
+
+/** Reads along, and remembers what the server asked. */
+class RequestWatcher implements Observer {
+  readonly #record: Observer | undefined;
+  readonly #decoder: WireDecoder;
+  #cipher: string | null = null;
+  #protocol: string | null = null;
+  request: CertificateRequest | null = null;
+  #askedIn = 0;
+  /** The server's Finished of the handshake in which it asked. */
+  #finished = false;
+  /** Since then it sent something that is not an alert: it goes on without a certificate. */
+  #wentOn = false;
+  #malformed: MalformedError | null = null;
+  readonly onSecret: (line: string) => void;
+
+  constructor(record: Observer | undefined) {
+    this.#record = record;
+    this.#decoder = new WireDecoder((decoded) => this.#onDecoded(decoded));
+    this.onSecret = (line) => {
+      const entry = parseKeyLogLine(line);
+      if (entry !== null) this.#decoder.addSecret(entry);
+      record?.onSecret?.(line);
+    };
+  }
+
+  observe(observation: Observation, at: number): void {
+    this.#record?.observe(observation, at);
+  }
+
+  onBytes(direction: Direction, bytes: Uint8Array, at: number): void {
+    this.#decoder.push(direction === 'sent' ? 'client' : 'server', bytes);
+    this.#record?.onBytes?.(direction, bytes, at);
+  }
+
+  /** @throws {RequestError} when the server asked in words that cannot be read. */
+  check(): void {
+    if (this.#malformed === null) return;
+    throw new RequestError(`the CertificateRequest cannot be read: ${this.#malformed.message}`, {
+      cause: this.#malformed,
+    });
+  }
+
+  result(closure: Closure, stream: TlsStream | null, limitation: string | null): FindResult {
+    const { request } = this;
+    return {
+      request: this.#status(closure),
+      when: request === null ? null : this.#askedIn === 0 ? 'handshake' : 'renegotiation',
+      issuers: new IssuerNameList(request?.authorities ?? []),
+      signatureAlgorithms: (request?.signatureAlgorithms ?? []).map(signatureSchemeName),
+      certificateTypes: request?.certificateTypes?.map(certificateTypeName) ?? null,
+      oidFilters:
+        request?.oidFilters?.map(({ oid, values }) => ({
+          oid: Buffer.from(oid).toString('hex'),
+          values: Buffer.from(values).toString('hex'),
+        })) ?? null,
+      tls:
+        this.#protocol === null
+          ? null
+          : { protocol: this.#protocol, cipher: this.#cipher ?? 'unknown' },
+      authorized: stream?.tls.authorized ?? null,
+      authorizationError: stream?.tls.authorizationError ?? null,
+      closure,
+      certificateRequest: request,
+      limitation,
+    };
+  }
+
+  #status(closure: Closure): RequestStatus {
+    if (this.request === null) return 'none';
+    const { alert } = closure;
+    if (alert?.direction === 'received') {
+      return CERTIFICATE_ALERTS.has(alert.name) ? 'required' : 'unknown';
+    }
+    // TLS 1.2's server has our answer before its Finished; TLS 1.3's only after.
+    const went = this.request.version === 'TLSv1.2' ? this.#finished : this.#wentOn;
+    return went ? 'optional' : 'unknown';
+  }
+
+  #onDecoded(decoded: Decoded): void {
+    if (decoded.sender !== 'server') return;
+    if (decoded.type === 'handshake') {
+      try {
+        this.#onMessage(decoded);
+      } catch (error) {
+        if (!(error instanceof MalformedError)) throw error;
+        this.#malformed ??= error;
+      }
+      return;
+    }
+    if (!this.#finished) return;
+    if (decoded.type === 'alert' && decoded.alert.name === 'close_notify') this.#wentOn = true;
+  }
+
+  #onMessage({
+    messageType,
+    body,
+    handshake,
+    tls13,
+  }: Extract<Decoded, { type: 'handshake' }>): void {
+    switch (messageType) {
+      case HANDSHAKE_TYPE.serverHello: {
+        const hello = parseServerHello(body);
+        this.#cipher = SUITE_NAMES.get(hello.cipherSuite) ?? null;
+        this.#protocol = hello.version === 0x0304 ? 'TLSv1.3' : 'TLSv1.2';
+        return;
+      }
+      case HANDSHAKE_TYPE.certificateRequest: {
+        const request = tls13 ? parseCertificateRequest13(body) : parseCertificateRequest12(body);
+        // Names that are not names must not come out as names.
+        new IssuerNameList(request.authorities);
+        this.request = request;
+        this.#askedIn = handshake;
+        this.#finished = false;
+        return;
+      }
+      case HANDSHAKE_TYPE.finished:
+        if (this.request !== null && handshake === this.#askedIn) this.#finished = true;
+        return;
+      case HANDSHAKE_TYPE.newSessionTicket:
+        // A TLS 1.3 server makes tickets once it has accepted the client.
+        if (this.#finished && tls13) this.#wentOn = true;
+        return;
+    }
+  }
+}
