@@ -26,6 +26,8 @@ import { SUITE_NAMES } from '../record/suite-names.ts';
 import { type ConnectOptions, connect } from '../stream/connect.ts';
 import type { Direction, Observation, Observer } from '../stream/observer.ts';
 import type { TlsStream } from '../stream/tls-stream.ts';
+import type { Identity } from './identity.ts';
+import { type Match, matchIdentities } from './match.ts';
 import { IssuerNameList } from './name.ts';
 
 /** Where to look: what `connect` takes. */
@@ -38,6 +40,8 @@ export interface FindOptions extends Omit<ConnectOptions, keyof FindTarget> {
    * renegotiation.
    */
   readonly http?: string | undefined;
+  /** Identities to judge against what the server asks for. */
+  readonly identities?: readonly Identity[] | undefined;
 }
 
 /** Whether the server asks for a certificate, and what it does when it gets none. */
@@ -81,6 +85,8 @@ export interface FindResult {
   readonly closure: Closure;
   /** The request itself, for matching; null where there was none. */
   readonly certificateRequest: CertificateRequest | null;
+  /** The given identities, judged: the best usable one first. */
+  readonly matches: readonly Match[];
   /** What could not be looked at, in words; null where everything was. */
   readonly limitation: string | null;
 }
@@ -118,7 +124,7 @@ export class ClientCertificateFinder {
    * @throws as `connect`, when the connection failed before the server could ask.
    */
   async find(target: FindTarget, options: FindOptions = {}): Promise<FindResult> {
-    const { http, record, ...connectOptions } = { ...this.#defaults, ...options };
+    const { http, record, identities = [], ...connectOptions } = { ...this.#defaults, ...options };
     if (http !== undefined && !/^\/[\x21-\x7e]*$/.test(http)) {
       throw new OptionError("http must be a path, such as '/private'");
     }
@@ -133,7 +139,7 @@ export class ClientCertificateFinder {
       if (watcher.request === null || closure === null || error instanceof CertificateError) {
         throw error;
       }
-      return watcher.result(closure, null, null);
+      return watcher.result(closure, null, null, identities);
     }
     const limitation =
       http !== undefined && stream.tls.protocol === 'TLSv1.3' ? POST_HANDSHAKE : null;
@@ -150,7 +156,7 @@ export class ClientCertificateFinder {
     const { closure } = stream;
     await stream.close();
     watcher.check();
-    return watcher.result(closure, stream, limitation);
+    return watcher.result(closure, stream, limitation, identities);
   }
 }
 
@@ -171,8 +177,8 @@ async function requestPath(
   }
 }
 
-/** Reads along, and remembers what the server asked. */
-class RequestWatcher implements Observer {
+/** An observer that reads along, and remembers what the server asked. */
+export class RequestWatcher implements Observer {
   readonly #record: Observer | undefined;
   readonly #decoder: WireDecoder;
   #cipher: string | null = null;
@@ -213,7 +219,13 @@ class RequestWatcher implements Observer {
     });
   }
 
-  result(closure: Closure, stream: TlsStream | null, limitation: string | null): FindResult {
+  /** What was found, once the connection is over. */
+  result(
+    closure: Closure,
+    stream: TlsStream | null,
+    limitation: string | null,
+    identities: readonly Identity[],
+  ): FindResult {
     const { request } = this;
     return {
       request: this.#status(closure),
@@ -234,6 +246,7 @@ class RequestWatcher implements Observer {
       authorizationError: stream?.tls.authorizationError ?? null,
       closure,
       certificateRequest: request,
+      matches: matchIdentities(identities, request),
       limitation,
     };
   }

@@ -196,6 +196,10 @@ export function checkStreamOptions(options: StreamOptions): CheckedStreamOptions
 
 function checkTarget(options: ConnectOptions): void {
   const { host, port, path, transport, clientCertificate } = options;
+  // Newer versions of Node take text here, and then do nothing at all.
+  if (options.session !== undefined && !(options.session instanceof Uint8Array)) {
+    throw new OptionError('session must be a Buffer');
+  }
   if (clientCertificate !== undefined && typeof clientCertificate !== 'function') {
     throw new OptionError('clientCertificate must be a function');
   }

@@ -324,7 +324,7 @@ for (const version of VERSIONS) {
           client: told,
           server: told,
         });
-        const data = pattern(50_000);
+        const data = pattern(300_000);
         holding = true;
         await server.write(data);
         await server.shutdown({ wait: false });
