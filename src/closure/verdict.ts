@@ -101,7 +101,7 @@ export interface Closure {
   readonly send: ClosureState['send']['kind'];
   /** What has become of the peer's bytes. */
   readonly receive: ClosureState['receive']['kind'];
-  /** Application bytes that arrived unread after our shutdown began, kept or discarded. */
+  /** Application bytes that our shutdown found unread, kept or discarded. */
   readonly late: number;
   /** Bytes that were accepted for writing and discarded, because a TLS 1.2 peer closed first. */
   readonly unsent: number;

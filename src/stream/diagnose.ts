@@ -38,6 +38,11 @@ const ALERTS_BY_ERROR: Readonly<Record<string, number>> = {
   ERR_SSL_PEER_DID_NOT_RETURN_A_CERTIFICATE: 116,
 };
 
+/** Whether an error is OpenSSL's, and so one for which an alert goes out. */
+export function isTlsError({ code = '' }: EngineError): boolean {
+  return code.startsWith('ERR_SSL_') || code.startsWith('ERR_OSSL_');
+}
+
 /** The alert that the engine sent when it failed with `error`. */
 export function sentAlert(error: EngineError, authenticated: boolean): AlertDetail {
   const code = ALERTS_BY_ERROR[error.code ?? ''];

@@ -74,6 +74,7 @@ export class Tap extends Duplex {
   /** close_notify has come: the queue from here on is trailing data. */
   #stopped = false;
   #ending: Omit<TransportEnding, 'insideRecord'> | null = null;
+  #ready = false;
   #endingReported = false;
   #brokenReported = false;
 
@@ -117,10 +118,13 @@ export class Tap extends Duplex {
     // The engine pauses and resumes the tap; 'resume' is when it is ready for more.
     this.on('resume', () => this.#pump());
 
-    // A transport that is over already says nothing more; the engine is not there yet to hear it.
+    // Nothing is reported before the engine is there to hear it. And a transport that is over
+    // already says nothing by itself.
     process.nextTick(() => {
-      if (this.#ending !== null || this.#detached) return;
-      if (transport.errored) this.#onError(transport.errored);
+      this.#ready = true;
+      if (this.#detached) return;
+      if (this.#ending !== null) this.#pump(this.#ending.cause !== 'eof');
+      else if (transport.errored) this.#onError(transport.errored);
       else if (transport.destroyed) this.#onClose();
       else if (transport.readableEnded) this.#onEnd('eof', null);
     });
@@ -175,6 +179,10 @@ export class Tap extends Duplex {
   // ---- transport to engine
 
   #onData(chunk: Uint8Array): void {
+    if (!(chunk instanceof Uint8Array)) {
+      this.#onError(new TypeError('the transport delivers something other than bytes'));
+      return;
+    }
     this.#queue.push(chunk);
     this.#pump();
   }
@@ -229,7 +237,7 @@ export class Tap extends Duplex {
   }
 
   #reportEnding(): void {
-    if (this.#ending === null || this.#endingReported) return;
+    if (this.#ending === null || this.#endingReported || !this.#ready) return;
     this.#endingReported = true;
     this.#events.onTransportEnd({
       ...this.#ending,
@@ -287,8 +295,11 @@ export class Tap extends Duplex {
     const one = () => {
       if (--pending === 0) done();
     };
-    for (const { chunk } of chunks) this.#send(chunk, one);
-    this.#transport.uncork();
+    try {
+      for (const { chunk } of chunks) this.#send(chunk, one);
+    } finally {
+      this.#transport.uncork();
+    }
   }
 
   /**
@@ -305,7 +316,7 @@ export class Tap extends Duplex {
       this.#isCloseNotify = null;
     }
     this.#unflushed++;
-    const more = this.#transport.write(chunk, (error?: Error | null) => {
+    const onWritten = (error?: Error | null) => {
       this.#unflushed--;
       if (error) {
         this.#onError(error);
@@ -313,7 +324,15 @@ export class Tap extends Duplex {
       }
       if (closeNotify) this.#events.onCloseNotifySent();
       this.#flushed();
-    });
+    };
+    let more: boolean;
+    try {
+      more = this.#transport.write(chunk, onWritten);
+    } catch (error) {
+      // The engine above is native code: an exception would have nobody to catch it.
+      this.#onError(error as Error);
+      return;
+    }
     if (more) {
       done();
       return;

@@ -36,11 +36,17 @@ import {
   UsageError,
 } from '../errors.ts';
 import { parseAlert } from '../record/alert.ts';
-import { type EngineError, handshakeHint, receivedAlert, sentAlert } from './diagnose.ts';
+import {
+  type EngineError,
+  handshakeHint,
+  isTlsError,
+  receivedAlert,
+  sentAlert,
+} from './diagnose.ts';
 import type { Engine, EngineEvents, TLSSocket } from './engine.ts';
 import type { Observation, Observer } from './observer.ts';
 import { Tap, type TransportEnding } from './tap.ts';
-import { closeTransport } from './transport.ts';
+import { closeTransport, ignoreErrors } from './transport.ts';
 import { checkWaitOptions, type WaitOptions, withLimits } from './wait.ts';
 
 /** What the handshake agreed on. */
@@ -118,18 +124,22 @@ export class TlsStream implements AsyncDisposable {
   /** Questions to ask again when something changes. */
   readonly #questions = new Set<() => void>();
   #listening = false;
+  #drainListening = false;
   #reading = false;
   /** What shutdown took out of the socket's way. */
   readonly #kept: Uint8Array[] = [];
   #keptBytes = 0;
   #late = 0;
 
-  /** Whether the caller uses the stream's own methods; if not, the transport goes with the socket. */
+  /** Whether the caller has used the stream's own methods, and whether it has taken the socket. */
   #driven = false;
+  #lent = false;
   /** abort() was called: what was not read by then is gone. */
   #aborted = false;
-  /** The transport is no longer ours to use. */
+  /** The tap has let go of the transport. */
   #released = false;
+  /** The caller has taken the transport back. */
+  #unwrapped = false;
   #closing: Promise<Closure> | null = null;
   #goodbye: Promise<void> | null = null;
 
@@ -195,6 +205,11 @@ export class TlsStream implements AsyncDisposable {
    * speed. Use either the socket or the stream's own read and write, not both at once.
    */
   get socket(): TLSSocket {
+    this.#lent = true;
+    return this.#tlsSocket;
+  }
+
+  get #tlsSocket(): TLSSocket {
     const socket = this.#engine.socket;
     if (socket === null) throw new TypeError('the handshake is not complete');
     return socket;
@@ -237,6 +252,8 @@ export class TlsStream implements AsyncDisposable {
       return bytes;
     } finally {
       this.#reading = false;
+      // A shutdown may have waited for room, or for its turn to take what is unread.
+      this.#ask();
     }
   }
 
@@ -272,35 +289,30 @@ export class TlsStream implements AsyncDisposable {
       { type: 'data', direction: 'sent', bytes: Buffer.byteLength(data) },
       this.#now(),
     );
-    const socket = this.socket;
+    const socket = this.#tlsSocket;
     if (socket.write(data)) return;
-    const onDrain = () => this.#ask();
-    socket.on('drain', onDrain);
-    try {
-      await this.#until(
-        () => {
-          if (this.#failure !== null) throw this.#failure;
-          switch (this.#state.send.kind) {
-            case 'open':
-              return socket.writableNeedDrain ? undefined : true;
-            case 'closing':
-              return undefined;
-            default:
-              // close_notify went out behind these bytes, unless they were discarded for it.
-              if (this.#engine.unsent > 0) this.#mayWrite();
-              return true;
-          }
-        },
-        options,
-        {
-          phase: 'write',
-          deadline: this.#policy.deadlines.write,
-          message: 'the peer does not read: nothing was taken',
-        },
-      );
-    } finally {
-      socket.off('drain', onDrain);
-    }
+    this.#listenForDrain(socket);
+    await this.#until(
+      () => {
+        if (this.#failure !== null) throw this.#failure;
+        switch (this.#state.send.kind) {
+          case 'open':
+            return socket.writableNeedDrain ? undefined : true;
+          case 'closing':
+            return undefined;
+          default:
+            // close_notify went out behind these bytes, unless they were discarded for it.
+            if (this.#engine.unsent > 0) this.#mayWrite();
+            return true;
+        }
+      },
+      options,
+      {
+        phase: 'write',
+        deadline: this.#policy.deadlines.write,
+        message: 'the peer does not read: nothing was taken',
+      },
+    );
   }
 
   /**
@@ -355,10 +367,11 @@ export class TlsStream implements AsyncDisposable {
    */
   async unwrap(): Promise<Unwrapped> {
     const { send, receive } = this.#state;
-    if (send.kind !== 'closed' || receive.kind !== 'closed' || this.#released) {
+    const gone = this.#released || this.#unwrapped;
+    if (send.kind !== 'closed' || receive.kind !== 'closed' || gone) {
       throw new UsageError(
         'ERR_TLS_NOT_SHUTDOWN',
-        this.#released
+        gone
           ? 'the transport has been closed or taken back already'
           : 'unwrap needs both close_notify to have been exchanged',
         {
@@ -369,6 +382,7 @@ export class TlsStream implements AsyncDisposable {
     }
     this.#observe({ type: 'call', name: 'unwrap', detail: null });
     this.#driven = true;
+    this.#unwrapped = true;
     this.#released = true;
     this.#keepUnread();
     const trailing = this.#tap.detach();
@@ -389,9 +403,26 @@ export class TlsStream implements AsyncDisposable {
    */
   async close(options: CloseOptions = {}): Promise<Closure> {
     checkShutdownOptions(options);
-    if (this.#closing !== null) return this.#closing.catch(() => this.closure);
-    this.#closing = this.#close(options);
-    return this.#closing;
+    const closing = this.#closing;
+    if (closing === null) {
+      this.#closing = this.#close(options);
+      return this.#closing;
+    }
+    return withLimits<Closure>(
+      (resolve) => {
+        closing.then(resolve, () => resolve(this.closure));
+        return undefined;
+      },
+      options,
+      {
+        onDeadline: (ms) =>
+          new TimeoutError(`the stream was not closed within ${ms} ms`, {
+            phase: 'close',
+            closure: this.closure,
+          }),
+        onAbort: (cause) => new AbortError({ phase: 'close', closure: this.closure, cause }),
+      },
+    );
   }
 
   /** Closes. After an error that was already thrown it only cleans up. */
@@ -401,9 +432,11 @@ export class TlsStream implements AsyncDisposable {
 
   /** Drops the transport now, without an alert. Pending calls reject with `ERR_TLS_ABORTED`. */
   abort(): void {
-    if (this.#state.transport === 'released') return;
+    if (this.#unwrapped) return;
     this.#observe({ type: 'call', name: 'abort', detail: null });
     this.#aborted = true;
+    // Whatever failed before, from here on it is the caller who wants no more.
+    this.#failure = null;
     this.#end(
       { type: 'abandon', how: 'destroyed' },
       (closure) => new AbortedError('the stream was aborted', { closure }),
@@ -432,10 +465,13 @@ export class TlsStream implements AsyncDisposable {
     } catch (error) {
       this.#dispatch({ type: 'abandon', how: 'destroyed' });
       // An alert that explains our refusal is on its way out: let it arrive.
-      if (this.#state.receive.kind === 'rejected') {
+      if (this.#state.receive.kind === 'rejected' && !signal?.aborted) {
+        const drop = () => this.#transport.destroy();
+        signal?.addEventListener('abort', drop);
         const goodbye = this.#sayGoodbye();
         this.#engine.destroy();
         await goodbye;
+        signal?.removeEventListener('abort', drop);
       } else {
         this.#dropTransport();
         this.#engine.destroy();
@@ -478,15 +514,20 @@ export class TlsStream implements AsyncDisposable {
     this.#observe({ type: 'close-notify', direction: 'received' });
     this.#dispatch({ type: 'close-notify-received' });
     const { answer } = this.#policy;
-    // Whoever uses the socket alone expects it to end itself after 'end', as Node's do.
-    this.socket.once('end', () => {
-      if (!this.#driven && answer !== 'when-told') this.#sendCloseNotify();
-    });
+    this.#answerForSocket();
     const tls12 = this.#info?.protocol !== 'TLSv1.3';
     if (answer === 'when-told' || (answer === 'by-version' && !tls12)) return;
     if (this.#state.send.kind !== 'open') return;
     if (tls12) this.#engine.discardWrites();
     this.#sendCloseNotify();
+  }
+
+  /** Whoever uses the socket alone expects it to end itself after 'end', as Node's do. */
+  #answerForSocket(): void {
+    this.#tlsSocket.once('end', () => {
+      const alone = this.#lent && !this.#driven;
+      if (alone && this.#policy.answer !== 'when-told') this.#sendCloseNotify();
+    });
   }
 
   #onEarlyCloseNotify(): void {
@@ -527,6 +568,15 @@ export class TlsStream implements AsyncDisposable {
             closure,
             cause,
           }),
+      );
+      return;
+    }
+    if (!isTlsError(cause)) {
+      // Node's own judgement (renegotiations too fast, a key too small): no alert goes out for it.
+      this.#end({ type: 'abandon', how: 'destroyed' }, (closure) =>
+        handshaking
+          ? new HandshakeError(`the TLS handshake failed: ${cause.message}`, { closure, cause })
+          : new AbortedError(`the TLS engine gave up: ${cause.message}`, { closure, cause }),
       );
       return;
     }
@@ -582,6 +632,7 @@ export class TlsStream implements AsyncDisposable {
     }
     if (cause === 'eof' && this.#onlyReports) {
       this.#dispatch(event);
+      this.#answerForSocket();
       this.#engine.pretendEnd();
       return;
     }
@@ -621,7 +672,7 @@ export class TlsStream implements AsyncDisposable {
     const { send, receive } = this.#state;
     const over = send.kind === 'closed' && receive.kind !== 'open' && this.#failure === null;
     // The transport stays for unwrap() or close(), unless only the socket was used.
-    if (over && this.#driven) return;
+    if (over && (this.#driven || !this.#lent)) return;
     if (!over && this.#failure === null) {
       this.#end(
         { type: 'abandon', how: 'destroyed' },
@@ -649,7 +700,11 @@ export class TlsStream implements AsyncDisposable {
   async #close(options: CloseOptions): Promise<Closure> {
     this.#observeCall('close', options);
     this.#driven = true;
-    if (this.#released) return this.closure;
+    if (this.#unwrapped) return this.closure;
+    if (this.#aborted) {
+      await this.#sayGoodbye();
+      return this.closure;
+    }
     // From here on nothing that the peer says is looked at, so the outcome hangs on no race.
     if (options.wait === false) this.#tap.stop();
     const known = this.#failure !== null && this.#reported;
@@ -678,6 +733,7 @@ export class TlsStream implements AsyncDisposable {
   #sayGoodbye(): Promise<void> {
     this.#goodbye ??= (async () => {
       this.#letGo();
+      this.#dispatch({ type: 'abandon', how: 'closed' });
       if (!this.#transport.destroyed) this.#observe({ type: 'transport-closed', how: 'end' });
       await closeTransport(this.#transport, this.#policy.deadlines.close);
     })();
@@ -686,12 +742,9 @@ export class TlsStream implements AsyncDisposable {
 
   #dropTransport(): void {
     this.#letGo();
+    ignoreErrors(this.#transport);
     if (this.#transport.destroyed) return;
     this.#observe({ type: 'transport-closed', how: 'destroy' });
-    // A transport that is being given up may still fail, which then concerns nobody.
-    const ignore = () => {};
-    this.#transport.on('error', ignore);
-    this.#transport.once('close', () => this.#transport.off('error', ignore));
     this.#transport.destroy();
   }
 
@@ -723,7 +776,7 @@ export class TlsStream implements AsyncDisposable {
       this.#keptBytes -= kept.length;
       return kept;
     }
-    const chunk = this.socket.read() as Uint8Array | null;
+    const chunk = this.#tlsSocket.read() as Uint8Array | null;
     if (chunk !== null) return chunk;
     const { receive } = this.#state;
     if (receive.kind === 'closed') return null;
@@ -733,7 +786,10 @@ export class TlsStream implements AsyncDisposable {
 
   /** Moves what nobody reads out of the way of the close_notify behind it. */
   #collect(unread: Policy['unread']): void {
-    if (this.#reading || this.#engine.socket?.readableFlowing === true) return;
+    // Whoever listens to the socket's 'data' is its reader, paused or not.
+    const socket = this.#engine.socket;
+    const taken = socket?.readableFlowing === true || (socket?.listenerCount('data') ?? 0) > 0;
+    if (this.#reading || taken) return;
     while (unread === 'discard' || this.#keptBytes < this.#policy.unreadLimit) {
       if (!this.#takeFromSocket(unread)) return;
     }
@@ -775,11 +831,16 @@ export class TlsStream implements AsyncDisposable {
 
   /** Have the socket say when there is something to read. */
   #listen(): void {
-    if (this.#listening) return;
-    this.#listening = true;
     const socket = this.#engine.socket;
-    if (socket === null || socket.readableFlowing === true) return;
+    if (this.#listening || socket === null || socket.readableFlowing === true) return;
+    this.#listening = true;
     socket.on('readable', () => this.#ask());
+  }
+
+  #listenForDrain(socket: TLSSocket): void {
+    if (this.#drainListening) return;
+    this.#drainListening = true;
+    socket.on('drain', () => this.#ask());
   }
 
   // ---- waiting

@@ -217,23 +217,40 @@ function describe(error: Error & { code?: string }): string {
  * force. Errors of a transport that is being given up are of no interest to anyone.
  */
 export async function closeTransport(transport: Duplex, deadline: number): Promise<void> {
+  const closed = transport.closed
+    ? turns()
+    : new Promise<void>((resolve) => transport.once('close', resolve));
+  ignoreErrors(transport);
+  if (!transport.destroyed) await goodbye(transport, deadline);
+  transport.destroy();
+  await new Promise<void>((resolve) => {
+    const stop = after(deadline, resolve);
+    void closed.then(() => {
+      stop();
+      resolve();
+    });
+  });
+}
+
+/**
+ * Until it has told 'close', a transport that is being given up may still fail, which then concerns
+ * nobody.
+ */
+export function ignoreErrors(transport: Duplex): void {
   const ignore = () => {};
-  transport.on('error', ignore);
-  try {
-    if (!transport.destroyed) await goodbye(transport, deadline);
-    transport.destroy();
-    if (!transport.closed) {
-      await new Promise<void>((resolve) => {
-        const stop = after(deadline, resolve);
-        transport.once('close', () => {
-          stop();
-          resolve();
-        });
-      });
-    }
-  } finally {
+  const stop = () => {
     transport.off('error', ignore);
-  }
+    transport.off('close', stop);
+  };
+  transport.on('error', ignore);
+  transport.on('close', stop);
+  // A socket is `closed` before it tells; whether it has told already cannot be asked.
+  if (transport.closed) void turns().then(stop);
+}
+
+/** Long enough for a socket that is closed to tell so: handles close at the end of a loop's turn. */
+async function turns(): Promise<void> {
+  for (let i = 0; i < 2; i++) await new Promise<void>((resolve) => setImmediate(resolve));
 }
 
 function goodbye(transport: Duplex, deadline: number): Promise<void> {
@@ -253,8 +270,13 @@ function goodbye(transport: Duplex, deadline: number): Promise<void> {
     const discard = () => {};
     for (const name of names) transport.on(name, check);
     transport.on('data', discard);
-    transport.end();
-    transport.resume();
-    check();
+    try {
+      transport.end();
+      transport.resume();
+      check();
+    } catch {
+      // A transport that cannot even be ended is destroyed next.
+      finish();
+    }
   });
 }
