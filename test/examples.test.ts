@@ -111,6 +111,38 @@ describeTls('the examples', () => {
   );
 
   test(
+    'find-issuers: what the server asks for, and what fits',
+    clean(async (scope) => {
+      const { server, client, stranger, ca } = pki();
+      const asking = tls.createServer(
+        { ...server, ca, requestCert: true, rejectUnauthorized: false },
+        (socket) => socket.resume().on('error', () => {}),
+      );
+      asking.listen(0, '127.0.0.1');
+      await once(asking, 'listening');
+      scope.defer(() => new Promise((resolve) => asking.close(resolve)));
+      writeFileSync(file('client.pem'), client.key + client.cert);
+      writeFileSync(file('stranger.pem'), stranger.key + stranger.cert);
+      const { out, err, code } = await run(
+        scope,
+        'find-issuers',
+        'localhost',
+        String((asking.address() as net.AddressInfo).port),
+        file('ca.pem'),
+        file('stranger.pem'),
+        file('client.pem'),
+      );
+      expect({ err, code }).toEqual({ err: '', code: 0 });
+      const lines = out.split('\n');
+      expect(lines[0]).toBe('a client certificate: optional');
+      expect(lines[1]).toMatch(/^from: CN=/);
+      expect(lines[2]).toBe(`fits: ${file('client.pem')}`);
+      expect(lines[3]).toContain(`does not fit: ${file('stranger.pem')}: none of the names`);
+      expect(lines[4]).toBe("the connection's end: secure");
+    }),
+  );
+
+  test(
     'back-to-plaintext',
     clean(async (scope) => {
       const { out, err, code } = await run(

@@ -19,6 +19,7 @@ import { DEMO_CERT, DEMO_KEY } from './demo-key.ts';
 import { EXIT } from './exit.ts';
 import { asExpected, openPair, type Played, type Protocol, play } from './play.ts';
 import { SCENARIOS, type Scenario } from './scenarios.ts';
+import { borders } from './table.ts';
 import { type Terminal, wrap } from './terminal.ts';
 
 /** Options of the demo. */
@@ -238,7 +239,7 @@ function table(terminal: Terminal, results: readonly Result[]): string {
     ],
     wordWrap: true,
     style: { head: [], border: [], 'padding-left': 1, 'padding-right': 0 },
-    ...(terminal.charset === 'ascii' ? { chars: ASCII_BORDERS } : {}),
+    chars: borders(terminal),
   });
   for (const one of SCENARIOS) {
     const versions = results.filter(({ scenario: { number } }) => number === one.number);
@@ -259,25 +260,6 @@ function cells({ played }: Result): string[] {
   const asio = A.closure === null ? null : toAsioErrorCode(A.closure);
   return [A.verdict ?? '-', B.verdict ?? '-', asio === null ? '-' : asio.message];
 }
-
-/** Characters for terminals that have no others. */
-const ASCII_BORDERS = {
-  top: '-',
-  'top-mid': '+',
-  'top-left': '+',
-  'top-right': '+',
-  bottom: '-',
-  'bottom-mid': '+',
-  'bottom-left': '+',
-  'bottom-right': '+',
-  left: '|',
-  'left-mid': '+',
-  mid: '-',
-  'mid-mid': '+',
-  right: '|',
-  'right-mid': '+',
-  middle: '|',
-};
 
 const TONES: Partial<Record<Verdict, Tone>> = {
   secure: 'good',

@@ -1,9 +1,11 @@
 /** Exit codes of the command. */
 export const EXIT = {
-  /** The connection ended as it should; or the demo found what it expected. */
+  /** It ended as it should; or a certificate was asked for; or the demo came out as expected. */
   ok: 0,
   /** Any other verdict. */
   notSecure: 1,
+  /** No certificate was asked for, or none of those given is usable. */
+  noMatch: 1,
   /** Wrong usage, or a file that cannot be used. */
   usage: 2,
   /** There was no handshake, so there is no ending to judge. */

@@ -3,8 +3,11 @@
 import { readFileSync } from 'node:fs';
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
 import { CloseNotifyError, OptionError } from '../errors.ts';
+import { STARTTLS_PROTOCOLS } from '../starttls/starttls.ts';
+import { defaultPort } from './connection.ts';
 import { demo } from './demo.ts';
 import { EXIT } from './exit.ts';
+import { issuers } from './issuers.ts';
 import { probe } from './probe.ts';
 import { parseTarget } from './target.ts';
 import { terminalOf } from './terminal.ts';
@@ -39,6 +42,36 @@ const names = (text: string): string[] => {
   return list;
 };
 
+const path = (text: string): string => {
+  if (!/^\/[\x21-\x7e]*$/.test(text)) throw new TypeError("must be a path, such as '/private'");
+  return text;
+};
+
+/** Looks at a target whose default port is not known before all options are. */
+const checkTarget = (text: string): string => {
+  parseTarget(text);
+  return text;
+};
+
+const TARGET_HELP = "port 443, or the protocol's, by default; an IPv6 address in brackets";
+
+/** Options of the commands that connect. */
+function addConnectionOptions(command: Command): void {
+  command
+    .addOption(
+      new Option('--starttls <protocol>', 'begin in plaintext, as this protocol does').choices(
+        STARTTLS_PROTOCOLS,
+      ),
+    )
+    .option('--timeout <ms>', 'the deadline of each phase', argument(milliseconds))
+    .option('--servername <name>', 'the name to ask for (SNI), by default the host')
+    .addOption(new Option('--tls <version>', 'this TLS version only').choices(['1.2', '1.3']))
+    .option('--ca <file>', 'trust these authorities (PEM) instead of the usual ones')
+    .option('--alpn <names>', 'offer these application protocols: h2,http/1.1', argument(names))
+    .option('--no-color', 'no colours')
+    .option('--ascii', 'draw with ASCII only');
+}
+
 function version(): string {
   const file = readFileSync(new URL('../../package.json', import.meta.url), 'utf8');
   return (JSON.parse(file) as { version: string }).version;
@@ -57,32 +90,22 @@ function program(exit: (code: number) => void): Command {
 Examples:
   $ close-notify probe example.org             how does this server end a connection?
   $ close-notify probe '[::1]:8443' --tls 1.2
+  $ close-notify issuers example.org           whose client certificates does it accept?
   $ close-notify demo                          all the ways to end one, drawn`,
     );
 
-  command
+  const probing = command
     .command('probe')
     .summary('connect to a server, close, and say how it closed')
     .description(
       'Connects, handshakes, sends nothing, shuts TLS down, closes, and says how the server ended ' +
         'the connection. A certificate that does not verify is reported, and the probe goes on.',
     )
-    .argument(
-      '<host[:port]>',
-      'port 443 by default; an IPv6 address in brackets',
-      argument(parseTarget),
-    )
+    .argument('<host[:port]>', TARGET_HELP, argument(checkTarget))
     .option('--json', 'print one JSON object and nothing else')
     .option('--no-wait', "send close_notify and do not wait for the server's")
-    .option('--timeout <ms>', 'the deadline of each phase', argument(milliseconds))
-    .option('--servername <name>', 'the name to ask for (SNI), by default the host')
-    .addOption(new Option('--tls <version>', 'this TLS version only').choices(['1.2', '1.3']))
-    .option('--ca <file>', 'trust these authorities (PEM) instead of the usual ones')
     .option('--cert <file>', 'client certificate (PEM)')
     .option('--key <file>', 'its key (PEM)')
-    .option('--alpn <names>', 'offer these application protocols: h2,http/1.1', argument(names))
-    .option('--no-color', 'no colours')
-    .option('--ascii', 'draw with ASCII only')
     .addHelpText(
       'after',
       `
@@ -95,12 +118,58 @@ Exit codes:
 Examples:
   $ close-notify probe example.org
   $ close-notify probe localhost:8443 --ca ca.pem --tls 1.3
+  $ close-notify probe mail.example.org --starttls smtp
   $ close-notify probe '[::1]:8443' --json | jq .closure.verdict`,
     )
     .action(async (target, options) => {
       const terminal = terminalOf(process.stdout, options);
-      exit(await probe(target, options, terminal, interruption()));
+      const at = parseTarget(target, defaultPort(options));
+      exit(await probe(at, options, terminal, interruption()));
     });
+  addConnectionOptions(probing);
+
+  const finding = command
+    .command('issuers')
+    .summary('list whose client certificates a server accepts, and judge yours')
+    .description(
+      'Connects without a client certificate and reads what the server asks for: whose certificates ' +
+        'it accepts, for which kinds of keys, and whether it insists. Judges your own certificates ' +
+        "against that. A server's certificate that does not verify is reported, and the search goes on.",
+    )
+    .argument('<host[:port]>', TARGET_HELP, argument(checkTarget))
+    .option(
+      '--identity <path>',
+      'judge this one: PEM, DER, PKCS#12 or a folder; repeatable',
+      (path: string, paths: string[] = []) => [...paths, path],
+    )
+    .option('--pass-file <file>', 'its first line is the passphrase of the identities')
+    .option(
+      '--http <path>',
+      'request this path first: some servers ask only for some',
+      argument(path),
+    )
+    .option('--json', 'print one JSON object and nothing else')
+    .addHelpText(
+      'after',
+      `
+Exit codes:
+  0  the server asks for a certificate (with --identity: and would take one of these)
+  1  it does not ask, or would take none of these
+  2  wrong usage, or an identity that cannot be read
+  3  neither a handshake nor a request: the name, the connection or TLS failed
+
+Examples:
+  $ close-notify issuers example.org
+  $ close-notify issuers localhost:8443 --identity client.p12 --pass-file pass.txt
+  $ close-notify issuers db.example.org --starttls postgres --identity ~/.postgresql
+  $ close-notify issuers example.org --tls 1.2 --http /private --json | jq -r '.issuers[].name'`,
+    )
+    .action(async (target, options) => {
+      const terminal = terminalOf(process.stdout, options);
+      const at = parseTarget(target, defaultPort(options));
+      exit(await issuers(at, options, terminal, interruption()));
+    });
+  addConnectionOptions(finding);
 
   command
     .command('demo')

@@ -2,13 +2,11 @@
  * `close-notify probe`: connects, handshakes, sends nothing, shuts down, closes, and says how the
  * server ended the connection.
  */
-import { createPrivateKey, X509Certificate } from 'node:crypto';
-import dns from 'node:dns';
-import { readFileSync } from 'node:fs';
-import net from 'node:net';
-import { type AsioErrorCode, toAsioErrorCode } from '../closure/asio.ts';
+import { createPrivateKey } from 'node:crypto';
+import type { Socket } from 'node:net';
+import { RequestWatcher } from '../client-cert/finder.ts';
+import { IssuerNameList } from '../client-cert/name.ts';
 import { DEFAULT_POLICY } from '../closure/policy.ts';
-import type { Closure } from '../closure/verdict.ts';
 import { CloseNotifyError, OptionError } from '../errors.ts';
 import { type ConnectOptions, connect } from '../stream/connect.ts';
 import type { Observation, Observer } from '../stream/observer.ts';
@@ -16,23 +14,36 @@ import type { TlsInfo, TlsStream } from '../stream/tls-stream.ts';
 import { drawLanes, type Tone } from '../transcript/lanes.ts';
 import { cutText, paint } from '../transcript/text.ts';
 import { Transcript } from '../transcript/transcript.ts';
+import {
+  type ConnectionOptions,
+  certificateOf,
+  connectOptionsOf,
+  type OpeningPhase,
+  openConnection,
+  readPem,
+} from './connection.ts';
 import { EXIT } from './exit.ts';
+import {
+  type ClosureReport,
+  type ErrorReport,
+  microseconds,
+  reportClosure,
+  reportError,
+  reportTarget,
+  type TargetReport,
+  writeJson,
+} from './report.ts';
 import { type Target, targetText } from './target.ts';
-import type { Terminal } from './terminal.ts';
+import { printableName, type Terminal } from './terminal.ts';
 import { explain, explainCertificate } from './words.ts';
 
 /** Options as commander hands them over. */
-export interface ProbeOptions {
+export interface ProbeOptions extends ConnectionOptions {
   readonly json?: boolean;
   /** False for `--no-wait`. */
   readonly wait: boolean;
-  readonly timeout?: number;
-  readonly servername?: string;
-  readonly tls?: '1.2' | '1.3';
-  readonly ca?: string;
   readonly cert?: string;
   readonly key?: string;
-  readonly alpn?: readonly string[];
 }
 
 /** A step of the probe, and how long it took in milliseconds. */
@@ -42,7 +53,7 @@ export interface ProbePhase {
 }
 
 /** The steps of the probe, in order. */
-export type PhaseName = 'resolve' | 'connect' | 'handshake' | 'shutdown' | 'close';
+export type PhaseName = OpeningPhase | 'handshake' | 'shutdown' | 'close';
 
 /** The server's certificate. Dates are in ISO 8601. */
 export interface ProbeCertificate {
@@ -57,24 +68,17 @@ export interface ProbeCertificate {
 
 /** What `--json` prints. What is not known is null. */
 export interface ProbeReport {
-  readonly target: {
-    readonly host: string;
-    readonly port: number;
-    readonly address: string | null;
-  };
+  readonly target: TargetReport;
   readonly phases: readonly ProbePhase[];
   readonly tls: Pick<
     TlsInfo,
     'protocol' | 'cipher' | 'alpn' | 'authorized' | 'authorizationError'
   > | null;
   readonly certificate: ProbeCertificate | null;
-  /** `sent` and `received` are milliseconds since the start. */
-  readonly closure: (Closure & { readonly asio: AsioErrorCode }) | null;
-  readonly error: {
-    readonly code: string;
-    readonly message: string;
-    readonly phase: string | null;
-  } | null;
+  /** Whose client certificates the server accepts; null where it was not seen to ask for one. */
+  readonly issuers: ReadonlyArray<{ readonly name: string; readonly der: string }> | null;
+  readonly closure: ClosureReport | null;
+  readonly error: ErrorReport | null;
 }
 
 /**
@@ -82,15 +86,11 @@ export interface ProbeReport {
  *
  * @throws {OptionError}
  */
-export function connectOptionsOf(target: Target, options: ProbeOptions): ConnectOptions {
-  const { servername, tls, timeout, alpn } = options;
-  if (servername !== undefined && (servername === '' || net.isIP(servername) !== 0)) {
-    throw new OptionError('--servername must be a name: RFC 6066 permits no IP address there');
-  }
+function probeOptionsOf(target: Target, options: ProbeOptions): ConnectOptions {
   if ((options.cert === undefined) !== (options.key === undefined)) {
     throw new OptionError('--cert and --key go together');
   }
-  const ca = options.ca === undefined ? undefined : readPem('--ca', options.ca, certificateOf);
+  const connectOptions = connectOptionsOf(target, options);
   const cert =
     options.cert === undefined ? undefined : readPem('--cert', options.cert, certificateOf);
   const key =
@@ -98,39 +98,7 @@ export function connectOptionsOf(target: Target, options: ProbeOptions): Connect
   if (cert && key && !cert.parsed.checkPrivateKey(key.parsed)) {
     throw new OptionError('the key of --key is not that of the certificate of --cert');
   }
-  const version = tls === undefined ? undefined : (`TLSv${tls}` as const);
-  return {
-    host: target.host,
-    port: target.port,
-    // A certificate that does not verify is reported; it is closing that is judged.
-    rejectUnauthorized: false,
-    unread: 'discard',
-    ...(ca && { ca: ca.pem }),
-    ...(cert && key && { cert: cert.pem, key: key.pem }),
-    ...(servername !== undefined && { servername }),
-    ...(alpn && { ALPNProtocols: [...alpn] }),
-    ...(version && { minVersion: version, maxVersion: version }),
-    ...(timeout !== undefined && {
-      deadlines: {
-        resolve: timeout,
-        connect: timeout,
-        handshake: timeout,
-        shutdown: timeout,
-        close: timeout,
-      },
-    }),
-  };
-}
-
-const certificateOf = (pem: string) => new X509Certificate(pem);
-
-function readPem<T>(option: string, file: string, parse: (pem: string) => T) {
-  try {
-    const pem = readFileSync(file, 'utf8');
-    return { pem, parsed: parse(pem) };
-  } catch (cause) {
-    throw new OptionError(`${option}: ${(cause as Error).message}`, { cause });
-  }
+  return { ...connectOptions, ...(cert && key && { cert: cert.pem, key: key.pem }) };
 }
 
 /** Runs the probe and prints it. Returns the exit code. */
@@ -140,13 +108,13 @@ export async function probe(
   terminal: Terminal,
   signal: AbortSignal,
 ): Promise<number> {
-  const connectOptions = connectOptionsOf(target, options);
+  const connectOptions = probeOptionsOf(target, options);
   const screen = options.json ? new Silent() : new Screen(terminal, target);
   const run = new Probe(target, connectOptions, options, screen, signal);
   await run.run();
   const report = run.report();
   if (options.json) {
-    terminal.write(`${JSON.stringify(report, null, 2)}\n`);
+    writeJson(terminal, report);
   } else {
     screen.conclude(report, run.transcript, options, signal);
   }
@@ -169,14 +137,18 @@ function exitCodeOf(
 /** The run itself: what is known so far, and how far it has come. */
 class Probe implements Observer {
   readonly transcript = new Transcript();
+  readonly #watcher = new RequestWatcher(this);
   readonly #target: Target;
   readonly #connectOptions: ConnectOptions;
   readonly #options: ProbeOptions;
   readonly #screen: Display;
   readonly #signal: AbortSignal;
   readonly #phases: ProbePhase[] = [];
+  readonly #startedAt = performance.now();
   #since = 0;
-  #addresses: string[] = [];
+  /** Where the stream's clock begins, on ours. */
+  #offset = 0;
+  #addresses: readonly string[] = [];
   #address: string | null = null;
   #stream: TlsStream | null = null;
   #certificate: ProbeCertificate | null = null;
@@ -206,17 +178,43 @@ class Probe implements Observer {
   }
 
   async #run(): Promise<void> {
+    const { starttls } = this.#options;
     this.#screen.begin('resolve');
+    const transport = await openConnection(this.#target, this.#options, this.#signal, {
+      resolved: (addresses) => {
+        this.#addresses = addresses;
+      },
+      phase: (name) => {
+        const at = performance.now() - this.#startedAt;
+        if (name === 'starttls') {
+          this.transcript.note(`STARTTLS (${starttls}): the server is ready for TLS`);
+          this.#phase(name, at, `${starttls}`);
+        } else {
+          this.observe({ type: 'phase', name }, at);
+        }
+      },
+    });
+    try {
+      await this.#handshake(transport);
+    } finally {
+      transport.destroy();
+    }
+  }
+
+  async #handshake(transport: Socket): Promise<void> {
+    this.#address = transport.remoteAddress ?? null;
+    this.#offset = performance.now() - this.#startedAt;
     const stream = await connect({
       ...this.#connectOptions,
-      lookup: this.#lookup,
-      record: this,
+      transport,
+      record: this.#watcher,
       signal: this.#signal,
     });
     this.#stream = stream;
-    this.#address = stream.socket.remoteAddress ?? null;
     this.#certificate = certificateIn(stream);
     this.#screen.secured(stream.tls, this.#certificate);
+    const issuers = this.#issuers;
+    if (issuers !== null) this.#screen.asked(Array.from(issuers, String));
     if (this.#options.wait) await this.#shutdown(stream);
     await this.#close(stream);
   }
@@ -252,29 +250,57 @@ class Probe implements Observer {
   }
 
   observe(observation: Observation, at: number): void {
-    this.transcript.observe(observation, at);
-    if (observation.type !== 'phase') return;
-    const { name } = observation;
+    const since = this.#offset + at;
+    this.transcript.observe(observation, since);
+    if (observation.type === 'phase') this.#phase(observation.name, since, '');
+  }
+
+  /** A phase of the beginning is over, and the next one begins. */
+  #phase(name: OpeningPhase | 'handshake', at: number, detail: string): void {
     const ms = at - this.#since;
     this.#since = at;
-    if (name === 'resolve') {
-      this.#over(name, ms, this.#addresses.join(', ') || this.#target.host);
-      this.#screen.begin('connect');
-    } else if (name === 'connect') {
-      this.#over(name, ms, `port ${this.#target.port}`);
-      this.#screen.begin('handshake');
-    } else {
-      this.#over(name, ms, '');
+    switch (name) {
+      case 'resolve':
+        this.#over(name, ms, this.#addresses.join(', ') || this.#target.host);
+        this.#screen.begin('connect');
+        break;
+      case 'connect':
+        this.#over(name, ms, `port ${this.#target.port}`);
+        this.#screen.begin(this.#options.starttls === undefined ? 'handshake' : 'starttls');
+        break;
+      case 'starttls':
+        this.#over(name, ms, detail);
+        this.#screen.begin('handshake');
+        break;
+      case 'handshake':
+        this.#over(name, ms, detail);
+    }
+  }
+
+  /** Whose certificates the server accepts, once it asked. */
+  get #issuers(): IssuerNameList | null {
+    const { request } = this.#watcher;
+    return request && new IssuerNameList(request.authorities);
+  }
+
+  /** What came up, first of all; or else that the server asked in words that cannot be read. */
+  get #failure(): CloseNotifyError | null {
+    if (this.#error !== null) return this.#error;
+    try {
+      this.#watcher.check();
+      return null;
+    } catch (error) {
+      if (error instanceof CloseNotifyError) return error;
+      throw error;
     }
   }
 
   report(): ProbeReport {
-    const { host, port } = this.#target;
     const tls = this.#stream?.tls;
     const closure = this.#stream?.closure ?? this.#error?.closure ?? null;
-    const only = this.#addresses.length === 1 ? (this.#addresses[0] ?? null) : null;
+    const failure = this.#failure;
     return {
-      target: { host, port, address: this.#address ?? (net.isIP(host) ? host : only) },
+      target: reportTarget(this.#target, this.#address, this.#addresses),
       phases: this.#phases,
       tls: tls
         ? {
@@ -286,46 +312,17 @@ class Probe implements Observer {
           }
         : null,
       certificate: this.#certificate,
-      closure: closure && {
-        ...closure,
-        sent: closure.sent === null ? null : microseconds(closure.sent),
-        received: closure.received === null ? null : microseconds(closure.received),
-        asio: toAsioErrorCode(closure),
-      },
-      error: this.#error && {
-        code: this.#error.code,
-        message: this.#message(this.#error),
-        // The probe does nothing with an open stream but to shut it down.
-        phase: this.#error.phase === 'open' ? 'shutdown' : this.#error.phase,
-      },
+      issuers: this.#issuers?.toJSON() ?? null,
+      closure: closure && reportClosure(closure, this.#offset),
+      error: failure && reportError(failure),
     };
-  }
-
-  #message({ message, hint }: CloseNotifyError): string {
-    return hint === null ? message : `${message} (${hint})`;
   }
 
   #over(name: PhaseName, ms: number, detail: string): void {
     this.#phases.push({ name, ms: microseconds(ms) });
     this.#screen.end(name, ms, detail);
   }
-
-  /** Node's own lookup, but the addresses are shown. */
-  readonly #lookup: net.LookupFunction = (host, options, callback) => {
-    dns.lookup(host, options, (error, found, family) => {
-      if (!error) {
-        this.#addresses =
-          typeof found === 'string'
-            ? [found]
-            : (found as dns.LookupAddress[]).map((a) => a.address);
-      }
-      callback(error, found, family);
-    });
-  };
 }
-
-/** Milliseconds, with no more digits than mean something. */
-const microseconds = (ms: number): number => Math.round(ms * 1000) / 1000;
 
 function certificateIn(stream: TlsStream): ProbeCertificate | null {
   const certificate = stream.socket.getPeerX509Certificate();
@@ -346,6 +343,8 @@ interface Display {
   begin(phase: PhaseName): void;
   end(phase: PhaseName, ms: number, detail: string): void;
   secured(tls: TlsInfo, certificate: ProbeCertificate | null): void;
+  /** The server asks for a client certificate, from these. */
+  asked(issuers: readonly string[]): void;
   conclude(
     report: ProbeReport,
     transcript: Transcript,
@@ -359,12 +358,15 @@ class Silent implements Display {
   begin(): void {}
   end(): void {}
   secured(): void {}
+  asked(): void {}
   conclude(): void {}
 }
 
 /** Columns before the details of a phase. */
 const LABEL_WIDTH = 13;
 const MS_WIDTH = 11;
+/** Names of issuers that are worth their lines where something else is the matter. */
+const MOST_NAMES = 4;
 
 /** For people. */
 class Screen implements Display {
@@ -415,8 +417,21 @@ class Screen implements Display {
     }
   }
 
+  asked(issuers: readonly string[]): void {
+    if (issuers.length === 0) {
+      this.#detail('request', 'asks for a client certificate, of any issuer');
+      return;
+    }
+    this.#detail('request', 'asks for a client certificate, from:');
+    for (const name of issuers.slice(0, MOST_NAMES)) {
+      this.#detail('', printableName(name, this.#terminal.charset));
+    }
+    const more = issuers.length - MOST_NAMES;
+    if (more > 0) this.#detail('', `and ${more} more: see close-notify issuers`);
+  }
+
   conclude(
-    { tls, closure, error }: ProbeReport,
+    { tls, closure, error, issuers }: ProbeReport,
     transcript: Transcript,
     { wait, timeout }: ProbeOptions,
     signal: AbortSignal,
@@ -425,6 +440,8 @@ class Screen implements Display {
     this.#clear();
     if (tls === null && failedIn !== null) {
       this.#detail(failedIn, 'failed', 'bad');
+      // It may have failed just because of that.
+      if (issuers !== null) this.asked(issuers.map(({ name }) => name));
     }
     if (transcript.entries.some(({ type }) => type === 'handshake')) {
       this.#line('');

@@ -1,7 +1,7 @@
 /** What the output goes to: how wide it is, which characters it has, whether it wants colours. */
 import { stripVTControlCharacters } from 'node:util';
 import type { Drawing } from '../transcript/lanes.ts';
-import { renderText } from '../transcript/text.ts';
+import { cutText, renderText } from '../transcript/text.ts';
 
 /** Options that commands have in common. */
 export interface DisplayOptions {
@@ -79,4 +79,71 @@ export function wrap(text: string, width: number): string {
     }
   }
   return `${[...lines, line].join('\n')}\n`;
+}
+
+/** How to fold a text. */
+export interface FoldOptions {
+  readonly charset: Terminal['charset'];
+  /** Characters after which a line may end, beside the space. */
+  readonly after?: string | undefined;
+  /** Columns that all lines but the first have less. */
+  readonly hang?: number | undefined;
+}
+
+/**
+ * Breaks a text between words into lines that are no longer than the width, whatever is in it. What
+ * could move the cursor becomes `?`.
+ */
+export function fold(
+  text: string,
+  width: number,
+  { charset, after = '', hang = 0 }: FoldOptions,
+): string[] {
+  const cut = (line: string) => cutText(line, lines.length > 0 ? width - hang : width, charset);
+  const fits = (line: string) => cut(line.trimEnd()) === line.trimEnd();
+  const lines: string[] = [];
+  let line = '';
+  for (const piece of piecesOf(cutText(text, Number.POSITIVE_INFINITY, charset), ` ${after}`)) {
+    if (fits(line + piece)) {
+      line += piece;
+      continue;
+    }
+    if (line !== '') lines.push(line.trimEnd());
+    line = piece;
+    while (!fits(line)) {
+      // The part that fits, without the ellipsis.
+      const head = cut(line).slice(0, -1);
+      lines.push(head);
+      line = line.slice(head.length);
+    }
+  }
+  return [...lines, line.trimEnd()];
+}
+
+/** The text in pieces, each but the last ended by one of the characters, unless that is escaped. */
+function piecesOf(text: string, after: string): string[] {
+  const pieces: string[] = [];
+  let piece = '';
+  let escaped = false;
+  for (const character of text) {
+    piece += character;
+    if (!escaped && after.includes(character)) {
+      pieces.push(piece);
+      piece = '';
+    }
+    escaped = !escaped && character === '\\';
+  }
+  return piece === '' ? pieces : [...pieces, piece];
+}
+
+/**
+ * A name by RFC 4514 as a terminal can show it. Section 2.4 allows any character to be written as the
+ * hexadecimal of its UTF-8: what could move the cursor or turn the text's direction is, and what the
+ * character set lacks.
+ */
+export function printableName(name: string, charset: Terminal['charset']): string {
+  const unsafe = charset === 'ascii' ? /[^ -~]/gu : /[\p{C}\p{Zl}\p{Zp}]/gu;
+  return name.replace(unsafe, (character) =>
+    Buffer.from(character).toString('hex').replace(/../g, '\\$&'),
+  );
 }

@@ -1,4 +1,5 @@
 /** Endings and certificates in plain words, for people who have never looked at how TLS closes. */
+import type { RequestStatus } from '../client-cert/finder.ts';
 import type { Closure } from '../closure/verdict.ts';
 
 /** Who is who in a sentence. */
@@ -65,6 +66,35 @@ function happened(closure: Closure, peer: string, deadline: number | undefined):
 
 /** 'The server' inside a sentence; a name stays as it is. */
 const lower = (peer: string): string => peer.replace(/^The /, 'the ');
+
+/** What a server asked of a client, and what it was asked in return. */
+export interface Asked {
+  readonly request: RequestStatus;
+  readonly when: 'handshake' | 'renegotiation' | null;
+  /** The path that was requested, if any. */
+  readonly path?: string | undefined;
+}
+
+/** Whether a server asks for a client certificate, when, and what it does without. */
+export function explainRequest({ request, when, path }: Asked): string {
+  if (request === 'none') {
+    const neither = path === undefined ? '' : `, neither in the handshake nor for ${path}`;
+    return `The server asks for no client certificate${neither}.`;
+  }
+  const where =
+    when === 'handshake'
+      ? 'in the handshake'
+      : `in a renegotiation${path === undefined ? '' : `, for ${path}`}`;
+  const asks = `The server asks for a client certificate ${where}`;
+  switch (request) {
+    case 'optional':
+      return `${asks}, and goes on without one.`;
+    case 'required':
+      return `${asks}, and ends the connection without one.`;
+    case 'unknown':
+      return `${asks}; what it does without one was not to be seen.`;
+  }
+}
 
 const REASONS: Readonly<Record<string, string>> = {
   CERT_HAS_EXPIRED: 'it has expired',

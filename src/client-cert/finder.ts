@@ -77,7 +77,10 @@ export interface FindResult {
   readonly oidFilters: readonly OidFilterHex[] | null;
   /** What the handshake chose, as far as it came. */
   readonly tls: { readonly protocol: string; readonly cipher: string } | null;
-  /** Whether the server's certificate verified; null where the handshake did not get that far. */
+  /**
+   * Whether the server's certificate verified; null where the server ended the handshake before it
+   * could be judged, as TLS 1.2 servers do that require a certificate. The names are anyone's then.
+   */
   readonly authorized: boolean | null;
   /** Why it did not, as a code. */
   readonly authorizationError: string | null;
@@ -91,16 +94,30 @@ export interface FindResult {
   readonly limitation: string | null;
 }
 
-/** Alerts by which servers say that a certificate is missing or wrong. RFC 9846 section 6.2. */
-const CERTIFICATE_ALERTS: ReadonlySet<string> = new Set([
-  'certificate_required',
-  'handshake_failure',
-  'bad_certificate',
-  'no_certificate',
-  'certificate_unknown',
-  'unknown_ca',
-  'access_denied',
+/**
+ * Alerts that are about something other than the missing certificate. All others, once the server
+ * has our empty Certificate message, say that it will not do without: `certificate_required` and
+ * `handshake_failure` by the standards, `bad_certificate` or even `decode_error` by some servers.
+ */
+const UNRELATED_ALERTS: ReadonlySet<string> = new Set([
+  'internal_error',
+  'bad_record_mac',
+  'record_overflow',
+  'decrypt_error',
+  'unexpected_message',
+  'protocol_version',
+  'insufficient_security',
+  'user_canceled',
+  'unrecognized_name',
+  'no_application_protocol',
 ]);
+
+/**
+ * How long a TLS 1.3 server may take to react to our empty Certificate before we go on to shut down,
+ * in milliseconds. It decides nothing but when our close_notify goes out: a server that ends the
+ * connection with our close_notify unread resets it, and its own alert can be lost in that.
+ */
+const REACTION_TIME = 500;
 
 const POST_HANDSHAKE =
   'TLS 1.3 servers can ask after the handshake, but only clients that offer it; Node does not';
@@ -135,41 +152,49 @@ export class ClientCertificateFinder {
     } catch (error) {
       watcher.check();
       const closure = error instanceof CloseNotifyError ? error.closure : null;
-      // Without a request there is no answer; and names from whom we do not trust are none either.
-      if (watcher.request === null || closure === null || error instanceof CertificateError) {
-        throw error;
-      }
+      // Without a request there is no answer. Names from a server that does not verify, or whose
+      // handshake we had to refuse, are none either.
+      const refused = error instanceof CertificateError || closure?.alert?.direction === 'sent';
+      if (watcher.request === null || closure === null || refused) throw error;
       return watcher.result(closure, null, null, identities);
     }
     const limitation =
       http !== undefined && stream.tls.protocol === 'TLSv1.3' ? POST_HANDSHAKE : null;
-    try {
-      if (http !== undefined) await requestPath(stream, target.host ?? 'localhost', http, options);
-      await stream.shutdown({ unread: 'discard', signal: options.signal });
-    } catch (error) {
-      // How the server ended the connection is part of the answer. Being cancelled is not.
-      if (!(error instanceof CloseNotifyError) || error.code === 'ABORT_ERR') {
-        stream.abort();
-        throw error;
-      }
+    if (http !== undefined) {
+      await tolerate(stream, requestPath(stream, target, http, connectOptions));
     }
-    const { closure } = stream;
-    await stream.close();
+    await watcher.reaction(stream, connectOptions.signal);
+    await tolerate(stream, stream.shutdown({ unread: 'discard', signal: connectOptions.signal }));
+    await tolerate(stream, stream.close());
     watcher.check();
-    return watcher.result(closure, stream, limitation, identities);
+    return watcher.result(stream.closure, stream, limitation, identities);
+  }
+}
+
+/** How the server ends the connection is part of the answer. Being cancelled is not. */
+async function tolerate(stream: TlsStream, call: Promise<unknown>): Promise<void> {
+  try {
+    await call;
+  } catch (error) {
+    if (error instanceof CloseNotifyError && error.code !== 'ABORT_ERR') return;
+    stream.abort();
+    throw error;
   }
 }
 
 /** An HTTP/1.1 request for the path; its answer is read, not looked at. */
 async function requestPath(
   stream: TlsStream,
-  host: string,
+  { host = 'localhost', port }: FindTarget,
   path: string,
   options: FindOptions,
 ): Promise<void> {
   const limits = { deadline: options.deadlines?.read ?? 10_000, signal: options.signal };
+  // RFC 9110 section 7.2: an IPv6 address in brackets, and the port unless it is the usual one.
+  const name = host.includes(':') ? `[${host}]` : host;
+  const authority = port === undefined || port === 443 ? name : `${name}:${port}`;
   await stream.write(
-    `GET ${path} HTTP/1.1\r\nHost: ${host}\r\nUser-Agent: close-notify\r\nConnection: close\r\n\r\n`,
+    `GET ${path} HTTP/1.1\r\nHost: ${authority}\r\nUser-Agent: close-notify\r\nConnection: close\r\n\r\n`,
     limits,
   );
   while ((await stream.read(limits)) !== null) {
@@ -189,6 +214,9 @@ export class RequestWatcher implements Observer {
   #finished = false;
   /** Since then it sent something that is not an alert: it goes on without a certificate. */
   #wentOn = false;
+  /** Our Certificate message, an empty one, has gone out since it asked. */
+  #answered = false;
+  #onReaction = () => {};
   #malformed: MalformedError | null = null;
   readonly onSecret: (line: string) => void;
 
@@ -255,26 +283,49 @@ export class RequestWatcher implements Observer {
     if (this.request === null) return 'none';
     const { alert } = closure;
     if (alert?.direction === 'received') {
-      return CERTIFICATE_ALERTS.has(alert.name) ? 'required' : 'unknown';
+      return this.#answered && !UNRELATED_ALERTS.has(alert.name) ? 'required' : 'unknown';
     }
     // TLS 1.2's server has our answer before its Finished; TLS 1.3's only after.
     const went = this.request.version === 'TLSv1.2' ? this.#finished : this.#wentOn;
     return went ? 'optional' : 'unknown';
   }
 
+  /** Waits for a TLS 1.3 server to react to our empty Certificate, for a while. */
+  async reaction(stream: TlsStream, signal: AbortSignal | undefined): Promise<void> {
+    if (this.request?.version !== 'TLSv1.3' || this.#wentOn) return;
+    const reacted = new Promise<void>((resolve) => {
+      this.#onReaction = resolve;
+    });
+    const stop = new AbortController();
+    const limits = [stop.signal, ...(signal === undefined ? [] : [signal])];
+    // What it sends is of no interest, only that it does; an alert ends the read.
+    const reading = stream
+      .read({ deadline: REACTION_TIME, signal: AbortSignal.any(limits) })
+      .catch(() => null);
+    await Promise.race([reacted, reading]);
+    stop.abort();
+    await reading;
+  }
+
   #onDecoded(decoded: Decoded): void {
+    const { type, sender } = decoded;
+    const answer = type === 'handshake' && decoded.messageType === HANDSHAKE_TYPE.certificate;
+    if (sender === 'client' && answer && this.request !== null) this.#answered = true;
     if (decoded.sender !== 'server') return;
     if (decoded.type === 'handshake') {
       try {
         this.#onMessage(decoded);
       } catch (error) {
         if (!(error instanceof MalformedError)) throw error;
-        this.#malformed ??= error;
+        // A ServerHello that cannot be read is for the handshake to refuse.
+        const asking = decoded.messageType === HANDSHAKE_TYPE.certificateRequest;
+        if (asking) this.#malformed ??= error;
       }
       return;
     }
     if (!this.#finished) return;
-    if (decoded.type === 'alert' && decoded.alert.name === 'close_notify') this.#wentOn = true;
+    const goingOn = decoded.type === 'alert' && decoded.alert.name === 'close_notify';
+    if (goingOn && decoded.authenticated) this.#wentOn = true;
   }
 
   #onMessage({
@@ -297,6 +348,7 @@ export class RequestWatcher implements Observer {
         this.request = request;
         this.#askedIn = handshake;
         this.#finished = false;
+        this.#answered = false;
         return;
       }
       case HANDSHAKE_TYPE.finished:
@@ -304,7 +356,10 @@ export class RequestWatcher implements Observer {
         return;
       case HANDSHAKE_TYPE.newSessionTicket:
         // A TLS 1.3 server makes tickets once it has accepted the client.
-        if (this.#finished && tls13) this.#wentOn = true;
+        if (this.#finished && tls13) {
+          this.#wentOn = true;
+          this.#onReaction();
+        }
         return;
     }
   }

@@ -49,20 +49,30 @@ export async function loadIdentities(
   paths: string | readonly string[],
   options: LoadOptions = {},
 ): Promise<Identity[]> {
+  const given = typeof paths === 'string' ? [paths] : paths;
   const identities: Identity[] = [];
-  for (const path of typeof paths === 'string' ? [paths] : paths) {
-    const files = await filesOf(path);
-    const materials: Material[] = [];
-    for (const file of files) {
+  const materials: Material[] = [];
+  for (const path of given) {
+    for (const file of await filesOf(path)) {
       if (PKCS12.has(extname(file).toLowerCase())) {
         identities.push(await readPkcs12(file, options.passphrase));
-      } else {
-        const material = await readMaterial(file, options.passphrase);
-        if (material !== null) materials.push(material);
-        else if (file === path) throw new OptionError(`${file}: neither certificate nor key`);
+        continue;
       }
+      const material = await readMaterial(file, options.passphrase);
+      if (material !== null) materials.push(material);
+      else if (file === path) throw new OptionError(`${file}: neither certificate nor key`);
     }
-    identities.push(...assemble(materials));
+  }
+  identities.push(...assemble(materials));
+  // A key that was named by itself and belongs to nothing is a mistake worth telling.
+  const lonely = materials.find(
+    ({ source, certificates, keys }) =>
+      given.includes(source) &&
+      certificates.length === 0 &&
+      !identities.some((one) => keys.some((key) => one.certificate.checkPrivateKey(key))),
+  );
+  if (lonely !== undefined) {
+    throw new OptionError(`${lonely.source}: a key, and no certificate that it belongs to`);
   }
   return identities;
 }
@@ -70,10 +80,11 @@ export async function loadIdentities(
 async function filesOf(path: string): Promise<string[]> {
   try {
     if (!(await stat(path)).isDirectory()) return [path];
-    const names = (await readdir(path)).sort();
-    return names
-      .filter((name) => READABLE.has(extname(name).toLowerCase()))
-      .map((name) => join(path, name));
+    const entries = await readdir(path, { withFileTypes: true });
+    return entries
+      .filter((entry) => !entry.isDirectory() && READABLE.has(extname(entry.name).toLowerCase()))
+      .map((entry) => join(path, entry.name))
+      .sort();
   } catch (cause) {
     throw new OptionError(`${path}: ${(cause as Error).message}`, { cause });
   }
@@ -82,26 +93,43 @@ async function filesOf(path: string): Promise<string[]> {
 const PEM_BLOCK = /-----BEGIN ([A-Z0-9 ]+)-----[\s\S]*?-----END \1-----/g;
 
 async function readMaterial(file: string, passphrase?: string): Promise<Material | null> {
-  const bytes = await readFile(file);
   const certificates: X509Certificate[] = [];
   const keys: KeyObject[] = [];
   try {
+    const bytes = await readFile(file);
     for (const [pem, label = ''] of bytes.toString('latin1').matchAll(PEM_BLOCK)) {
       if (label.endsWith('CERTIFICATE')) certificates.push(new X509Certificate(pem));
       else if (label.endsWith('PRIVATE KEY')) {
+        if (passphrase === undefined && (label.startsWith('ENCRYPTED') || /ENCRYPTED/.test(pem))) {
+          throw new Error('the private key is encrypted, and no passphrase was given');
+        }
         keys.push(
           createPrivateKey({ key: pem, ...(passphrase === undefined ? {} : { passphrase }) }),
         );
       }
     }
-    // 0x30 begins a DER SEQUENCE, which a certificate is.
+    // 0x30 begins a DER SEQUENCE, which certificates and keys are.
     if (certificates.length + keys.length === 0 && bytes[0] === 0x30) {
-      certificates.push(new X509Certificate(bytes));
+      const key = keyFromDer(bytes);
+      if (key !== null) keys.push(key);
+      else certificates.push(new X509Certificate(bytes));
     }
   } catch (cause) {
     throw new OptionError(`${file}: ${(cause as Error).message}`, { cause });
   }
   return certificates.length + keys.length === 0 ? null : { source: file, certificates, keys };
+}
+
+/** A private key in one of the forms that DER has for it, or null. */
+function keyFromDer(key: Buffer): KeyObject | null {
+  for (const type of ['pkcs8', 'sec1', 'pkcs1'] as const) {
+    try {
+      return createPrivateKey({ key, format: 'der', type });
+    } catch {
+      // Not of this form; the next one may fit, and a certificate is none of them.
+    }
+  }
+  return null;
 }
 
 /** Finds each certificate's key and issuers among all that was read. */

@@ -121,6 +121,8 @@ function reasonsAgainst(
 interface KeyKind {
   readonly type: string;
   readonly curve: string | null;
+  /** The only hash that an RSA-PSS key signs with; null for any. */
+  readonly hash: string | null;
   readonly label: string;
   /** ClientCertificateType (RFC 5246 section 7.4.4, RFC 8422 section 5.5). */
   readonly certificateType: number;
@@ -129,9 +131,10 @@ interface KeyKind {
 function kindOf(certificate: X509Certificate): KeyKind {
   const { asymmetricKeyType: type = 'unknown', asymmetricKeyDetails } = certificate.publicKey;
   const curve = asymmetricKeyDetails?.namedCurve ?? null;
+  const hash = asymmetricKeyDetails?.hashAlgorithm ?? null;
   const label = type === 'ec' ? `EC (${curve})` : type.toUpperCase();
   const certificateType = type.startsWith('rsa') ? 1 : type === 'dsa' ? 2 : 64;
-  return { type, curve, label, certificateType };
+  return { type, curve, hash, label, certificateType };
 }
 
 /** Curves and the one scheme that TLS 1.3 has for each (RFC 9846 section 4.2.3). */
@@ -144,18 +147,25 @@ const CURVE_SCHEMES: Readonly<Record<string, number>> = {
   brainpoolP512r1: 0x081c,
 };
 
+/** rsa_pss_pss_* schemes and their hashes (RFC 9846 section 4.2.3). */
+const PSS_HASHES: Readonly<Record<number, string>> = {
+  2057: 'sha256',
+  2058: 'sha384',
+  2059: 'sha512',
+};
+
 /**
  * Whether a key can sign with a scheme. SHA-1 and MD5 are left out: OpenSSL 3 does not sign with
  * them at the security level that Node sets.
  */
-function canSign({ type, curve }: KeyKind, scheme: number, version: string): boolean {
+function canSign({ type, curve, hash }: KeyKind, scheme: number, version: string): boolean {
   const tls13 = version === 'TLSv1.3';
   switch (type) {
     case 'rsa':
       if (scheme >= 0x0804 && scheme <= 0x0806) return true;
       return !tls13 && [0x0301, 0x0401, 0x0501, 0x0601].includes(scheme);
     case 'rsa-pss':
-      return scheme >= 0x0809 && scheme <= 0x080b;
+      return PSS_HASHES[scheme] !== undefined && (hash === null || PSS_HASHES[scheme] === hash);
     case 'ec':
       if (tls13) return scheme === CURVE_SCHEMES[curve ?? ''];
       return [0x0303, 0x0403, 0x0503, 0x0603].includes(scheme);

@@ -3,8 +3,9 @@
  */
 import {
   Set as Asn1Set,
+  type BaseBlock,
   BaseStringBlock,
-  type Constructed,
+  Constructed,
   fromBER,
   ObjectIdentifier,
   Sequence,
@@ -68,10 +69,11 @@ export class DistinguishedName {
 }
 
 function parseName(der: Uint8Array): NameAttribute[][] {
-  const { offset, result } = fromBER(der as Uint8Array<ArrayBuffer>);
+  const { offset, result } = decode(der);
   if (offset !== der.length || !(result instanceof Sequence)) {
     throw new MalformedError('not a distinguished name', 0);
   }
+  checkLengths(result);
   return result.valueBlock.value.map((rdn) => {
     if (!(rdn instanceof Asn1Set) || rdn.valueBlock.value.length === 0) {
       throw new MalformedError('not a relative distinguished name', 0);
@@ -80,17 +82,47 @@ function parseName(der: Uint8Array): NameAttribute[][] {
   });
 }
 
+/** asn1js reports some encodings that it cannot read, and throws for others. */
+function decode(der: Uint8Array): ReturnType<typeof fromBER> {
+  try {
+    return fromBER(Uint8Array.from(der));
+  } catch (error) {
+    throw new MalformedError(`not a distinguished name: ${(error as Error).message}`, 0);
+  }
+}
+
 function parseAttribute(pair: unknown): NameAttribute {
   const parts = pair instanceof Sequence ? (pair as Constructed).valueBlock.value : [];
   const [type, value] = parts;
-  if (!(type instanceof ObjectIdentifier) || value === undefined || parts.length !== 2) {
+  const typed = type instanceof ObjectIdentifier && type.getValue() !== '';
+  if (!typed || value === undefined || parts.length !== 2) {
     throw new MalformedError('not an attribute of a name', 0);
   }
   return {
     oid: type.getValue(),
-    text: value instanceof BaseStringBlock ? value.getValue() : null,
+    text: value instanceof BaseStringBlock && isText(value) ? value.getValue() : null,
     der: Uint8Array.from(value.valueBeforeDecodeView),
   };
+}
+
+/** Universal tags of character strings; asn1js counts times among its strings too. */
+const TEXT_TAGS: ReadonlySet<number> = new Set([12, 18, 19, 20, 21, 22, 25, 26, 27, 28, 30]);
+
+const isText = (value: BaseBlock): boolean => TEXT_TAGS.has(value.idBlock.tagNumber);
+
+/**
+ * "Distinguished names are represented in DER-encoded format" (RFC 9846 section 4.2.4), so there is
+ * one way to write each length; asn1js takes any.
+ */
+function checkLengths(block: BaseBlock): void {
+  const { isIndefiniteForm, length, blockLength } = block.lenBlock;
+  const needed = length < 128 ? 1 : 1 + Math.ceil(Math.log2(length + 1) / 8);
+  if (isIndefiniteForm || blockLength !== needed) {
+    throw new MalformedError('a name that is not in DER', 0);
+  }
+  if (block instanceof Constructed) {
+    for (const child of block.valueBlock.value) checkLengths(child as BaseBlock);
+  }
 }
 
 /** RFC 4514 sections 2.3 and 2.4. */

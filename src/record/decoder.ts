@@ -141,7 +141,7 @@ export class WireDecoder {
       const body = state.waiting.subarray(HEADER_LENGTH, HEADER_LENGTH + length);
       const taken = this.#record(sender, state, header, body);
       if (!taken) return;
-      state.waiting = state.waiting.slice(HEADER_LENGTH + length);
+      state.waiting = state.waiting.subarray(HEADER_LENGTH + length);
     }
   }
 

@@ -74,10 +74,11 @@ export class HandshakeReader {
         throw new MalformedError(`a handshake message of ${length} bytes`, at);
       }
       if (bytes.length - at < 4 + length) break;
-      messages.push({ type, body: bytes.slice(at + 4, at + 4 + length) });
+      // A copy: Buffer's own slice() would be a view of memory that is used again.
+      messages.push({ type, body: Uint8Array.from(bytes.subarray(at + 4, at + 4 + length)) });
       at += 4 + length;
     }
-    this.#pending = bytes.slice(at);
+    this.#pending = Uint8Array.from(bytes.subarray(at));
     return messages;
   }
 }

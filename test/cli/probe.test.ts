@@ -13,6 +13,7 @@ import {
   plainNode,
   raw,
   refusedPort,
+  smtp,
 } from '../support/cli-servers.ts';
 import { describeTls, pki } from '../support/core-pki.ts';
 
@@ -66,6 +67,7 @@ describeTls('exit code 0', () => {
           fingerprint256: expect.stringMatching(/^([0-9A-F]{2}:){31}[0-9A-F]{2}$/),
           subjectAltName: expect.stringContaining('DNS:localhost'),
         },
+        issuers: null,
         closure: {
           verdict: 'secure',
           initiator: expect.stringMatching(/^(local|peer)$/),
@@ -222,6 +224,7 @@ describe('exit code 3', () => {
       phases: [],
       tls: null,
       certificate: null,
+      issuers: null,
       closure: null,
       error: { phase: 'resolve' },
     });
@@ -290,6 +293,7 @@ describe.concurrent('exit code 2', () => {
     ['a port that is too high', ['localhost:65536']],
     ['a port that is no number', ['localhost:https']],
     ['an unknown TLS version', ['localhost', '--tls', '1.1']],
+    ['an unknown protocol for STARTTLS', ['localhost', '--starttls', 'nntp']],
     ['a timeout of 0', ['localhost', '--timeout', '0']],
     ['a timeout that is no number', ['localhost', '--timeout', 'soon']],
     ['an address as servername', ['localhost', '--servername', '127.0.0.1']],
@@ -354,6 +358,81 @@ describeTls('interruptions', () => {
       onOutput: (child) => child.stdout?.destroy(),
     });
     expect(stderr).toBe('');
+  });
+});
+
+describeTls('a server that asks for a client certificate', () => {
+  const asking = { requestCert: true, rejectUnauthorized: false } as const;
+  for (const version of VERSIONS) {
+    it(`TLS ${version}: the issuers that it accepts`, async () => {
+      await using server = await ours((stream) => stream.close(), { ...asking, ca: pki().ca });
+      const args = [`127.0.0.1:${server.port}`, '--tls', version];
+      const { code, report } = await probe(...args);
+      expect([code, report.error]).toEqual([0, null]);
+      expect(report.issuers).toEqual([
+        { name: 'CN=close-notify test CA', der: expect.stringMatching(/^30([0-9a-f]{2})+$/) },
+      ]);
+      const { stdout } = await run(['probe', ...args]);
+      expect(stdout).toMatch(/asks for a client certificate, from:\n +CN=close-notify test CA\n/);
+    });
+
+    it(`TLS ${version}: an empty list is not the same as no request`, async () => {
+      await using server = await ours((stream) => stream.close(), asking);
+      const args = [`127.0.0.1:${server.port}`, '--tls', version];
+      expect((await probe(...args)).report.issuers).toEqual([]);
+      const { stdout } = await run(['probe', ...args]);
+      expect(stdout).toContain('asks for a client certificate, of any issuer');
+    });
+  }
+
+  it('TLS 1.2: the issuers also where the handshake fails for want of a certificate', async () => {
+    await using server = await opensslServer('-Verify', '1', '-CAfile', file('a.pem', pki().ca));
+    const args = [`127.0.0.1:${server.port}`, '--tls', '1.2'];
+    const { code, report } = await probe(...args);
+    expect([code, report.tls, report.closure?.alert?.name]).toEqual([3, null, 'handshake_failure']);
+    expect(report.issuers).toMatchObject([{ name: 'CN=close-notify test CA' }]);
+    const { stdout } = await run(['probe', ...args]);
+    expect(stdout).toMatch(/handshake +failed\nrequest +asks for a client certificate, from:\n/);
+  });
+});
+
+describeTls('--starttls', () => {
+  it('has a phase of its own, and TLS comes after it', async () => {
+    await using server = await smtp(pki().server);
+    const args = [`127.0.0.1:${server.port}`, '--starttls', 'smtp'];
+    const { code, report } = await probe(...args);
+    expect([code, report.error, report.closure?.verdict]).toEqual([0, null, 'secure']);
+    expect(report.phases.map(({ name }) => name)).toEqual([
+      ...['resolve', 'connect', 'starttls', 'handshake', 'shutdown', 'close'],
+    ]);
+    // The closure's times and the phases are on one clock, which began before the name was resolved.
+    const before = report.phases.slice(0, 4).reduce((sum, { ms }) => sum + ms, 0);
+    expect(report.closure?.sent).toBeGreaterThanOrEqual(before - 0.01);
+    const { stdout } = await run(['probe', ...args]);
+    expect(stdout).toMatch(/^starttls +[\d.]+ ms {2}smtp$/m);
+    expect(stdout).toMatch(/connected[\s\S]+STARTTLS \(smtp\)[\s\S]+handshake TLSv1\.3/);
+  });
+
+  it('is refused: no handshake', async () => {
+    await using server = await smtp(pki().server, ['SIZE 1000']);
+    const args = [`127.0.0.1:${server.port}`, '--starttls', 'smtp'];
+    const { code, report } = await probe(...args);
+    expect([code, report.tls, report.closure]).toEqual([3, null, null]);
+    expect(report.target.address).toBe('127.0.0.1');
+    expect(report.phases.map(({ name }) => name)).toEqual(['resolve', 'connect']);
+    expect(report.error).toMatchObject({ code: 'ERR_TLS_STARTTLS', phase: 'starttls' });
+    const { stdout } = await run(['probe', ...args]);
+    expect(stdout).toMatch(/starttls +failed/);
+    expect(stdout).toContain('[ERR_TLS_STARTTLS]');
+  });
+
+  it('has the deadline of --timeout', async () => {
+    await using server = await raw(() => {});
+    const { code, report } = await probe(
+      ...[`127.0.0.1:${server.port}`, '--starttls', 'imap', '--timeout', '200'],
+    );
+    expect(code).toBe(3);
+    expect(report.error).toMatchObject({ code: 'ERR_TLS_TIMEOUT', phase: 'starttls' });
   });
 });
 

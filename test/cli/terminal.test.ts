@@ -1,7 +1,8 @@
 /** What the output looks like depends on where it goes. */
 import { describe, expect, it } from 'vitest';
+import { defaultPort } from '../../src/cli/connection.ts';
 import { parseTarget, targetText } from '../../src/cli/target.ts';
-import { terminalOf, wrap } from '../../src/cli/terminal.ts';
+import { fold, printableName, terminalOf, wrap } from '../../src/cli/terminal.ts';
 
 /** A stream as `process.stdout` is one, on a terminal or not. */
 function output(isTTY: boolean, columns = 100) {
@@ -58,6 +59,53 @@ describe('wrap', () => {
   it('leaves a word whole that is too long', () => {
     expect(wrap('a bbbbbbbbbb c', 5)).toBe('a\nbbbbbbbbbb\nc\n');
   });
+});
+
+describe('fold', () => {
+  const unicode = { charset: 'unicode' } as const;
+  const cases: ReadonlyArray<readonly [string, string, number, object, readonly string[]]> = [
+    ['what fits', 'aa bb', 5, {}, ['aa bb']],
+    ['between words', 'aa bb', 4, {}, ['aa', 'bb']],
+    ['after what is asked for', 'CN=a,O=b', 6, { after: ',' }, ['CN=a,', 'O=b']],
+    ['not after an escaped character', 'a\\,b c', 5, { after: ',' }, ['a\\,b', 'c']],
+    ['what follows stands further in', 'aaaa bbbb', 4, { hang: 1 }, ['aaaa', 'bb', 'bb']],
+    ['nothing', '', 4, {}, ['']],
+  ];
+  for (const [name, text, width, options, lines] of cases) {
+    it(name, () => expect(fold(text, width, { ...unicode, ...options })).toEqual(lines));
+  }
+
+  it('breaks a word that is too long, and loses nothing', () => {
+    const lines = fold('日本認証株式会社'.repeat(3), 10, unicode);
+    expect(lines.join('')).toBe('日本認証株式会社'.repeat(3));
+    for (const line of lines) expect([...line].length * 2).toBeLessThanOrEqual(10);
+  });
+});
+
+describe('printableName', () => {
+  it('writes as hexadecimal what would move the cursor or turn the text', () => {
+    const name = 'CN=a\u001b[2J\u009b1m\u202eb\nc';
+    expect(printableName(name, 'unicode')).toBe('CN=a\\1b[2J\\c2\\9b1m\\e2\\80\\aeb\\0ac');
+  });
+  it('and what the character set lacks', () => {
+    expect(printableName('CN=Prüfstelle', 'unicode')).toBe('CN=Prüfstelle');
+    expect(printableName('CN=Prüfstelle', 'ascii')).toBe('CN=Pr\\c3\\bcfstelle');
+  });
+});
+
+describe('defaultPort', () => {
+  const cases = [
+    [undefined, 443],
+    ['smtp', 25],
+    ['postgres', 5432],
+  ] as const;
+  for (const [starttls, port] of cases) {
+    it(`${starttls}`, () => {
+      const asked = defaultPort(starttls === undefined ? {} : { starttls });
+      expect(parseTarget('localhost', asked)).toEqual({ host: 'localhost', port });
+      expect(parseTarget('localhost:1', asked)).toEqual({ host: 'localhost', port: 1 });
+    });
+  }
 });
 
 describe('parseTarget', () => {

@@ -5,8 +5,15 @@ import net from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import tls from 'node:tls';
-import { createServer, type OnStream, type ServerOptions } from '../../src/index.ts';
+import {
+  type AcceptOptions,
+  accept,
+  createServer,
+  type OnStream,
+  type ServerOptions,
+} from '../../src/index.ts';
 import { type Identity, pki } from './core-pki.ts';
+import { perform } from './starttls-script.ts';
 
 /** A server that listens on 127.0.0.1 until disposed of. */
 export interface Listening extends AsyncDisposable {
@@ -56,6 +63,35 @@ export function plainNode(identity: Identity = pki().server): Promise<Listening>
 /** A TCP server that does `serve` with each connection, and no TLS. */
 export function raw(serve: (socket: net.Socket) => void): Promise<Listening> {
   return listening(net.createServer(serve));
+}
+
+/** A mail server with STARTTLS: a plain dialogue, then TLS until the client is done. */
+export function smtp(
+  options: AcceptOptions,
+  offers: readonly string[] = ['STARTTLS'],
+): Promise<Listening> {
+  const lines = ['mail.example', ...offers].map((line, i, all) =>
+    i + 1 < all.length ? `250-${line}` : `250 ${line}`,
+  );
+  const serve = async (socket: net.Socket): Promise<void> => {
+    const head = await perform(socket, [
+      '220 mail.example ESMTP\r\n',
+      /^EHLO .+\r\n/,
+      `${lines.join('\r\n')}\r\n`,
+      /^STARTTLS\r\n/,
+      '220 go ahead\r\n',
+    ]);
+    await using stream = await accept(socket, { ...options, head });
+    for await (const _ of stream) {
+      // Nothing is expected.
+    }
+  };
+  return listening(
+    net.createServer({ allowHalfOpen: true }, (socket) => {
+      // How it ends is for the client to say.
+      serve(socket).catch(() => socket.destroy());
+    }),
+  );
 }
 
 /** A port where nobody listens. It was free a moment ago. */
