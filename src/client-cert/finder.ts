@@ -48,7 +48,7 @@ export interface FindOptions extends Omit<ConnectOptions, keyof FindTarget> {
 export type RequestStatus =
   /** It does not ask. */
   | 'none'
-  /** It asks, and goes on without. */
+  /** It asks, and goes on without. (Its application may still refuse: nginx answers HTTP 400.) */
   | 'optional'
   /** It asks, and ends the connection with an alert when it gets none. */
   | 'required'
@@ -218,6 +218,7 @@ export class RequestWatcher implements Observer {
   #answered = false;
   #onReaction = () => {};
   #malformed: MalformedError | null = null;
+  #unreadable: string | null = null;
   readonly onSecret: (line: string) => void;
 
   constructor(record: Observer | undefined) {
@@ -241,6 +242,10 @@ export class RequestWatcher implements Observer {
 
   /** @throws {RequestError} when the server asked in words that cannot be read. */
   check(): void {
+    // In TLS 1.3 the request is among what could not be read; in TLS 1.2 it would have come before.
+    if (this.request === null && this.#unreadable !== null && this.#protocol === 'TLSv1.3') {
+      throw new RequestError(`the server's messages cannot be read: ${this.#unreadable}`);
+    }
     if (this.#malformed === null) return;
     throw new RequestError(`the CertificateRequest cannot be read: ${this.#malformed.message}`, {
       cause: this.#malformed,
@@ -312,6 +317,7 @@ export class RequestWatcher implements Observer {
     const answer = type === 'handshake' && decoded.messageType === HANDSHAKE_TYPE.certificate;
     if (sender === 'client' && answer && this.request !== null) this.#answered = true;
     if (decoded.sender !== 'server') return;
+    if (decoded.type === 'unreadable') this.#unreadable = decoded.reason;
     if (decoded.type === 'handshake') {
       try {
         this.#onMessage(decoded);

@@ -117,7 +117,9 @@ const isText = (value: BaseBlock): boolean => TEXT_TAGS.has(value.idBlock.tagNum
 function checkLengths(block: BaseBlock): void {
   const { isIndefiniteForm, length, blockLength } = block.lenBlock;
   const needed = length < 128 ? 1 : 1 + Math.ceil(Math.log2(length + 1) / 8);
-  if (isIndefiniteForm || blockLength !== needed) {
+  // DER has strings in one piece only (X.690 section 10.2).
+  const inPieces = block instanceof BaseStringBlock && block.idBlock.isConstructed;
+  if (isIndefiniteForm || blockLength !== needed || inPieces) {
     throw new MalformedError('a name that is not in DER', 0);
   }
   if (block instanceof Constructed) {

@@ -8,7 +8,7 @@ import { pki } from './core-pki.ts';
 
 /** Names that are hard to print: UTF-8, wide characters, several values, escapes, length. */
 const SUBJECTS = [
-  '/C=JP/O=日本認証株式会社/CN=ルート認証局',
+  '/C=JP/O=日本語の組織名/CN=ルート認証局',
   `/O=Multi+OU=Valued/OU=${'long '.repeat(12)}name/OU=${'x'.repeat(60)}/CN=Comma\\, Inc. "quoted"; #1`,
 ];
 
