@@ -4,7 +4,7 @@ import type { FindResult } from '../client-cert/finder.ts';
 import { DEFAULT_POLICY } from '../closure/policy.ts';
 import type { Tone } from '../transcript/lanes.ts';
 import { paint } from '../transcript/text.ts';
-import type { IssuersOptions, IssuersReport } from './issuers.ts';
+import type { IssuersOptions, IssuersReport } from './issuers-report.ts';
 import type { ClosureReport } from './report.ts';
 import { borders } from './table.ts';
 import { type Target, targetText } from './target.ts';

@@ -10,61 +10,13 @@ import { type Match, matchIdentities, namesOf } from '../client-cert/match.ts';
 import { CloseNotifyError, OptionError } from '../errors.ts';
 import type { ConnectOptions } from '../stream/connect.ts';
 import type { Observation, Observer } from '../stream/observer.ts';
-import { type ConnectionOptions, connectOptionsOf, openConnection } from './connection.ts';
+import { connectOptionsOf, openConnection } from './connection.ts';
 import { EXIT } from './exit.ts';
 import { IssuersPage } from './issuers-page.ts';
-import {
-  type ClosureReport,
-  type ErrorReport,
-  reportClosure,
-  reportError,
-  reportTarget,
-  type TargetReport,
-  writeJson,
-} from './report.ts';
+import type { IssuersOptions, IssuersReport, MatchReport } from './issuers-report.ts';
+import { reportClosure, reportError, reportTarget, writeJson } from './report.ts';
 import type { Target } from './target.ts';
 import type { Terminal } from './terminal.ts';
-
-/** Options as commander hands them over. */
-export interface IssuersOptions extends ConnectionOptions {
-  readonly json?: boolean;
-  readonly identity?: readonly string[];
-  readonly passFile?: string;
-  readonly http?: string;
-}
-
-/** One identity, judged. */
-export interface MatchReport {
-  /** The file that it came from. */
-  readonly source: string;
-  /** Its subject, by RFC 4514. */
-  readonly subject: string;
-  readonly usable: boolean;
-  readonly reasons: Match['reasons'];
-}
-
-/** What `--json` prints. What is not known is null; `request` is null where all failed before it. */
-export interface IssuersReport
-  extends Pick<
-    FindResult,
-    | 'when'
-    | 'signatureAlgorithms'
-    | 'certificateTypes'
-    | 'oidFilters'
-    | 'tls'
-    | 'authorized'
-    | 'authorizationError'
-    | 'limitation'
-  > {
-  readonly target: TargetReport;
-  readonly request: FindResult['request'] | null;
-  /** Empty with a request: it names nobody. `der` is in hexadecimal. */
-  readonly issuers: ReadonlyArray<{ readonly name: string; readonly der: string }>;
-  readonly closure: ClosureReport | null;
-  /** Empty where nothing is known of the server. */
-  readonly matches: readonly MatchReport[];
-  readonly error: ErrorReport | null;
-}
 
 /** Finds the issuers and prints them. Returns the exit code. */
 export async function issuers(
