@@ -1,7 +1,10 @@
 /** The dialogues against servers that were not made for it. */
+import { X509Certificate } from 'node:crypto';
 import { once } from 'node:events';
 import net from 'node:net';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { ClientCertificateFinder } from '../../src/client-cert/finder.ts';
+import { namesOf } from '../../src/client-cert/match.ts';
 import { startTls } from '../../src/starttls/starttls.ts';
 import { connect } from '../../src/stream/connect.ts';
 import { testPki } from '../support/interop-pki.ts';
@@ -60,6 +63,28 @@ describe.each(REAL_SERVERS)('$protocol: $name', (server) => {
           transport.destroy();
         }
       });
+
+      const asking = protocol === 'postgres' ? (['TLSv1.2', 'TLSv1.3'] as const) : [];
+      test.each(asking)(
+        'asks for a client certificate in %s, and the finder reads whose',
+        async (version) => {
+          const { ca, cert } = await testPki();
+          const transport = await open(port());
+          try {
+            await startTls(transport, protocol, { host: 'localhost' });
+            const found = await new ClientCertificateFinder().find(
+              { transport, host: 'localhost' },
+              { ca, minVersion: version, maxVersion: version },
+            );
+            expect(found).toMatchObject({ request: 'optional', when: 'handshake' });
+            expect(found.issuers.toJSON()).toEqual([
+              namesOf(new X509Certificate(cert)).subject.toJSON(),
+            ]);
+          } finally {
+            transport.destroy();
+          }
+        },
+      );
 
       test('the same with a signal that never fires and no deadline', async () => {
         const transport = await open(port());

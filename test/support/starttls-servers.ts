@@ -208,6 +208,8 @@ seccomp_sandbox=NO
         ssl: tls ? 'on' : 'off',
         ssl_cert_file: cert,
         ssl_key_file: key,
+        // With authorities to trust, it asks clients for certificates from them.
+        ...(tls ? { ssl_ca_file: cert } : {}),
         fsync: 'off',
       };
       return [
