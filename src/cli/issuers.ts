@@ -6,7 +6,7 @@ import { readFileSync } from 'node:fs';
 import type { Socket } from 'node:net';
 import { ClientCertificateFinder, type FindResult } from '../client-cert/finder.ts';
 import { type Identity, loadIdentities } from '../client-cert/identity.ts';
-import { type Match, matchIdentities, namesOf } from '../client-cert/match.ts';
+import { type Match, namesOf } from '../client-cert/match.ts';
 import { CloseNotifyError, OptionError } from '../errors.ts';
 import type { ConnectOptions } from '../stream/connect.ts';
 import type { Observation, Observer } from '../stream/observer.ts';
@@ -29,9 +29,9 @@ export async function issuers(
   const identities = await identitiesOf(options);
   const progress = new Progress(terminal, options.json !== true);
   const search = new Search(target, connectOptions, options, progress, signal);
-  await search.run();
+  await search.run(identities);
   progress.clear();
-  const report = search.report(identities);
+  const report = search.report();
   if (options.json) writeJson(terminal, report);
   else new IssuersPage(terminal, target, options).print(report, signal);
   return exitCodeOf(report, identities.length > 0, signal);
@@ -125,16 +125,16 @@ class Search implements Observer {
     this.#signal = signal;
   }
 
-  async run(): Promise<void> {
+  async run(identities: readonly Identity[]): Promise<void> {
     try {
-      await this.#run();
+      await this.#run(identities);
     } catch (error) {
       if (!(error instanceof CloseNotifyError)) throw error;
       this.#error = error;
     }
   }
 
-  async #run(): Promise<void> {
+  async #run(identities: readonly Identity[]): Promise<void> {
     const { starttls } = this.#options;
     this.#progress.begin('resolve');
     const transport = await openConnection(this.#target, this.#options, this.#signal, {
@@ -148,19 +148,25 @@ class Search implements Observer {
       },
     });
     try {
-      await this.#find(transport);
+      await this.#find(transport, identities);
     } finally {
       transport.destroy();
     }
   }
 
-  async #find(transport: Socket): Promise<void> {
+  async #find(transport: Socket, identities: readonly Identity[]): Promise<void> {
     this.#address = transport.remoteAddress ?? null;
     this.#offset = performance.now() - this.#startedAt;
     const { host, port, ...connectOptions } = this.#connectOptions;
     this.#result = await new ClientCertificateFinder().find(
       { host, port, transport },
-      { ...connectOptions, http: this.#options.http, record: this, signal: this.#signal },
+      {
+        ...connectOptions,
+        http: this.#options.http,
+        identities,
+        record: this,
+        signal: this.#signal,
+      },
     );
   }
 
@@ -172,7 +178,7 @@ class Search implements Observer {
     }
   }
 
-  report(identities: readonly Identity[]): IssuersReport {
+  report(): IssuersReport {
     const result = this.#result;
     const closure = result?.closure ?? this.#error?.closure ?? null;
     return {
@@ -187,10 +193,7 @@ class Search implements Observer {
       authorized: result?.authorized ?? null,
       authorizationError: result?.authorizationError ?? null,
       closure: closure && reportClosure(closure, this.#offset),
-      matches:
-        result === null
-          ? []
-          : matchIdentities(identities, result.certificateRequest).map(reportMatch),
+      matches: result?.matches.map(reportMatch) ?? [],
       limitation: result?.limitation ?? null,
       error: this.#error && reportError(this.#error),
     };

@@ -17,7 +17,6 @@ import {
   HANDSHAKE_TYPE,
   parseCertificateRequest12,
   parseCertificateRequest13,
-  parseServerHello,
 } from '../record/handshake.ts';
 import { parseKeyLogLine } from '../record/keys.ts';
 import { MalformedError } from '../record/reader.ts';
@@ -206,8 +205,6 @@ async function requestPath(
 export class RequestWatcher implements Observer {
   readonly #record: Observer | undefined;
   readonly #decoder: WireDecoder;
-  #cipher: string | null = null;
-  #protocol: string | null = null;
   request: CertificateRequest | null = null;
   #askedIn = 0;
   /** The server's Finished of the handshake in which it asked. */
@@ -243,7 +240,7 @@ export class RequestWatcher implements Observer {
   /** @throws {RequestError} when the server asked in words that cannot be read. */
   check(): void {
     // In TLS 1.3 the request is among what could not be read; in TLS 1.2 it would have come before.
-    if (this.request === null && this.#unreadable !== null && this.#protocol === 'TLSv1.3') {
+    if (this.request === null && this.#unreadable !== null && this.#decoder.tls13) {
       throw new RequestError(`the server's messages cannot be read: ${this.#unreadable}`);
     }
     if (this.#malformed === null) return;
@@ -271,16 +268,22 @@ export class RequestWatcher implements Observer {
           oid: Buffer.from(oid).toString('hex'),
           values: Buffer.from(values).toString('hex'),
         })) ?? null,
-      tls:
-        this.#protocol === null
-          ? null
-          : { protocol: this.#protocol, cipher: this.#cipher ?? 'unknown' },
+      tls: this.#tls,
       authorized: stream?.tls.authorized ?? null,
       authorizationError: stream?.tls.authorizationError ?? null,
       closure,
       certificateRequest: request,
       matches: matchIdentities(identities, request),
       limitation,
+    };
+  }
+
+  get #tls(): FindResult['tls'] {
+    const { hello, tls13 } = this.#decoder;
+    if (hello === null) return null;
+    return {
+      protocol: tls13 ? 'TLSv1.3' : 'TLSv1.2',
+      cipher: SUITE_NAMES.get(hello.cipherSuite) ?? 'unknown',
     };
   }
 
@@ -323,9 +326,7 @@ export class RequestWatcher implements Observer {
         this.#onMessage(decoded);
       } catch (error) {
         if (!(error instanceof MalformedError)) throw error;
-        // A ServerHello that cannot be read is for the handshake to refuse.
-        const asking = decoded.messageType === HANDSHAKE_TYPE.certificateRequest;
-        if (asking) this.#malformed ??= error;
+        this.#malformed ??= error;
       }
       return;
     }
@@ -341,12 +342,6 @@ export class RequestWatcher implements Observer {
     tls13,
   }: Extract<Decoded, { type: 'handshake' }>): void {
     switch (messageType) {
-      case HANDSHAKE_TYPE.serverHello: {
-        const hello = parseServerHello(body);
-        this.#cipher = SUITE_NAMES.get(hello.cipherSuite) ?? null;
-        this.#protocol = hello.version === 0x0304 ? 'TLSv1.3' : 'TLSv1.2';
-        return;
-      }
       case HANDSHAKE_TYPE.certificateRequest: {
         const request = tls13 ? parseCertificateRequest13(body) : parseCertificateRequest12(body);
         // Names that are not names must not come out as names.

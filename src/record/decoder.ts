@@ -110,6 +110,11 @@ export class WireDecoder {
     this.#report = report;
   }
 
+  /** The last ServerHello, a HelloRetryRequest included; null until there is one that can be read. */
+  get hello(): Hello | null {
+    return this.#hello;
+  }
+
   /** Whether the connection is TLS 1.3; false until a ServerHello has said so. */
   get tls13(): boolean {
     return this.#hello?.version === 0x0304;

@@ -138,15 +138,15 @@ export class Engine {
   discardWrites(): void {
     const socket = this.#socket;
     if (socket === null || socket.writableLength === 0) return;
+    const discard = (chunk: Uint8Array | string, encoding: BufferEncoding) => {
+      this.#unsent += Buffer.byteLength(chunk, encoding);
+    };
     socket._write = (chunk: Uint8Array | string, encoding, done) => {
-      this.#unsent += typeof chunk === 'string' ? Buffer.byteLength(chunk, encoding) : chunk.length;
+      discard(chunk, encoding);
       done();
     };
     socket._writev = (chunks, done) => {
-      for (const { chunk, encoding } of chunks) {
-        this.#unsent +=
-          typeof chunk === 'string' ? Buffer.byteLength(chunk, encoding) : chunk.length;
-      }
+      for (const { chunk, encoding } of chunks) discard(chunk, encoding);
       done();
     };
   }

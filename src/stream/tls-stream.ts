@@ -115,11 +115,8 @@ export class TlsStream implements AsyncDisposable {
   #failure: CloseNotifyError | null = null;
   /** Whether a call has rejected with the failure already. */
   #reported = false;
-  /** Alerts that crossed the wire in the clear, by direction: they explain a failed handshake. */
-  readonly #clearAlerts: { sent: AlertDetail | null; received: AlertDetail | null } = {
-    sent: null,
-    received: null,
-  };
+  /** The alert that we sent in the clear, during the handshake: it explains why that failed. */
+  #sentAlert: AlertDetail | null = null;
 
   /** Questions to ask again when something changes. */
   readonly #questions = new Set<() => void>();
@@ -367,11 +364,10 @@ export class TlsStream implements AsyncDisposable {
    */
   async unwrap(): Promise<Unwrapped> {
     const { send, receive } = this.#state;
-    const gone = this.#released || this.#unwrapped;
-    if (send.kind !== 'closed' || receive.kind !== 'closed' || gone) {
+    if (send.kind !== 'closed' || receive.kind !== 'closed' || this.#released) {
       throw new UsageError(
         'ERR_TLS_NOT_SHUTDOWN',
-        gone
+        this.#released
           ? 'the transport has been closed or taken back already'
           : 'unwrap needs both close_notify to have been exchanged',
         {
@@ -506,7 +502,7 @@ export class TlsStream implements AsyncDisposable {
     const alert = body === null ? null : parseAlert(body);
     if (alert === null || this.#info !== null) return;
     const detail = { code: alert.code, name: alert.name, authenticated: false };
-    this.#clearAlerts[direction] = detail;
+    if (direction === 'sent') this.#sentAlert = detail;
     this.#observe({ type: 'alert', direction, alert: detail });
   }
 
@@ -571,29 +567,30 @@ export class TlsStream implements AsyncDisposable {
       );
       return;
     }
-    if (!isTlsError(cause)) {
-      // Node's own judgement (renegotiations too fast, a key too small): no alert goes out for it.
-      this.#end({ type: 'abandon', how: 'destroyed' }, (closure) =>
-        handshaking
-          ? new HandshakeError(`the TLS handshake failed: ${cause.message}`, { closure, cause })
-          : new AbortedError(`the TLS engine gave up: ${cause.message}`, { closure, cause }),
-      );
-      return;
+    // No alert goes out for Node's own judgement: renegotiations too fast, a key too small.
+    const sent = isTlsError(cause) ? (this.#sentAlert ?? sentAlert(cause, !handshaking)) : null;
+    if (sent !== null && !handshaking) {
+      this.#observe({ type: 'alert', direction: 'sent', alert: sent });
     }
-    const sent = this.#clearAlerts.sent ?? sentAlert(cause, !handshaking);
-    if (!handshaking) this.#observe({ type: 'alert', direction: 'sent', alert: sent });
-    this.#end({ type: 'alert-sent', alert: sent }, (closure) =>
-      handshaking
-        ? new HandshakeError(`the TLS handshake failed: ${cause.message}`, {
+    this.#end(
+      sent === null ? { type: 'abandon', how: 'destroyed' } : { type: 'alert-sent', alert: sent },
+      (closure) => {
+        if (handshaking) {
+          return new HandshakeError(`the TLS handshake failed: ${cause.message}`, {
             closure,
             cause,
             hint: handshakeHint(cause),
-          })
-        : new AlertError(`the peer's bytes were refused (${sent.name}): ${cause.message}`, {
-            phase,
-            closure,
-            cause,
-          }),
+          });
+        }
+        if (sent === null) {
+          return new AbortedError(`the TLS engine gave up: ${cause.message}`, { closure, cause });
+        }
+        return new AlertError(`the peer's bytes were refused (${sent.name}): ${cause.message}`, {
+          phase,
+          closure,
+          cause,
+        });
+      },
     );
   }
 
@@ -776,7 +773,7 @@ export class TlsStream implements AsyncDisposable {
       this.#keptBytes -= kept.length;
       return kept;
     }
-    const chunk = this.#tlsSocket.read() as Uint8Array | null;
+    const chunk = this.#takeOut();
     if (chunk !== null) return chunk;
     const { receive } = this.#state;
     if (receive.kind === 'closed') return null;
@@ -791,30 +788,26 @@ export class TlsStream implements AsyncDisposable {
     const taken = socket?.readableFlowing === true || (socket?.listenerCount('data') ?? 0) > 0;
     if (this.#reading || taken) return;
     while (unread === 'discard' || this.#keptBytes < this.#policy.unreadLimit) {
-      if (!this.#takeFromSocket(unread)) return;
+      const chunk = this.#takeOut();
+      if (chunk === null) return;
+      this.#late += chunk.length;
+      this.#snapshot = null;
+      if (unread === 'keep') this.#keep(chunk);
     }
   }
 
   /** What nobody has read moves out of the socket, which is about to go. */
   #keepUnread(): void {
-    for (;;) {
-      const chunk = this.#engine.socket?.read() as Uint8Array | null | undefined;
-      if (chunk === null || chunk === undefined) return;
-      this.#kept.push(chunk);
-      this.#keptBytes += chunk.length;
-    }
+    for (let chunk = this.#takeOut(); chunk !== null; chunk = this.#takeOut()) this.#keep(chunk);
   }
 
-  #takeFromSocket(unread: Policy['unread']): boolean {
-    const chunk = this.#engine.socket?.read() as Uint8Array | null | undefined;
-    if (chunk === null || chunk === undefined) return false;
-    this.#late += chunk.length;
-    this.#snapshot = null;
-    if (unread === 'keep') {
-      this.#kept.push(chunk);
-      this.#keptBytes += chunk.length;
-    }
-    return true;
+  #takeOut(): Uint8Array | null {
+    return (this.#engine.socket?.read() as Uint8Array | null | undefined) ?? null;
+  }
+
+  #keep(chunk: Uint8Array): void {
+    this.#kept.push(chunk);
+    this.#keptBytes += chunk.length;
   }
 
   #mayWrite(): void {
