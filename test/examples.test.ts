@@ -1,16 +1,19 @@
 /** The programs in examples/, run as a user runs them, against the built library. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import type net from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import tls from 'node:tls';
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { CuttingProxy } from './support/adapter-proxy.ts';
+import { describeAdapter, httpsServer, postgres, TEXT } from './support/adapter-servers.ts';
 import { describeTls, pki } from './support/core-pki.ts';
 import { clean, type Scope } from './support/core-scope.ts';
 import { listen } from './support/core-transport.ts';
+import { testPki } from './support/interop-pki.ts';
 
 let dir = '';
 const file = (name: string) => join(dir, name);
@@ -21,8 +24,23 @@ beforeAll(() => {
 afterAll(() => rmSync(dir, { recursive: true, force: true }));
 
 function start(scope: Scope, name: string, ...args: string[]): ChildProcess {
+  return startWith(scope, {}, name, ...args);
+}
+
+function startWith(
+  scope: Scope,
+  env: NodeJS.ProcessEnv,
+  name: string,
+  ...args: string[]
+): ChildProcess {
   const program = new URL(`../examples/${name}.mjs`, import.meta.url).pathname;
-  const child = spawn(process.execPath, [program, ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
+  // As the example says that it is to be started.
+  const flags =
+    /^\/\/ +node (--import \S+)/m.exec(readFileSync(program, 'utf8'))?.[1]?.split(' ') ?? [];
+  const child = spawn(process.execPath, [...flags, program, ...args], {
+    stdio: ['ignore', 'pipe', 'pipe'],
+    env: { ...process.env, ...env },
+  });
   const exited = once(child, 'close');
   scope.defer(async () => {
     if (child.exitCode === null && child.signalCode === null) child.kill();
@@ -31,8 +49,13 @@ function start(scope: Scope, name: string, ...args: string[]): ChildProcess {
   return child;
 }
 
-async function run(scope: Scope, name: string, ...args: string[]) {
-  const child = start(scope, name, ...args);
+const run = (scope: Scope, name: string, ...args: string[]) => output(start(scope, name, ...args));
+
+/** For an example whose clients trust what the process trusts: this authority too. */
+const runTrusting = (scope: Scope, ca: string, name: string, ...args: string[]) =>
+  output(startWith(scope, { NODE_EXTRA_CA_CERTS: ca }, name, ...args));
+
+async function output(child: ChildProcess) {
   const text = { out: '', err: '' };
   child.stdout?.on('data', (chunk) => {
     text.out += chunk;
@@ -155,6 +178,98 @@ describeTls('the examples', () => {
       expect({ err, code }).toEqual({ err: '', code: 0 });
       expect(out).toContain('server, in TLS: a secret');
       expect(out).toContain('server, in plaintext: and now for everyone');
+    }),
+  );
+
+  test(
+    'truncated-response: before and after',
+    clean(async (scope) => {
+      const { out, err, code } = await runTrusting(
+        scope,
+        file('ca.pem'),
+        'truncated-response',
+        file('key.pem'),
+        file('cert.pem'),
+      );
+      expect({ err, code }).toEqual({ err: '', code: 0 });
+      const said = out.split('\n').filter(Boolean);
+      const cut = 'ERR_TLS_TRUNCATED: the transport ended';
+      expect(said).toEqual([
+        "https: 'Pay $100 to Alice, not ', and no error",
+        expect.stringContaining(`https with StrictAgent: ${cut}`),
+        "fetch: 'Pay $100 to Alice, not ', and no error",
+        expect.stringContaining(`fetch after register: ${cut}`),
+      ]);
+    }),
+  );
+
+  test(
+    'download: the file is there when it is whole, and only then',
+    clean(async (scope) => {
+      scope.peersStay();
+      const server = await httpsServer();
+      scope.defer(() => server.close());
+      const { certFile } = await testPki();
+      const download = async (port: number, body: string) => {
+        const target = file(`${body}.txt`);
+        const url = `https://localhost:${port}/${body}`;
+        const { out, err, code } = await run(scope, 'download', url, target, certFile);
+        expect(err).toBe('');
+        expect(existsSync(`${target}.part`)).toBe(false);
+        const there = existsSync(target);
+        if (there) expect(readFileSync(target)).toEqual(TEXT);
+        rmSync(target, { force: true });
+        return { out, code, there };
+      };
+      for (const body of ['length', 'close']) {
+        expect(await download(server.port, body)).toMatchObject({ code: 0, there: true });
+        const cutting = await CuttingProxy.listen(server.port, {
+          direction: 'to-client',
+          record: 8,
+          bytes: 100,
+          how: 'fin',
+        });
+        scope.defer(() => cutting.close());
+        const cut = await download(cutting.port, body);
+        expect(cut).toMatchObject({ code: 1, there: false });
+        expect(cut.out).toContain('ERR_TLS_TRUNCATED');
+      }
+    }),
+  );
+});
+
+describeAdapter(['postgres'], 'the examples with PostgreSQL', () => {
+  test(
+    'read-database: all rows, or none and why',
+    clean(async (scope) => {
+      scope.peersStay();
+      const server = await postgres();
+      scope.defer(() => server.close());
+      const { certFile } = await testPki();
+      const read = (port: number) =>
+        runTrusting(
+          scope,
+          certFile,
+          'read-database',
+          `postgres://test@localhost:${port}/postgres`,
+          "SELECT n, repeat('x', 1000) FROM generate_series(1, 60) AS n",
+        );
+      const whole = await read(server.port);
+      expect(whole).toMatchObject({ code: 0, err: '' });
+      expect(whole.out).toContain('-- all 60 rows');
+
+      const cutting = await CuttingProxy.listen(server.port, {
+        direction: 'to-client',
+        record: 4,
+        bytes: 100,
+        how: 'fin',
+      });
+      scope.defer(() => cutting.close());
+      expect(await read(cutting.port)).toMatchObject({
+        code: 1,
+        err: '',
+        out: expect.stringMatching(/^-- nothing to be trusted: ERR_TLS_TRUNCATED: /),
+      });
     }),
   );
 });

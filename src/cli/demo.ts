@@ -13,11 +13,13 @@ import { CloseNotifyError } from '../errors.ts';
 import { connect } from '../stream/connect.ts';
 import { createServer } from '../stream/server.ts';
 import type { TlsStream } from '../stream/tls-stream.ts';
+import { type PageSection, renderHtml } from '../transcript/html.ts';
 import { type Drawing, drawLanes, type Tone } from '../transcript/lanes.ts';
 import { paint } from '../transcript/text.ts';
 import { DEMO_CERT, DEMO_KEY } from './demo-key.ts';
+import { writeText } from './diagram.ts';
 import { EXIT } from './exit.ts';
-import { asExpected, openPair, type Played, type Protocol, play } from './play.ts';
+import { asExpected, NAMES, openPair, type Played, type Protocol, play } from './play.ts';
 import { SCENARIOS, type Scenario } from './scenarios.ts';
 import { borders } from './table.ts';
 import { type Terminal, wrap } from './terminal.ts';
@@ -26,6 +28,8 @@ import { type Terminal, wrap } from './terminal.ts';
 export interface DemoOptions {
   /** Draws every scenario in both TLS versions. */
   readonly all?: boolean;
+  /** The file that a page with all drawings goes to. */
+  readonly html?: string;
 }
 
 /** Both versions, the one that is drawn first. */
@@ -44,11 +48,24 @@ export async function demo(options: DemoOptions, terminal: Terminal): Promise<nu
       legend(terminal),
   );
   const results: Result[] = [];
+  const sections: PageSection[] = [];
   for (const scenario of SCENARIOS) {
     const both: Result[] = [];
     for (const protocol of PROTOCOLS) both.push(await playOne(scenario, protocol));
-    show(terminal, scenario, both, options.all === true);
+    const shown = worthShowing(both, options.all === true);
+    show(terminal, scenario, shown);
+    sections.push(
+      ...shown.map(({ drawing, protocol }) => ({
+        title: `${scenario.number}. ${scenario.title}${shown.length > 1 ? ` (${protocol})` : ''}`,
+        ending: scenario.number,
+        drawing,
+      })),
+    );
     results.push(...both);
+  }
+  if (options.html !== undefined) {
+    const page = renderHtml(sections, { title: 'Nine ways to end a TLS connection' });
+    writeText('--html', options.html, page);
   }
   heading(terminal, 'All verdicts');
   terminal.write(`${table(terminal, results)}\n`);
@@ -191,28 +208,27 @@ async function playOne(scenario: Scenario, protocol: Protocol): Promise<Result> 
   const { A, B } = pair;
   const played = await play(scenario, A, B);
   const drawing = drawLanes(
-    { name: 'A (client)', transcript: A.transcript },
-    { name: 'B (server)', transcript: B.transcript },
+    { name: NAMES.A, transcript: A.transcript },
+    { name: NAMES.B, transcript: B.transcript },
     { protocol, opening: false },
   );
   return { scenario, protocol, played, drawing };
 }
 
-function show(
-  terminal: Terminal,
-  scenario: Scenario,
-  results: readonly Result[],
-  all: boolean,
-): void {
+/** Both versions only where they end differently, or all are asked for. */
+function worthShowing(results: readonly Result[], all: boolean): Result[] {
+  return results.filter(
+    (result, index) => index === 0 || all || !sameVerdicts(results[0] as Result, result),
+  );
+}
+
+function show(terminal: Terminal, scenario: Scenario, results: readonly Result[]): void {
   heading(terminal, `${scenario.number}. ${scenario.title}`);
-  const [first, ...others] = results;
-  if (first === undefined) return;
-  terminal.draw(first.drawing);
-  for (const result of others) {
-    if (all || !sameVerdicts(first, result)) {
-      terminal.write('\n');
-      terminal.draw(result.drawing);
-    }
+  for (const [index, { drawing }] of results.entries()) {
+    if (index > 0) terminal.write('\n');
+    terminal.draw(drawing);
+    terminal.write('\n');
+    text(terminal, coloured(terminal, drawing.story.tone, drawing.story.headline));
   }
 }
 
@@ -302,6 +318,8 @@ function example(
 
 function legend({ charset }: Terminal): string {
   return charset === 'ascii'
-    ? 'Arrows: ==> close_notify, __> FIN (the transport ends), xx> RST (it is reset).'
-    : 'Arrows: ═▶ close_notify, ╌▷ FIN (the transport ends), ╳▷ RST (it is reset).';
+    ? 'Arrows: ==> close_notify, __> FIN (the transport ends), xx> RST (it is reset). Each party has its ' +
+        'application, its TLS and its TCP.'
+    : 'Arrows: ═▶ close_notify, ╌▷ FIN (the transport ends), ╳▷ RST (it is reset). Each party has its ' +
+        'application, its TLS and its TCP.';
 }

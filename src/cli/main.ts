@@ -6,6 +6,8 @@ import { CloseNotifyError, OptionError } from '../errors.ts';
 import { STARTTLS_PROTOCOLS } from '../starttls/starttls.ts';
 import { defaultPort } from './connection.ts';
 import { demo } from './demo.ts';
+import { DIAGRAMS } from './diagram.ts';
+import { draw } from './draw.ts';
 import { EXIT } from './exit.ts';
 import { issuers } from './issuers.ts';
 import { probe } from './probe.ts';
@@ -42,6 +44,11 @@ const names = (text: string): string[] => {
   return list;
 };
 
+const connection = (text: string): number => {
+  if (!/^[1-9]\d{0,8}$/.test(text)) throw new TypeError('must be a whole number from 1 on');
+  return Number(text);
+};
+
 const path = (text: string): string => {
   if (!/^\/[\x21-\x7e]*$/.test(text)) throw new TypeError("must be a path, such as '/private'");
   return text;
@@ -70,6 +77,13 @@ function addConnectionOptions(command: Command): void {
     .option('--alpn <names>', 'offer these application protocols: h2,http/1.1', argument(names))
     .option('--no-color', 'no colours')
     .option('--ascii', 'draw with ASCII only');
+}
+
+/** Options of the commands that draw one connection. */
+function addDiagramOptions(command: Command): void {
+  command
+    .addOption(new Option('--diagram <form>', 'draw it in this form').choices(DIAGRAMS))
+    .option('-o, --output <file>', 'draw it into this file: .txt, .svg, .mmd or .html');
 }
 
 function version(): string {
@@ -106,6 +120,8 @@ Examples:
     .option('--no-wait', "send close_notify and do not wait for the server's")
     .option('--cert <file>', 'client certificate (PEM)')
     .option('--key <file>', 'its key (PEM)')
+    .option('--transcript <file>', 'save what happened, as JSON, for `close-notify draw`')
+    .option('--pcapng <file>', 'capture it, with its secrets inside, for Wireshark')
     .addHelpText(
       'after',
       `
@@ -119,7 +135,8 @@ Examples:
   $ close-notify probe example.org
   $ close-notify probe localhost:8443 --ca ca.pem --tls 1.3
   $ close-notify probe mail.example.org --starttls smtp
-  $ close-notify probe '[::1]:8443' --json | jq .closure.verdict`,
+  $ close-notify probe '[::1]:8443' --json | jq .closure.verdict
+  $ close-notify probe example.org -o ending.html   a page to step through it`,
     )
     .action(async (target, options) => {
       const terminal = terminalOf(process.stdout, options);
@@ -127,6 +144,36 @@ Examples:
       exit(await probe(at, options, terminal, interruption()));
     });
   addConnectionOptions(probing);
+  addDiagramOptions(probing);
+
+  const drawing = command
+    .command('draw')
+    .summary('draw a connection that was saved')
+    .description(
+      'Draws a transcript that `close-notify probe --transcript` or JSON.stringify(stream.transcript) ' +
+        'has saved; with the other as well, both sides. As text, unless a form or a file ' +
+        'says otherwise.',
+    )
+    .argument('[file]', 'the transcript')
+    .argument('[peer-file]', "the other party's transcript of the same connection")
+    .option('--pcap <file>', 'draw this capture (pcap or pcapng) instead')
+    .option('--keylog <file>', 'its secrets, where it brings none (SSLKEYLOGFILE)')
+    .option('--connection <n>', 'which of its connections', argument(connection))
+    .option('--no-color', 'no colours')
+    .option('--ascii', 'draw with ASCII only')
+    .addHelpText(
+      'after',
+      `
+Examples:
+  $ close-notify probe example.org --transcript ending.json
+  $ close-notify draw ending.json
+  $ close-notify draw ending.json -o ending.svg
+  $ close-notify draw --pcap capture.pcapng --keylog keys.txt -o capture.html`,
+    )
+    .action((file, peerFile, options) => {
+      exit(draw(file, peerFile, options, terminalOf(process.stdout, options)));
+    });
+  addDiagramOptions(drawing);
 
   const finding = command
     .command('issuers')
@@ -179,6 +226,7 @@ Examples:
         'Then plays nine endings over the loopback interface, and draws them. Needs no network.',
     )
     .option('--all', 'draw TLS 1.2 too, also where nothing differs')
+    .option('--html <file>', 'make one page of all the drawings')
     .option('--no-color', 'no colours')
     .option('--ascii', 'draw with ASCII only')
     .action(async (options) => {

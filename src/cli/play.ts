@@ -9,10 +9,10 @@
 import type { Closure, Verdict } from '../closure/verdict.ts';
 import { CloseNotifyError } from '../errors.ts';
 import { connect } from '../stream/connect.ts';
-import type { Observation, Observer } from '../stream/observer.ts';
+import type { Direction, Observation, Observer } from '../stream/observer.ts';
 import { createServer } from '../stream/server.ts';
 import type { TlsStream } from '../stream/tls-stream.ts';
-import { Transcript } from '../transcript/transcript.ts';
+import { Transcript } from '../stream/transcript.ts';
 import { DEMO_CERT, DEMO_KEY } from './demo-key.ts';
 import type { Action, Scenario } from './scenarios.ts';
 
@@ -70,12 +70,16 @@ export function asExpected({ verdicts }: Scenario, played: Played): boolean {
 
 /** Keeps a transcript, and says when close_notify has gone out. */
 class Watch implements Observer {
-  readonly transcript = new Transcript();
+  readonly transcript: Transcript;
   readonly #sent = deferred<void>();
   readonly closeNotifySent = this.#sent.promise;
 
   readonly #records: Deferred<void>[] = [];
   #closed = false;
+
+  constructor(local: string, peer: string) {
+    this.transcript = new Transcript({ local, peer });
+  }
 
   /** Resolves with the next record that arrives, or once none can arrive any more. */
   nextRecord(): Promise<void> {
@@ -85,12 +89,16 @@ class Watch implements Observer {
     return arrival.promise;
   }
 
-  /** False until both parties are at rest: what it took to get there is no part of a scenario. */
-  begun = false;
+  onBytes(direction: Direction, bytes: Uint8Array, at: number): void {
+    this.transcript.onBytes?.(direction, bytes, at);
+  }
+
+  onSecret(line: string): void {
+    this.transcript.onSecret?.(line);
+  }
 
   observe(observation: Observation, at: number): void {
-    const traffic = observation.type === 'record' || observation.type === 'data';
-    if (this.begun || !traffic) this.transcript.observe(observation, at);
+    this.transcript.observe(observation, at);
     if (observation.type === 'close-notify' && observation.direction === 'sent') {
       this.#sent.resolve();
     }
@@ -100,6 +108,9 @@ class Watch implements Observer {
     for (const { resolve } of this.#records.splice(0)) resolve();
   }
 }
+
+/** What the two parties are called in drawings. */
+export const NAMES = { A: 'A (client)', B: 'B (server)' } as const;
 
 /** A party that is one of our own streams. */
 export class EmbeddedParty implements Party {
@@ -131,6 +142,8 @@ export class EmbeddedParty implements Party {
           await arrival;
         });
       case 'read':
+        // What a shutdown found unread is looked at once it is over.
+        await this.#shutdown;
         return this.#attempt('read', async () => {
           if ((await this.stream.read()) === null) this.transcript.note('read(): the end');
         });
@@ -201,7 +214,7 @@ export interface PairOptions {
 export async function openPair({ protocol, deadline = 5_000 }: PairOptions): Promise<Pair> {
   const policy = { answer: 'when-told', deadlines: { shutdown: deadline } } as const;
   const versions = { minVersion: protocol, maxVersion: protocol };
-  const watches = { A: new Watch(), B: new Watch() };
+  const watches = { A: new Watch(NAMES.A, NAMES.B), B: new Watch(NAMES.B, NAMES.A) };
   const accepted = deferred<TlsStream>();
   const server = createServer(
     {
@@ -234,8 +247,9 @@ export async function openPair({ protocol, deadline = 5_000 }: PairOptions): Pro
       await from.write('.');
       await to.read();
     }
-    watches.A.begun = true;
-    watches.B.begun = true;
+    // What it took to get to where both are at rest is no part of a scenario.
+    watches.A.transcript.forgetTraffic();
+    watches.B.transcript.forgetTraffic();
     return {
       A: new EmbeddedParty(a, watches.A, watches.B),
       B: new EmbeddedParty(b, watches.B, watches.A),

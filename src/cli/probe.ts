@@ -9,11 +9,12 @@ import { IssuerNameList } from '../client-cert/name.ts';
 import { DEFAULT_POLICY } from '../closure/policy.ts';
 import { CloseNotifyError, OptionError } from '../errors.ts';
 import { type ConnectOptions, connect } from '../stream/connect.ts';
-import type { Observation, Observer } from '../stream/observer.ts';
+import type { Direction, Observation, Observer } from '../stream/observer.ts';
 import type { TlsInfo, TlsStream } from '../stream/tls-stream.ts';
-import { drawLanes, type Tone } from '../transcript/lanes.ts';
+import { Transcript } from '../stream/transcript.ts';
+import { type Drawing, drawLanes, type Tone } from '../transcript/lanes.ts';
 import { cutText, paint } from '../transcript/text.ts';
-import { Transcript } from '../transcript/transcript.ts';
+import { environmentKeyLog, PcapngFile } from './capture.ts';
 import {
   type ConnectionOptions,
   certificateOf,
@@ -22,6 +23,7 @@ import {
   openConnection,
   readPem,
 } from './connection.ts';
+import { type DiagramOptions, diagramOf, writeDiagram, writeText } from './diagram.ts';
 import { EXIT } from './exit.ts';
 import {
   type ClosureReport,
@@ -38,8 +40,12 @@ import { printableName, type Terminal } from './terminal.ts';
 import { explain, explainCertificate } from './words.ts';
 
 /** Options as commander hands them over. */
-export interface ProbeOptions extends ConnectionOptions {
+export interface ProbeOptions extends ConnectionOptions, DiagramOptions {
   readonly json?: boolean;
+  /** The file that the transcript goes to. */
+  readonly transcript?: string;
+  /** The file that a capture goes to. */
+  readonly pcapng?: string;
   /** False for `--no-wait`. */
   readonly wait: boolean;
   readonly cert?: string;
@@ -109,14 +115,33 @@ export async function probe(
   signal: AbortSignal,
 ): Promise<number> {
   const connectOptions = probeOptionsOf(target, options);
-  const screen = options.json ? new Silent() : new Screen(terminal, target);
+  const form = diagramOf(options);
+  // A drawing that goes to standard output goes there alone.
+  const drawn = form !== null && options.output === undefined;
+  if (drawn && options.json) {
+    throw new OptionError(
+      '--json and --diagram both print: give one of them a file, with --output',
+    );
+  }
+  const quiet = options.json === true || (drawn && form !== 'text');
+  const screen = quiet ? new Silent() : new Screen(terminal, target);
   const run = new Probe(target, connectOptions, options, screen, signal);
+  // Files that cannot be written are an error before anything is connected to.
+  run.keyLog = environmentKeyLog();
+  run.capture = options.pcapng === undefined ? null : new PcapngFile(options.pcapng);
   await run.run();
+  run.capture?.finish();
   const report = run.report();
-  if (options.json) {
-    writeJson(terminal, report);
-  } else {
-    screen.conclude(report, run.transcript, options, signal);
+  const drawing = run.drawing();
+  if (options.json) writeJson(terminal, report);
+  else screen.conclude(report, drawing, options, signal);
+  if (options.transcript !== undefined) {
+    const json = `${JSON.stringify(run.transcript, null, 2)}\n`;
+    writeText('--transcript', options.transcript, json);
+  }
+  // As text it stands in the report already.
+  if (form !== null && !(drawn && form === 'text')) {
+    writeDiagram(drawing, form, options.output, terminal);
   }
   return exitCodeOf(report, options, signal);
 }
@@ -136,7 +161,11 @@ function exitCodeOf(
 
 /** The run itself: what is known so far, and how far it has come. */
 class Probe implements Observer {
-  readonly transcript = new Transcript();
+  readonly transcript: Transcript;
+  /** Who else gets the secrets, and the bytes. */
+  keyLog: Observer | undefined;
+  capture: PcapngFile | null = null;
+  #recorder: Observer | undefined;
   readonly #watcher = new RequestWatcher(this);
   readonly #target: Target;
   readonly #connectOptions: ConnectOptions;
@@ -166,6 +195,7 @@ class Probe implements Observer {
     this.#options = options;
     this.#screen = screen;
     this.#signal = signal;
+    this.transcript = new Transcript({ local: 'us', peer: targetText(target) });
   }
 
   async run(): Promise<void> {
@@ -204,6 +234,7 @@ class Probe implements Observer {
   async #handshake(transport: Socket): Promise<void> {
     this.#address = transport.remoteAddress ?? null;
     this.#offset = performance.now() - this.#startedAt;
+    this.#recorder = this.capture?.record(transport);
     const stream = await connect({
       ...this.#connectOptions,
       transport,
@@ -252,7 +283,31 @@ class Probe implements Observer {
   observe(observation: Observation, at: number): void {
     const since = this.#offset + at;
     this.transcript.observe(observation, since);
+    this.#recorder?.observe(observation, at);
     if (observation.type === 'phase') this.#phase(observation.name, since, '');
+  }
+
+  onBytes(direction: Direction, bytes: Uint8Array, at: number): void {
+    this.transcript.onBytes?.(direction, bytes, this.#offset + at);
+    this.#recorder?.onBytes?.(direction, bytes, at);
+  }
+
+  onSecret(line: string): void {
+    this.transcript.onSecret?.(line);
+    this.#recorder?.onSecret?.(line);
+    this.keyLog?.onSecret?.(line);
+  }
+
+  /** The connection so far, in lanes. */
+  drawing(): Drawing {
+    const tls = this.#stream?.tls;
+    const closure = this.#stream?.closure;
+    return drawLanes(
+      { name: 'us', transcript: this.transcript },
+      targetText(this.#target),
+      // Whatever came was looked at until the end, and none of it was application data.
+      { protocol: tls?.protocol, idle: this.#options.wait && closure?.late === 0 },
+    );
   }
 
   /** A phase of the beginning is over, and the next one begins. */
@@ -345,12 +400,7 @@ interface Display {
   secured(tls: TlsInfo, certificate: ProbeCertificate | null): void;
   /** The server asks for a client certificate, from these. */
   asked(issuers: readonly string[]): void;
-  conclude(
-    report: ProbeReport,
-    transcript: Transcript,
-    options: ProbeOptions,
-    signal: AbortSignal,
-  ): void;
+  conclude(report: ProbeReport, drawing: Drawing, options: ProbeOptions, signal: AbortSignal): void;
 }
 
 /** For `--json`. */
@@ -371,14 +421,12 @@ const MOST_NAMES = 4;
 /** For people. */
 class Screen implements Display {
   readonly #terminal: Terminal;
-  readonly #target: Target;
   #begun: PhaseName | null = null;
   /** The handshake is shown with what it agreed on. */
   #handshakeMs = 0;
 
   constructor(terminal: Terminal, target: Target) {
     this.#terminal = terminal;
-    this.#target = target;
     this.#line(targetText(target));
     this.#line('');
   }
@@ -432,7 +480,7 @@ class Screen implements Display {
 
   conclude(
     { tls, closure, error, issuers }: ProbeReport,
-    transcript: Transcript,
+    drawing: Drawing,
     { wait, timeout }: ProbeOptions,
     signal: AbortSignal,
   ): void {
@@ -443,15 +491,9 @@ class Screen implements Display {
       // It may have failed just because of that.
       if (issuers !== null) this.asked(issuers.map(({ name }) => name));
     }
-    if (transcript.entries.some(({ type }) => type === 'handshake')) {
+    if (drawing.rows.some(({ kind }) => kind === 'arrow' || kind === 'span')) {
       this.#line('');
-      this.#terminal.draw(
-        drawLanes({ name: 'us', transcript }, targetText(this.#target), {
-          protocol: tls?.protocol,
-          // Whatever came was looked at until the end, and none of it was application data.
-          idle: wait && closure?.late === 0,
-        }),
-      );
+      this.#terminal.draw(drawing);
     }
     this.#line('');
     if (signal.aborted) {

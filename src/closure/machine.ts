@@ -20,8 +20,8 @@
  * Sources: RFC 9846 (TLS 1.3) section 6.1, RFC 5246 (TLS 1.2) section 7.2.1.
  */
 
-/** Where in the byte stream the transport ended. */
-export type CutPoint = 'handshake' | 'record-boundary' | 'inside-record';
+/** Where in the byte stream the transport ended; after the handshake it may be unknown. */
+export type CutPoint = 'handshake' | 'record-boundary' | 'inside-record' | 'unknown';
 
 /** How the transport ended: FIN, RST, or another error of the transport. Neither is closure. */
 export type CutCause = 'eof' | 'reset' | 'error';

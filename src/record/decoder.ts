@@ -11,8 +11,11 @@
  * - TLS 1.2: ChangeCipherSpec puts a direction under the keys of the handshake that is going on,
  *   which may be a renegotiation inside the keys of the one before.
  *
- * A key may come later than the record that needs it: the direction then waits, up to a bound. A
- * record that does not authenticate stops its direction for good, and says so. Nothing is guessed.
+ * A key may come later than the record that needs it: the direction then waits, up to a bound, and
+ * the other may get ahead of it, into the next handshake even. So what the hellos said is kept for
+ * each handshake, and a direction that needs the other's hello waits for that one.
+ *
+ * A record that does not authenticate stops its direction for good, and says so. Nothing is guessed.
  */
 import { type Alert, parseAlert } from './alert.ts';
 import {
@@ -69,6 +72,9 @@ const MAX_WAITING = 1 << 20;
 /** How many keys of other connections are remembered until this one's name is known. */
 const MAX_SECRETS = 64;
 
+/** Handshakes of one connection whose hellos are kept: more than one direction can be ahead. */
+const MAX_HANDSHAKES = 16;
+
 const ENCRYPT_THEN_MAC = 22;
 
 interface DirectionState {
@@ -100,11 +106,13 @@ export class WireDecoder {
   };
   /** Secrets by label and client random. */
   readonly #secrets = new Map<string, Uint8Array>();
-  #clientRandom = '';
-  #clientRandomBytes: Uint8Array = new Uint8Array(32);
+  /** By handshake: the client's random, and the server's answer. */
+  readonly #clientRandoms = new Map<number, Uint8Array>();
+  readonly #hellos = new Map<number, Hello>();
   #hello: Hello | null = null;
   #suite: Suite | null = null;
-  #handshake = -1;
+  /** In which handshake each direction is. */
+  readonly #handshake: Record<Sender, number> = { client: -1, server: -1 };
 
   constructor(report: (decoded: Decoded) => void) {
     this.#report = report;
@@ -124,8 +132,7 @@ export class WireDecoder {
   addSecret({ label, clientRandom, secret }: KeyLogEntry): void {
     if (this.#secrets.size >= MAX_SECRETS) this.#secrets.clear();
     this.#secrets.set(`${label} ${clientRandom}`, secret);
-    this.#drain('client');
-    this.#drain('server');
+    this.#drainBoth();
   }
 
   /** Bytes that `sender` sent, in any pieces. */
@@ -134,7 +141,20 @@ export class WireDecoder {
     if (state.dead) return;
     state.waiting = state.waiting.length === 0 ? bytes : Buffer.concat([state.waiting, bytes]);
     this.#drain(sender);
+    const other = sender === 'client' ? 'server' : 'client';
+    if (this.#directions[other].findKey !== null) this.#drainBoth();
     if (state.waiting.length > MAX_WAITING) this.#stop(sender, 'no key for its records');
+  }
+
+  /** What one direction says may be what the other has waited for. */
+  #drainBoth(): void {
+    const { client, server } = this.#directions;
+    let left: number;
+    do {
+      left = client.waiting.length + server.waiting.length;
+      this.#drain('client');
+      this.#drain('server');
+    } while (client.waiting.length + server.waiting.length < left);
   }
 
   #drain(sender: Sender): void {
@@ -220,21 +240,22 @@ export class WireDecoder {
   ): void {
     if (messageType === HANDSHAKE_TYPE.clientHello && sender === 'client') {
       // The second ClientHello after a HelloRetryRequest belongs to the same handshake.
-      if (this.#hello?.retry !== true) this.#handshake++;
-      this.#clientRandomBytes = parseClientRandom(body);
-      this.#clientRandom = hex(this.#clientRandomBytes);
+      if (this.#hello?.retry !== true) this.#handshake.client++;
+      remember(this.#clientRandoms, this.#handshake.client, parseClientRandom(body));
     }
+    if (messageType === HANDSHAKE_TYPE.serverHello && sender === 'server') this.#answer();
     this.#report({
       type: 'handshake',
       sender,
       messageType,
       body,
       authenticated,
-      handshake: Math.max(0, this.#handshake),
+      handshake: Math.max(0, this.#handshake[sender]),
       tls13: this.tls13,
     });
     if (messageType === HANDSHAKE_TYPE.serverHello && sender === 'server') {
       this.#hello = parseServerHello(body);
+      remember(this.#hellos, this.#handshake.server, this.#hello);
       this.#suite = suiteOf(SUITE_NAMES.get(this.#hello.cipherSuite) ?? '');
       if (this.tls13 && !this.#hello.retry) {
         this.#expect13('server', 'SERVER_HANDSHAKE_TRAFFIC_SECRET');
@@ -247,10 +268,21 @@ export class WireDecoder {
     }
   }
 
+  /** Which handshake a ServerHello belongs to. */
+  #answer(): void {
+    if (this.#hello?.retry === true) return;
+    // A client that waits for a key may be behind. One that does not may have asked in vain before.
+    const behind = this.#directions.client.findKey !== null;
+    const { client, server } = this.#handshake;
+    this.#handshake.server = behind ? server + 1 : Math.max(client, 0);
+  }
+
   /** From the next record on, `sender` is under the secret of this label. */
   #expect13(sender: Sender, label: string): void {
     const state = this.#directions[sender];
-    const { clientRandom, suite } = { clientRandom: this.#clientRandom, suite: this.#suite };
+    const suite = this.#suite;
+    // There is one handshake in TLS 1.3, and its ClientHello was answered by now.
+    const clientRandom = hex(this.#clientRandoms.get(this.#handshake.client) ?? new Uint8Array(32));
     state.unprotector = null;
     state.findKey = () => {
       const secret = this.#secrets.get(`${label} ${clientRandom}`);
@@ -267,14 +299,15 @@ export class WireDecoder {
   }
 
   #changeCipherSpec12(sender: Sender, state: DirectionState): void {
-    const hello = this.#hello;
-    const suite = this.#suite;
-    const clientRandom = this.#clientRandomBytes;
-    if (hello === null) return;
-    const label = `CLIENT_RANDOM ${this.#clientRandom}`;
+    const handshake = Math.max(0, this.#handshake[sender]);
+    if (this.#hello === null && this.#handshake.client < 0) return;
     state.unprotector = null;
     state.findKey = () => {
-      const master = this.#secrets.get(label);
+      const clientRandom = this.#clientRandoms.get(handshake);
+      const hello = this.#hellos.get(handshake);
+      if (clientRandom === undefined || hello === undefined) return null;
+      const master = this.#secrets.get(`CLIENT_RANDOM ${hex(clientRandom)}`);
+      const suite = suiteOf(SUITE_NAMES.get(hello.cipherSuite) ?? '');
       if (master === undefined || suite === null) return null;
       const keys = connectionKeys12(suite, master, clientRandom, hello.random);
       return new Unprotector(keys[sender], false, hello.extensions.has(ENCRYPT_THEN_MAC));
@@ -287,4 +320,10 @@ export class WireDecoder {
     state.waiting = new Uint8Array(0);
     this.#report({ type: 'unreadable', sender, reason });
   }
+}
+
+/** Keeps what a handshake's hello said, and forgets that of handshakes long over. */
+function remember<T>(map: Map<number, T>, handshake: number, value: T): void {
+  map.set(handshake, value);
+  map.delete(handshake - MAX_HANDSHAKES);
 }

@@ -12,6 +12,7 @@ import {
 } from './engine.ts';
 import type { Observer } from './observer.ts';
 import { TlsStream } from './tls-stream.ts';
+import { Transcript } from './transcript.ts';
 import { openTransport, TRANSPORT_KEYS, type TransportOptions } from './transport.ts';
 import { checkWaitOptions } from './wait.ts';
 
@@ -21,8 +22,11 @@ export interface StreamOptions extends PolicyOptions {
   readonly signal?: AbortSignal | undefined;
   /** Bytes that were read from the transport already, and belong to TLS. */
   readonly head?: Uint8Array | undefined;
-  /** Who is told what happens on the connection: a `Transcript`, for instance. */
-  readonly record?: Observer | undefined;
+  /**
+   * Who is told what happens on the connection: a `Transcript`, for instance. `true` makes one, and
+   * `stream.transcript` has it.
+   */
+  readonly record?: Observer | true | undefined;
 }
 
 /** Options of `connect`: where to, or over what; the TLS options of `tls.connect`; the policy. */
@@ -184,11 +188,12 @@ export function checkStreamOptions(options: StreamOptions): CheckedStreamOptions
   if (head !== undefined && !(head instanceof Uint8Array)) {
     throw new OptionError('head must be a Uint8Array');
   }
-  if (record !== undefined && typeof record?.observe !== 'function') {
-    throw new OptionError('record must have an observe method');
+  if (record !== undefined && record !== true && typeof record?.observe !== 'function') {
+    throw new OptionError('record must be true or have an observe method');
   }
+  const observer = record === true ? new Transcript() : record;
   try {
-    return { policy: resolvePolicy(options), signal, head, observer: record };
+    return { policy: resolvePolicy(options), signal, head, observer };
   } catch (cause) {
     throw new OptionError((cause as Error).message, { cause });
   }

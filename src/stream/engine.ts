@@ -5,14 +5,16 @@
  * What the engine adds to a `TLSSocket` is small: it sees the socket end, decides from the tap
  * whether a close_notify did that, and keeps every other end from looking like one.
  */
-import { EventEmitter } from 'node:events';
+import { EventEmitter, errorMonitor } from 'node:events';
 import type { Duplex } from 'node:stream';
 import tls from 'node:tls';
 import { CONTENT_TYPE } from '../record/record.ts';
-import type { EngineError } from './diagnose.ts';
+import { type EngineError, isTlsError } from './diagnose.ts';
+import { endByMessages, failMessages, isAbandoned, stakeOf } from './http-messages.ts';
+import { endedByCloseNotify } from './kernel-socket.ts';
 import type { SeenRecord, Tap } from './tap.ts';
 
-export type { Server, TLSSocket } from 'node:tls';
+export type { ConnectionOptions, Server, TLSSocket } from 'node:tls';
 
 /** What the engine reports. */
 export interface EngineEvents {
@@ -29,6 +31,8 @@ export interface EngineEvents {
   onError(error: EngineError, unauthorized: string | null): void;
   /** Where present: each line of the key log. */
   readonly onSecret?: ((line: string) => void) | undefined;
+  /** Where present: whether HTTP messages are to be failed; true by default. */
+  readonly strict?: (() => boolean) | undefined;
 }
 
 /** Options of `tls.connect` that mean something over a given transport. */
@@ -50,20 +54,58 @@ export function createContext(options: ServerTlsOptions): tls.Server {
   return tls.createServer(options);
 }
 
+/**
+ * A TLS socket as Node makes it, connecting.
+ *
+ * @throws whatever `tls.connect` throws.
+ */
+export function connectSocket(
+  options: tls.ConnectionOptions,
+  listener?: () => void,
+): tls.TLSSocket {
+  return tls.connect(options, listener);
+}
+
+/**
+ * Who the engine's socket belongs to.
+ *
+ * - `stream`: to a TlsStream, which reports errors itself: one that nobody listens to is not thrown,
+ *   and a server does not hear of the connection.
+ * - `program`: to a program that takes it for an ordinary TLS socket.
+ */
+export type Owner = 'stream' | 'program';
+
+/** What became of a socket whose stream had ended without closure. */
+export type Outcome = 'error' | 'end';
+
+/** What the engine reports besides, of a socket that has no tap. */
+export interface KernelEvents extends EngineEvents {
+  /** The transport's EOF, without close_notify before it. The socket has not been told. */
+  onEof(): void;
+  /** The transport failed. Returns what the socket is to fail with. */
+  onTransportError(error: Error & { code?: string }): Error;
+  onCloseNotifySent(): void;
+}
+
 /** One connection's engine. */
 export class Engine {
-  readonly #tap: Tap;
+  /** Null for a socket on the kernel's own, where nothing is between. */
+  readonly #tap: Tap | null;
   readonly #events: EngineEvents;
+  readonly #owner: Owner;
   #socket: tls.TLSSocket | null = null;
   #secure = false;
   #failed = false;
+  /** What we destroyed the socket with. */
+  #cause: Error | null = null;
   /** `push` as the socket had it, which ends its stream when given null. */
   #push: ((chunk: unknown) => boolean) | null = null;
   #unsent = 0;
 
-  private constructor(tap: Tap, events: EngineEvents) {
+  private constructor(tap: Tap | null, events: EngineEvents, owner: Owner) {
     this.#tap = tap;
     this.#events = events;
+    this.#owner = owner;
   }
 
   /**
@@ -76,8 +118,11 @@ export class Engine {
     options: ClientTlsOptions,
     transport: Duplex,
     events: EngineEvents,
+    owner: Owner = 'stream',
   ): Engine {
-    const engine = new Engine(tap, events);
+    const engine = new Engine(tap, events, owner);
+    // Looked up at each call: tls.connect may be replaced, by our own `register` or somebody's tracing.
+    // `register` knows a tap when it sees one, and leaves it alone.
     const socket = tls.connect({ ...options, socket: tap });
     engine.#adopt(socket, transport);
     const { onSecret } = events;
@@ -87,9 +132,20 @@ export class Engine {
     return engine;
   }
 
-  /** Begins a handshake as a server, with the contexts, keys and callbacks of `server`. */
-  static server(tap: Tap, server: tls.Server, transport: Duplex, events: EngineEvents): Engine {
-    const engine = new Engine(tap, events);
+  /**
+   * Begins a handshake as a server, with the contexts, keys and callbacks of `server`.
+   *
+   * @param listener the server's own listener to connections; by default all that it has.
+   */
+  static server(
+    tap: Tap,
+    server: tls.Server,
+    transport: Duplex,
+    events: EngineEvents,
+    owner: Owner = 'stream',
+    listener?: (this: tls.Server, transport: Duplex) => void,
+  ): Engine {
+    const engine = new Engine(tap, events, owner);
     // Any Duplex can be injected into a tls.Server as a connection, and gets all that the server
     // does for its own (client certificates judged, SNI, ALPN, tickets). But the server then says
     // only "here is a secure socket", not which connection it belongs to. So this connection gets a
@@ -99,11 +155,11 @@ export class Engine {
       if (name === 'secureConnection') {
         engine.#adopt(args[0] as tls.TLSSocket, transport);
         engine.#onSecure();
-        return true;
+        return owner === 'stream' || server.emit(name, ...args);
       }
       if (name === 'tlsClientError') {
         engine.#onError(args[0] as Error, args[1] as tls.TLSSocket);
-        return true;
+        return owner === 'stream' || server.emit(name, ...args);
       }
       if (name === 'keylog' && events.onSecret !== undefined) {
         events.onSecret((args[0] as Buffer).toString('latin1'));
@@ -115,7 +171,18 @@ export class Engine {
     if (events.onSecret !== undefined) {
       view.listenerCount = (name) => (name === 'keylog' ? 1 : server.listenerCount(name));
     }
-    EventEmitter.prototype.emit.call(view, 'connection', tap);
+    if (listener === undefined) EventEmitter.prototype.emit.call(view, 'connection', tap);
+    else listener.call(view, tap);
+    return engine;
+  }
+
+  /** Watches a program's TLS socket that sits on the kernel's socket itself (`onKernelSocket`). */
+  static watch(socket: tls.TLSSocket, events: KernelEvents, secure: boolean): Engine {
+    const engine = new Engine(null, events, 'program');
+    engine.#secure = secure;
+    engine.#adopt(socket, null);
+    engine.#watch(socket, events);
+    if (!secure) socket.prependOnceListener('secureConnect', () => engine.#onSecure());
     return engine;
   }
 
@@ -127,6 +194,10 @@ export class Engine {
   /** Bytes that `discardWrites` has discarded. */
   get unsent(): number {
     return this.#unsent;
+  }
+
+  get #strict(): boolean {
+    return this.#events.strict?.() ?? true;
   }
 
   /** Ends our side: what was written before goes out, then close_notify. */
@@ -152,26 +223,49 @@ export class Engine {
   }
 
   /**
-   * Fails the socket: whoever reads it gets what was decrypted before, then `error`, never 'end'.
+   * Ends a socket whose stream was cut: whoever reads it gets what was decrypted before, then `error`,
+   * never 'end'. Only an HTTP reader that has no message in progress sees an end as Node's own: it
+   * knows by itself what it has.
+   *
+   * @param then told what became of it.
    */
-  fail(error: Error): void {
+  fail(error: Error, then?: (outcome: Outcome) => void): void {
     if (this.#failed) return;
     this.#failed = true;
-    this.#afterReading(() => this.destroy(error));
+    this.#afterReading(() => {
+      const socket = this.#socket;
+      const stake = socket === null ? 'unknown' : stakeOf(socket);
+      const byMessage =
+        socket !== null &&
+        stake === 'at-stake' &&
+        endByMessages(socket, error, () => this.pretendEnd());
+      if (stake === 'safe') this.pretendEnd();
+      else if (socket !== null && isAbandoned(socket)) this.destroy();
+      else if (!byMessage) this.destroy(error);
+      then?.(stake === 'safe' ? 'end' : 'error');
+    });
   }
 
   /** Ends the socket as if closed, though it was not: for callers who asked only for a report. */
   pretendEnd(): void {
-    if (this.#socket === null || this.#push === null) return;
+    const socket = this.#socket;
+    if (socket === null || this.#push === null || socket.destroyed) return;
     this.#push(null);
-    this.#socket.read(0);
+    socket.read(0);
   }
 
   /** Destroys the socket, and with it the tap. The transport is left alone. */
   destroy(error?: Error): void {
     this.#failed = true;
+    this.#cause = error ?? null;
     if (this.#socket !== null) this.#socket.destroy(error);
-    else this.#tap.destroy();
+    else this.#tap?.destroy(this.#owner === 'program' ? error : undefined);
+  }
+
+  /** Fails a program's socket on a tap as Node does when its transport fails: error, then close. */
+  failBelow(error: Error): void {
+    this.#cause = error;
+    this.#tap?.destroy(error);
   }
 
   /** Runs `then` once the socket's decrypted bytes have been read. */
@@ -185,9 +279,10 @@ export class Engine {
     const read = socket.read;
     socket.read = (size?: number) => {
       const chunk = read.call(socket, size);
-      if (socket.readableLength === 0) {
+      if (socket.readableLength === 0 && socket.read !== read) {
         socket.read = read;
-        process.nextTick(then);
+        // By then they may have put some of it back.
+        process.nextTick(() => this.#afterReading(then));
       }
       return chunk;
     };
@@ -200,34 +295,60 @@ export class Engine {
 
   #onError(error: Error, socket: tls.TLSSocket): void {
     if (this.#failed) return;
-    this.#failed = true;
     const why = socket.authorizationError as unknown as string | null;
+    // After the handshake Node emits 'error' for what TLS refuses, but leaves the socket standing.
+    if (this.#owner === 'stream') {
+      this.#failed = true;
+      this.#events.onError(error, this.#secure ? null : why || null);
+      this.#afterReading(() => this.destroy());
+      return;
+    }
     this.#events.onError(error, this.#secure ? null : why || null);
-    // After the handshake Node emits 'error' but leaves the socket standing.
-    this.#afterReading(() => this.destroy());
+    if (!this.#secure || !isTlsError(error) || !this.#strict) return;
+    // 'end' must not follow that. But whoever listens hears the error first, and this may be a call of
+    // the engine, which cannot be freed under its own feet.
+    this.#failed = true;
+    setImmediate(() => this.#afterReading(() => this.destroy()));
   }
 
-  #adopt(socket: tls.TLSSocket, transport: Duplex): void {
+  #adopt(socket: tls.TLSSocket, transport: Duplex | null): void {
     this.#socket = socket;
+    const heard: string | typeof errorMonitor = this.#owner === 'stream' ? 'error' : errorMonitor;
+    socket.on(heard as 'error', (error) => {
+      // Before anyone else hears of it: Node's HTTP parser would take what it has for the whole. (An
+      // error that the program destroyed its socket with is its own affair.)
+      const cut = error === this.#cause || isTlsError(error);
+      if (this.#secure && cut && this.#strict) failMessages(socket, error);
+      this.#onError(error, socket);
+    });
+    const push = socket.push;
+    this.#push = (chunk) => push.call(socket, chunk);
+    if (transport !== null && this.#tap !== null) this.#overTap(this.#tap, socket, transport);
+  }
+
+  #overTap(tap: Tap, socket: tls.TLSSocket, transport: Duplex): void {
     lendAddresses(socket, transport);
-    socket.on('error', (error) => this.#onError(error, socket));
 
     // The socket calls _final when all that was written has been encrypted and taken by the tap, and
     // in it has close_notify made.
     const final = socket._final;
     socket._final = (done) => {
       const tls13 = socket.getProtocol() === 'TLSv1.3';
-      if (this.#secure) this.#tap.expectCloseNotify(tls13 ? looksLikeAlert13 : isAlert);
-      final.call(socket, done);
+      if (this.#secure) tap.expectCloseNotify(tls13 ? looksLikeAlert13 : isAlert);
+      // Deno calls back before it has written close_notify, and a socket that has ended on both sides
+      // is then destroyed with it unsent. So nothing is final here before it went out.
+      final.call(socket, (error?: Error | null) => {
+        if (error || !this.#secure) done(error);
+        else tap.afterCloseNotify(done);
+      });
     };
 
     const push = socket.push;
-    this.#push = (chunk) => push.call(socket, chunk);
     socket.push = (chunk: unknown, encoding?: BufferEncoding): boolean => {
       if (chunk !== null) return push.call(socket, chunk, encoding);
       // Node ends the stream also when its handle goes away. Only an end within the feeding of a
       // record is about what the peer sent.
-      if (!this.#tap.feeding || this.#failed) return false;
+      if (!tap.feeding || this.#failed) return false;
       // And a handshake that failed in this very record destroys the socket, which ends it too; its
       // error is told a little later.
       if (socket.destroyed) return false;
@@ -235,11 +356,52 @@ export class Engine {
         this.#events.onEarlyCloseNotify();
         return false;
       }
-      this.#tap.stop();
+      tap.stop('closed');
       this.#events.onCloseNotify();
       return push.call(socket, null);
     };
   }
+
+  #watch(socket: tls.TLSSocket, events: KernelEvents): void {
+    const final = socket._final;
+    socket._final = (done) =>
+      final.call(socket, (error) => {
+        if (!error && this.#secure) events.onCloseNotifySent();
+        done(error);
+      });
+
+    const push = socket.push;
+    let full = false;
+    socket.push = (chunk: unknown, encoding?: BufferEncoding): boolean => {
+      if (chunk !== null) {
+        const more = push.call(socket, chunk, encoding);
+        full = !more;
+        return more;
+      }
+      if (this.#failed || socket.destroyed) return false;
+      if (!this.#secure || !endedByCloseNotify(socket, full)) {
+        events.onEof();
+        return false;
+      }
+      events.onCloseNotify();
+      return push.call(socket, null);
+    };
+
+    // How Node fails a socket for what the kernel said of it.
+    const destroy = socket.destroy;
+    socket.destroy = (error?: Error, ...rest: []) => {
+      if (!(error instanceof Error) || this.#failed || !isTransportError(error)) {
+        return destroy.call(socket, error, ...rest);
+      }
+      this.#cause = events.onTransportError(error);
+      return destroy.call(socket, this.#cause, ...rest);
+    };
+  }
+}
+
+/** Whether an error is the kernel's, about reading or writing. */
+function isTransportError(error: Error & { syscall?: string }): boolean {
+  return error.syscall === 'read' || error.syscall === 'write' || error.syscall === 'shutdown';
 }
 
 /** TLS 1.2 names the content type of a protected record in its header. */
@@ -261,25 +423,43 @@ const ADDRESSES = [
   'localAddress',
   'localPort',
   'localFamily',
-] as const;
+  'autoSelectFamilyAttemptedAddresses',
+];
 const METHODS = ['setNoDelay', 'setKeepAlive', 'ref', 'unref', 'address'] as const;
 
+const TRANSPORT = Symbol('transport');
+
+interface Borrower {
+  readonly [TRANSPORT]: Record<string, unknown>;
+}
+
+/** A TLSSocket's prototype with these members: one for all sockets, so that none has to carry them. */
+const borrowing = Object.create(tls.TLSSocket.prototype) as object;
+for (const name of ADDRESSES) {
+  Object.defineProperty(borrowing, name, {
+    configurable: true,
+    get(this: Borrower) {
+      return this[TRANSPORT][name];
+    },
+  });
+}
+for (const name of METHODS) {
+  const own = tls.TLSSocket.prototype[name] as (...args: unknown[]) => unknown;
+  Object.defineProperty(borrowing, name, {
+    configurable: true,
+    writable: true,
+    value(this: Borrower, ...args: unknown[]) {
+      const transport = this[TRANSPORT];
+      const method = transport[name];
+      if (typeof method !== 'function') return own.apply(this, args);
+      const result = method.apply(transport, args);
+      // The chainable ones return the socket that they were called on.
+      return result === transport ? this : result;
+    },
+  });
+}
+
 function lendAddresses(socket: tls.TLSSocket, transport: Duplex): void {
-  const source = transport as unknown as Record<string, unknown>;
-  for (const name of ADDRESSES) {
-    Object.defineProperty(socket, name, { configurable: true, get: () => source[name] });
-  }
-  for (const name of METHODS) {
-    const method = source[name];
-    if (typeof method !== 'function') continue;
-    Object.defineProperty(socket, name, {
-      configurable: true,
-      writable: true,
-      value: (...args: unknown[]) => {
-        const result = method.apply(transport, args);
-        // The chainable ones return the socket that they were called on.
-        return result === transport ? socket : result;
-      },
-    });
-  }
+  (socket as unknown as Record<symbol, unknown>)[TRANSPORT] = transport;
+  Object.setPrototypeOf(socket, borrowing);
 }

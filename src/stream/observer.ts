@@ -10,8 +10,13 @@ export type Direction = 'sent' | 'received';
 
 /** Something that happened on a connection. */
 export type Observation =
-  /** A phase of the connection's beginning is over. */
-  | { readonly type: 'phase'; readonly name: 'resolve' | 'connect' | 'handshake' }
+  /** A phase of the connection's beginning is over; after the handshake, `protocol` is known. */
+  | {
+      readonly type: 'phase';
+      readonly name: 'resolve' | 'connect' | 'handshake';
+      /** The TLS version that the handshake agreed on, such as `TLSv1.3`. */
+      readonly protocol?: string | undefined;
+    }
   /** The caller called a method of the stream. */
   | {
       readonly type: 'call';
@@ -34,7 +39,8 @@ export type Observation =
   | { readonly type: 'transport-error'; readonly where: CutPoint; readonly code: string }
   /** We ended our side of the transport (FIN), or destroyed it. */
   | { readonly type: 'transport-closed'; readonly how: 'end' | 'destroy' }
-  | { readonly type: 'deadline'; readonly phase: string }
+  /** A deadline passed; `ms` is how long was waited, in milliseconds. */
+  | { readonly type: 'deadline'; readonly phase: string; readonly ms?: number | undefined }
   /** Bytes that came after the peer's close_notify. */
   | { readonly type: 'trailing'; readonly bytes: number }
   | { readonly type: 'verdict'; readonly verdict: Verdict };

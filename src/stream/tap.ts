@@ -53,10 +53,24 @@ export interface TapEvents {
   onDestroyed(): void;
 }
 
+/** On every tap, of whichever copy of this library. */
+const TAP = Symbol.for('close-notify.tap');
+
+/** Whether a transport is a tap already, so that what is on it is strict. */
+export function isTap(transport: unknown): boolean {
+  return typeof transport === 'object' && transport !== null && TAP in transport;
+}
+
 /** Errors by which a transport says that the peer reset it. */
 const RESETS: ReadonlySet<string> = new Set(['ECONNRESET', 'EPIPE', 'ECONNABORTED']);
 
+/** What an error of the transport says of how it ended. */
+export function causeOf({ code }: { readonly code?: string }): 'reset' | 'error' {
+  return code !== undefined && RESETS.has(code) ? 'reset' : 'error';
+}
+
 export class Tap extends Duplex {
+  readonly [TAP] = true;
   readonly #transport: Duplex;
   readonly #events: TapEvents;
   readonly #received: RecordScanner;
@@ -71,8 +85,11 @@ export class Tap extends Duplex {
   #offset = 0;
   #pumping = false;
   #feeding = false;
-  /** close_notify has come: the queue from here on is trailing data. */
-  #stopped = false;
+  /**
+   * `closed`: close_notify has come, and the queue from here on is trailing data. `waived`: the caller
+   * looks no more at what the peer says, so an EOF means nothing either.
+   */
+  #stopped: 'closed' | 'waived' | null = null;
   #ending: Omit<TransportEnding, 'insideRecord'> | null = null;
   #ready = false;
   #endingReported = false;
@@ -83,14 +100,27 @@ export class Tap extends Duplex {
   /** Continues the engine once the transport has drained. */
   #onDrained: (() => void) | null = null;
   #onFlushed: (() => void) | null = null;
+  #closeNotifyTaken = false;
+  #onCloseNotifyTaken: (() => void) | null = null;
 
   #detached = false;
   readonly #allowHalfOpen: boolean;
+  /** Listeners of others, for `unmute`. */
+  readonly #muted: Array<readonly [string, () => void]> = [];
   // biome-ignore lint/suspicious/noExplicitAny: the listeners of events with different arguments
   readonly #listeners: ReadonlyArray<readonly [string, (...args: any[]) => void]>;
 
-  constructor(transport: Duplex, events: TapEvents, head: Uint8Array | undefined) {
-    super({ allowHalfOpen: true });
+  /**
+   * @param halfOpen what the engine's socket is to take for its own `allowHalfOpen`.
+   */
+  constructor(
+    transport: Duplex,
+    events: TapEvents,
+    head: Uint8Array | undefined,
+    halfOpen: boolean = true,
+  ) {
+    // The tap itself never ends its readable side, so for it the option means nothing.
+    super({ allowHalfOpen: halfOpen });
     this.#transport = transport;
     this.#events = events;
     this.#received = new RecordScanner((type, length, alert) =>
@@ -114,6 +144,16 @@ export class Tap extends Duplex {
       ['close', () => this.#onClose()],
       ['drain', () => this.#onDrain()],
     ];
+    // Whoever listened to the bytes so far (a plaintext dialogue that ended in STARTTLS) would now get
+    // ciphertext. Node takes a socket's handle away from them just the same.
+    for (const name of ['data', 'readable', 'end']) {
+      for (const listener of transport.rawListeners(name)) {
+        // Node's own, on every net.Socket; it does nothing on one that is half-open.
+        if (listener.name === 'onReadableStreamEnd') continue;
+        this.#muted.push([name, listener as () => void]);
+        transport.off(name, listener as () => void);
+      }
+    }
     for (const [name, listener] of this.#listeners) transport.on(name, listener);
     // The engine pauses and resumes the tap; 'resume' is when it is ready for more.
     this.on('resume', () => this.#pump());
@@ -141,8 +181,8 @@ export class Tap extends Duplex {
   }
 
   /** Feed the engine no more, and read no more: what is here, and what comes, is kept. */
-  stop(): void {
-    this.#stopped = true;
+  stop(why: 'closed' | 'waived'): void {
+    this.#stopped = why;
     if (!this.#detached) this.#transport.pause();
   }
 
@@ -153,6 +193,12 @@ export class Tap extends Duplex {
    */
   expectCloseNotify(matches: (record: SeenRecord) => boolean): void {
     this.#isCloseNotify = matches;
+  }
+
+  /** Calls back once the transport took the record that `expectCloseNotify` waits for, at once if it has. */
+  afterCloseNotify(then: () => void): void {
+    if (this.#closeNotifyTaken) then();
+    else this.#onCloseNotifyTaken = then;
   }
 
   /**
@@ -168,12 +214,19 @@ export class Tap extends Duplex {
       this.#transport.pause();
       this.#transport.allowHalfOpen = this.#allowHalfOpen;
     }
-    const trailing = this.#stopped
-      ? Buffer.concat(this.#queue).subarray(this.#offset)
-      : Buffer.alloc(0);
+    const trailing =
+      this.#stopped !== null ? Buffer.concat(this.#queue).subarray(this.#offset) : Buffer.alloc(0);
     this.#queue.length = 0;
     this.#offset = 0;
     return trailing;
+  }
+
+  /** Those who listened to the transport before hear of it again. It stays paused. */
+  unmute(): void {
+    for (const [name, listener] of this.#muted) this.#transport.on(name, listener);
+    this.#muted.length = 0;
+    // Listening to 'data' sets a stream going.
+    this.#transport.pause();
   }
 
   // ---- transport to engine
@@ -200,7 +253,7 @@ export class Tap extends Duplex {
     try {
       for (;;) {
         const chunk = this.#queue[0];
-        if (chunk === undefined || this.#stopped || this.destroyed) break;
+        if (chunk === undefined || this.#stopped !== null || this.destroyed) break;
         if (!force && !this.readableFlowing) break;
         const from = this.#offset;
         const end = this.#received.take(chunk, from);
@@ -228,12 +281,14 @@ export class Tap extends Duplex {
   /** Backpressure towards the transport, and its ending once all is fed. */
   #afterPump(): void {
     if (this.#detached) return;
-    if (this.#stopped || this.#queue.length > 0) {
+    if (this.#stopped !== null || this.#queue.length > 0) {
       this.#transport.pause();
     } else if (this.#ending === null && this.readableFlowing && this.#transport.isPaused()) {
       this.#transport.resume();
     }
-    if (this.#ending !== null && (this.#stopped || this.#queue.length === 0)) this.#reportEnding();
+    if (this.#ending === null) return;
+    if (this.#stopped === 'waived' && this.#ending.cause === 'eof') return;
+    if (this.#stopped !== null || this.#queue.length === 0) this.#reportEnding();
   }
 
   #reportEnding(): void {
@@ -264,8 +319,7 @@ export class Tap extends Duplex {
   }
 
   #onError(error: Error & { code?: string }): void {
-    const reset = error.code !== undefined && RESETS.has(error.code);
-    this.#onEnd(reset ? 'reset' : 'error', error);
+    this.#onEnd(causeOf(error), error);
   }
 
   #onClose(): void {
@@ -322,7 +376,11 @@ export class Tap extends Duplex {
         this.#onError(error);
         return;
       }
-      if (closeNotify) this.#events.onCloseNotifySent();
+      if (closeNotify) {
+        this.#closeNotifyTaken = true;
+        this.#events.onCloseNotifySent();
+        this.#onCloseNotifyTaken?.();
+      }
       this.#flushed();
     };
     let more: boolean;

@@ -32,7 +32,6 @@ import {
   type Phase,
   ShutdownError,
   TimeoutError,
-  TruncatedError,
   UsageError,
 } from '../errors.ts';
 import { parseAlert } from '../record/alert.ts';
@@ -46,7 +45,9 @@ import {
 import type { Engine, EngineEvents, TLSSocket } from './engine.ts';
 import type { Observation, Observer } from './observer.ts';
 import { Tap, type TransportEnding } from './tap.ts';
+import { Transcript } from './transcript.ts';
 import { closeTransport, ignoreErrors } from './transport.ts';
+import { truncatedError } from './truncation.ts';
 import { checkWaitOptions, type WaitOptions, withLimits } from './wait.ts';
 
 /** What the handshake agreed on. */
@@ -80,7 +81,7 @@ export type CloseOptions = ShutdownOptions;
 
 /** A transport, taken back. */
 export interface Unwrapped {
-  /** The transport, paused, with no listener of ours left on it. */
+  /** The transport, paused, with the listeners that it had before, and none of ours. */
   readonly transport: Duplex;
   /** What the peer sent after its close_notify, as far as it was read from the transport. */
   readonly trailing: Uint8Array;
@@ -127,6 +128,11 @@ export class TlsStream implements AsyncDisposable {
   readonly #kept: Uint8Array[] = [];
   #keptBytes = 0;
   #late = 0;
+  /** Copies of this turn's small writes, which go to the socket together. */
+  #outbox: Buffer | null = null;
+  #outboxBytes = 0;
+  /** Bytes of the outbox that went nowhere, for close_notify to go out at once. */
+  #dropped = 0;
 
   /** Whether the caller has used the stream's own methods, and whether it has taken the socket. */
   #driven = false;
@@ -178,6 +184,7 @@ export class TlsStream implements AsyncDisposable {
     } catch (cause) {
       // The engine refused its options before it touched the transport.
       this.#tap.detach();
+      this.#tap.unmute();
       throw new OptionError((cause as Error).message, { cause });
     }
   }
@@ -186,14 +193,23 @@ export class TlsStream implements AsyncDisposable {
 
   /** How the connection ended, or stands. A frozen snapshot, replaced when something changes. */
   get closure(): Closure {
-    this.#snapshot ??= closureOf(this.#state, { late: this.#late, unsent: this.#engine.unsent });
+    this.#snapshot ??= closureOf(this.#state, { late: this.#late, unsent: this.#unsent });
     return this.#snapshot;
+  }
+
+  get #unsent(): number {
+    return this.#engine.unsent + this.#dropped;
   }
 
   /** What the handshake agreed on. */
   get tls(): TlsInfo {
     if (this.#info === null) throw new TypeError('the handshake is not complete');
     return this.#info;
+  }
+
+  /** The record of what happened, where `record` asked for one or passed one; otherwise null. */
+  get transcript(): Transcript | null {
+    return this.#observer instanceof Transcript ? this.#observer : null;
   }
 
   /**
@@ -203,6 +219,7 @@ export class TlsStream implements AsyncDisposable {
    */
   get socket(): TLSSocket {
     this.#lent = true;
+    if (!this.#tap.feeding) this.#flush();
     return this.#tlsSocket;
   }
 
@@ -222,8 +239,11 @@ export class TlsStream implements AsyncDisposable {
    * @throws {AlertError | AbortedError | TimeoutError | AbortError}
    * @throws {UsageError} `ERR_TLS_READ_PENDING` while another read waits.
    */
-  async read(options: WaitOptions = {}): Promise<Uint8Array | null> {
-    checkWaitOptions(options);
+  async read(options?: WaitOptions): Promise<Uint8Array | null> {
+    if (options !== undefined) {
+      checkWaitOptions(options);
+      throwIfAborted(options.signal, 'read');
+    }
     if (this.#reading) {
       throw new UsageError('ERR_TLS_READ_PENDING', 'another read is waiting', {
         phase: 'read',
@@ -232,26 +252,37 @@ export class TlsStream implements AsyncDisposable {
       });
     }
     this.#driven = true;
-    this.#reading = true;
     this.#listen();
+    // What is there already takes no wait.
+    const bytes = this.#aborted ? null : this.#takeBytes();
+    return bytes === null ? this.#readLater(options) : this.#observeRead(bytes);
+  }
+
+  async #readLater(options: WaitOptions = {}): Promise<Uint8Array | null> {
+    this.#reading = true;
     try {
-      const bytes = await this.#until(() => this.#take(), options, {
-        phase: 'read',
-        deadline: this.#policy.deadlines.read,
-        message: 'no data came',
-      });
-      if (bytes !== null) {
-        this.#observer?.observe(
-          { type: 'data', direction: 'received', bytes: bytes.length },
-          this.#now(),
-        );
-      }
-      return bytes;
+      return this.#observeRead(
+        await this.#until(() => this.#take(), options, {
+          phase: 'read',
+          deadline: this.#policy.deadlines.read,
+          message: 'no data came',
+        }),
+      );
     } finally {
       this.#reading = false;
       // A shutdown may have waited for room, or for its turn to take what is unread.
       this.#ask();
     }
+  }
+
+  #observeRead(bytes: Uint8Array | null): Uint8Array | null {
+    if (bytes !== null) {
+      this.#observer?.observe(
+        { type: 'data', direction: 'received', bytes: bytes.length },
+        this.#now(),
+      );
+    }
+    return bytes;
   }
 
   /** Reads until the peer's close_notify. Throws where `read` rejects, so never on a truncation. */
@@ -272,22 +303,78 @@ export class TlsStream implements AsyncDisposable {
    * @throws {ShutdownError} after shutdown, or after our close_notify answered the peer's.
    * @throws {TruncatedError | AlertError | AbortedError | TimeoutError | AbortError}
    */
-  async write(data: Uint8Array | string, options: WaitOptions = {}): Promise<void> {
-    checkWaitOptions(options);
+  async write(data: Uint8Array | string, options?: WaitOptions): Promise<void> {
+    if (options !== undefined) {
+      checkWaitOptions(options);
+      throwIfAborted(options.signal, 'write');
+    }
     if (typeof data !== 'string' && !(data instanceof Uint8Array)) {
       throw new OptionError('data must be a Uint8Array or a string');
     }
-    throwIfAborted(options.signal, 'write');
     this.#driven = true;
-    // Node loses what is written from within its TLS engine, in a 'session' listener for instance.
-    if (this.#tap.feeding) await new Promise<void>((resolve) => process.nextTick(resolve));
     this.#mayWrite();
     this.#observer?.observe(
       { type: 'data', direction: 'sent', bytes: Buffer.byteLength(data) },
       this.#now(),
     );
     const socket = this.#tlsSocket;
-    if (socket.write(data)) return;
+    if (this.#post(socket, data)) return;
+    await this.#drained(socket, options);
+  }
+
+  /**
+   * Hands bytes to the socket. Small ones wait, as copies, until the caller's turn is over: a flush of
+   * the engine costs the same for one message as for many. No time passes between.
+   *
+   * @returns false when the socket wants no more for now.
+   */
+  #post(socket: TLSSocket, data: Uint8Array | string): boolean {
+    // Node loses what is written from within its TLS engine, in a 'session' listener for instance.
+    const inside = this.#tap.feeding;
+    if (data.length > SMALL && !inside) {
+      this.#flush();
+      return socket.write(data);
+    }
+    if (this.#outbox === null) {
+      this.#outbox = Buffer.from(data as Uint8Array);
+      this.#outboxBytes = this.#outbox.length;
+      process.nextTick(this.#flushLater);
+      return !socket.writableNeedDrain;
+    }
+    const bytes = typeof data === 'string' ? Buffer.from(data) : data;
+    const end = this.#outboxBytes + bytes.length;
+    if (end > this.#outbox.length) {
+      const room = Buffer.allocUnsafeSlow(Math.max(end, OUTBOX + SMALL));
+      room.set(this.#outbox.subarray(0, this.#outboxBytes));
+      this.#outbox = room;
+    }
+    this.#outbox.set(bytes, this.#outboxBytes);
+    this.#outboxBytes = end;
+    if (end >= OUTBOX && !inside) return this.#flush();
+    return !socket.writableNeedDrain;
+  }
+
+  readonly #flushLater = () => {
+    this.#flush();
+  };
+
+  /** @returns false when the socket wants no more for now. */
+  #flush(): boolean {
+    const outbox = this.#outbox;
+    if (outbox === null) return true;
+    const bytes = outbox.subarray(0, this.#outboxBytes);
+    this.#outbox = null;
+    this.#outboxBytes = 0;
+    return this.#tlsSocket.write(bytes);
+  }
+
+  #emptyOutbox(): void {
+    this.#dropped += this.#outboxBytes;
+    this.#outbox = null;
+    this.#outboxBytes = 0;
+  }
+
+  async #drained(socket: TLSSocket, options: WaitOptions = {}): Promise<void> {
     this.#listenForDrain(socket);
     await this.#until(
       () => {
@@ -299,7 +386,7 @@ export class TlsStream implements AsyncDisposable {
             return undefined;
           default:
             // close_notify went out behind these bytes, unless they were discarded for it.
-            if (this.#engine.unsent > 0) this.#mayWrite();
+            if (this.#unsent > 0) this.#mayWrite();
             return true;
         }
       },
@@ -337,7 +424,8 @@ export class TlsStream implements AsyncDisposable {
   #shutdown(options: ShutdownOptions): Promise<Closure> {
     const { wait = true, unread = this.#policy.unread } = options;
     this.#driven = true;
-    this.#dispatch({ type: wait ? 'wait' : 'waive' });
+    // What has failed stays as it ended, whatever the caller now asks for.
+    if (this.#failure === null) this.#dispatch({ type: wait ? 'wait' : 'waive' });
     this.#sendCloseNotify();
     this.#listen();
     return this.#until(
@@ -382,6 +470,7 @@ export class TlsStream implements AsyncDisposable {
     this.#released = true;
     this.#keepUnread();
     const trailing = this.#tap.detach();
+    this.#tap.unmute();
     if (trailing.length > 0) this.#observe({ type: 'trailing', bytes: trailing.length });
     this.#dispatch({ type: 'release' });
     this.#engine.destroy();
@@ -431,6 +520,7 @@ export class TlsStream implements AsyncDisposable {
     if (this.#unwrapped) return;
     this.#observe({ type: 'call', name: 'abort', detail: null });
     this.#aborted = true;
+    this.#outbox = null;
     // Whatever failed before, from here on it is the caller who wants no more.
     this.#failure = null;
     this.#end(
@@ -474,7 +564,7 @@ export class TlsStream implements AsyncDisposable {
       }
       throw error;
     }
-    this.#observe({ type: 'phase', name: 'handshake' });
+    this.#observe({ type: 'phase', name: 'handshake', protocol: this.#info?.protocol });
   }
 
   #onSecure(socket: TLSSocket): void {
@@ -514,7 +604,10 @@ export class TlsStream implements AsyncDisposable {
     const tls12 = this.#info?.protocol !== 'TLSv1.3';
     if (answer === 'when-told' || (answer === 'by-version' && !tls12)) return;
     if (this.#state.send.kind !== 'open') return;
-    if (tls12) this.#engine.discardWrites();
+    if (tls12) {
+      this.#emptyOutbox();
+      this.#engine.discardWrites();
+    }
     this.#sendCloseNotify();
   }
 
@@ -633,19 +726,7 @@ export class TlsStream implements AsyncDisposable {
       this.#engine.pretendEnd();
       return;
     }
-    const failure = this.#end(
-      event,
-      (closure) =>
-        new TruncatedError(`${TRUNCATIONS[cause]} ${PLACES[where]}, without close_notify`, {
-          phase: where === 'handshake' ? 'handshake' : 'open',
-          closure,
-          ...because,
-          hint:
-            where === 'handshake'
-              ? 'the peer may not speak TLS here, or refuses this one'
-              : 'bytes may be missing: do not use what was read as if it were whole',
-        }),
-    );
+    const failure = this.#end(event, (closure) => truncatedError(cause, where, closure, error));
     this.#engine.fail(failure);
   }
 
@@ -688,10 +769,13 @@ export class TlsStream implements AsyncDisposable {
   // ---- acting on it
 
   #sendCloseNotify(): void {
-    if (this.#state.send.kind !== 'open') return;
+    if (this.#state.send.kind !== 'open' || this.#failure !== null) return;
     this.#dispatch({ type: 'shutdown' });
     // Not within the engine's own call that reported the peer's close_notify.
-    process.nextTick(() => this.#engine.end());
+    process.nextTick(() => {
+      this.#flush();
+      this.#engine.end();
+    });
   }
 
   async #close(options: CloseOptions): Promise<Closure> {
@@ -703,7 +787,7 @@ export class TlsStream implements AsyncDisposable {
       return this.closure;
     }
     // From here on nothing that the peer says is looked at, so the outcome hangs on no race.
-    if (options.wait === false) this.#tap.stop();
+    if (options.wait === false) this.#tap.stop('waived');
     const known = this.#failure !== null && this.#reported;
     const { caller } = this.#state;
     try {
@@ -714,10 +798,13 @@ export class TlsStream implements AsyncDisposable {
       if (known) return this.closure;
       throw error;
     } finally {
-      this.#end(
-        { type: 'abandon', how: 'closed' },
-        (closure) => new AbortedError('the stream was closed', { closure }),
-      );
+      const { send, receive } = this.#state;
+      if (send.kind !== 'closed' || receive.kind !== 'closed') {
+        this.#end(
+          { type: 'abandon', how: 'closed' },
+          (closure) => new AbortedError('the stream was closed', { closure }),
+        );
+      }
       // Reads go on to get what had arrived, and null where the peer's close_notify had, too.
       this.#keepUnread();
       const goodbye = this.#sayGoodbye();
@@ -754,6 +841,7 @@ export class TlsStream implements AsyncDisposable {
 
   #shutdownOutcome(wait: boolean): Closure | undefined {
     const { send, receive } = this.#state;
+    if (this.#aborted) throw this.#failure;
     if (send.kind === 'closed' && (receive.kind === 'closed' || !wait)) return this.closure;
     // The peer closed, then its transport broke: it did not want our answer.
     if (send.kind === 'cut' && receive.kind === 'closed') return this.closure;
@@ -768,17 +856,19 @@ export class TlsStream implements AsyncDisposable {
 
   #take(): Uint8Array | null | undefined {
     if (this.#aborted) throw this.#failure;
-    const kept = this.#kept.shift();
-    if (kept !== undefined) {
-      this.#keptBytes -= kept.length;
-      return kept;
-    }
-    const chunk = this.#takeOut();
-    if (chunk !== null) return chunk;
+    const bytes = this.#takeBytes();
+    if (bytes !== null) return bytes;
     const { receive } = this.#state;
     if (receive.kind === 'closed') return null;
     if (this.#failure !== null) throw this.#failure;
     return receive.kind === 'truncated' && this.#onlyReports ? null : undefined;
+  }
+
+  #takeBytes(): Uint8Array | null {
+    const kept = this.#kept.shift();
+    if (kept === undefined) return this.#takeOut();
+    this.#keptBytes -= kept.length;
+    return kept;
   }
 
   /** Moves what nobody reads out of the way of the close_notify behind it. */
@@ -871,7 +961,7 @@ export class TlsStream implements AsyncDisposable {
         { signal, deadline: deadline ?? wait.deadline },
         {
           onDeadline: (ms) => {
-            this.#observe({ type: 'deadline', phase: wait.phase });
+            this.#observe({ type: 'deadline', phase: wait.phase, ms });
             if (wait.ends) this.#dispatch({ type: 'deadline' });
             return new TimeoutError(`${wait.message} within ${ms} ms`, {
               phase: wait.phase,
@@ -942,21 +1032,15 @@ export class TlsStream implements AsyncDisposable {
   }
 }
 
+/** A write of up to so many bytes waits for others of its turn. */
+const SMALL = 8_192;
+
+/** Bytes that go to the socket together; more of them would only take memory. */
+const OUTBOX = 65_536;
+
 function throwIfAborted(signal: AbortSignal | undefined, phase: Phase): void {
   if (signal?.aborted) throw new AbortError({ phase, cause: signal.reason });
 }
-
-const TRUNCATIONS = {
-  eof: 'the transport ended',
-  reset: 'the transport was reset',
-  error: 'the transport failed',
-} as const;
-
-const PLACES = {
-  handshake: 'during the handshake',
-  'record-boundary': 'between two records',
-  'inside-record': 'inside a record',
-} as const;
 
 function checkShutdownOptions(options: ShutdownOptions): void {
   checkWaitOptions(options);

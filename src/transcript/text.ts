@@ -1,13 +1,30 @@
 /**
- * Swim lanes as text: two lanes, time running downwards, what crosses as arrows between them.
+ * Swim lanes as text: time running downwards, a party on each side, what crosses as arrows between.
  *
- * Every line has the lanes' two verticals, and between them one thing: a step, written next to the
- * lane of its party, or an arrow over the whole width. So the same drawing works at any width. What
- * does not fit is cut with an ellipsis; no line is longer than the width. Meaning is in words and
- * glyphs first; colour only repeats it.
+ * A party that was recorded has three verticals where the width allows it, for its application, its
+ * TLS and its transport: a call goes from the first to the second, close_notify from TLS to TLS, FIN
+ * and RST from transport to transport. In less than 72 columns, and for a party that was not
+ * recorded, there is one vertical. Every line has the verticals and one thing: a step, written next
+ * to its party, or an arrow. What does not fit is cut with an ellipsis; no line is longer than the
+ * width. Meaning is in words and glyphs first; colour only repeats it.
+ *
+ * A line is put together on a canvas of cells, so that a wide character takes two and one that
+ * combines none.
  */
 import { styleText } from 'node:util';
-import type { ArrowRow, ArrowStyle, Drawing, Foot, Lane, Row, Tone } from './lanes.ts';
+import { harmless } from './escape.ts';
+import type {
+  ArrowRow,
+  ArrowStyle,
+  Drawing,
+  Foot,
+  Lane,
+  Layer,
+  Row,
+  StepRow,
+  Tone,
+  WaitRow,
+} from './lanes.ts';
 
 /** How to print a drawing. */
 export interface TextOptions {
@@ -29,6 +46,11 @@ interface ArrowGlyphs {
 
 interface Glyphs {
   readonly lane: string;
+  /** Something that happened in one layer, and stayed there. */
+  readonly point: string;
+  /** Between the application and TLS. */
+  readonly flow: { readonly line: string; readonly left: string; readonly right: string };
+  readonly tear: string;
   readonly tailLeft: string;
   readonly tailRight: string;
   readonly ellipsis: string;
@@ -46,6 +68,9 @@ interface Glyphs {
 
 const UNICODE: Glyphs = {
   lane: '│',
+  point: '●',
+  flow: { line: '─', left: '◂', right: '▸' },
+  tear: '╱╲',
   tailLeft: '├',
   tailRight: '┤',
   ellipsis: '…',
@@ -69,6 +94,9 @@ const UNICODE: Glyphs = {
 
 const ASCII: Glyphs = {
   lane: '|',
+  point: 'o',
+  flow: { line: '-', left: '<', right: '>' },
+  tear: '/\\',
   tailLeft: '+',
   tailRight: '+',
   ellipsis: '~',
@@ -91,8 +119,21 @@ const ASCII: Glyphs = {
 };
 
 const LEAST_WIDTH = 40;
+/** From this width on, each layer of a party that was recorded has a vertical of its own. */
+const LAYERED_WIDTH = 72;
 /** The times: up to 9 characters ("12345.6 "), and what separates them from the lane. */
 const TIME_WIDTH = 10;
+/** Columns from one layer to the next. */
+const LAYER_STEP = 4;
+/** Lines of the longest wait. */
+const MOST_WAIT_LINES = 5;
+
+const LAYERS: readonly Layer[] = ['application', 'tls', 'transport'];
+const LAYER_NAMES: Readonly<Record<Layer, string>> = {
+  application: 'app',
+  tls: 'TLS',
+  transport: 'TCP',
+};
 
 /**
  * Prints a drawing.
@@ -102,54 +143,186 @@ const TIME_WIDTH = 10;
 export function renderText(drawing: Drawing, options: TextOptions = {}): string {
   const width = Math.max(LEAST_WIDTH, Math.floor(options.width ?? 80));
   const glyphs = options.charset === 'ascii' ? ASCII : UNICODE;
-  const printer = new Printer(width - TIME_WIDTH - 3, glyphs, options.colour === true);
-  const lines = [
-    printer.names(drawing.names),
-    ...drawing.rows.map((row) => printer.row(row)),
-    ...printer.feet(drawing.feet),
-  ];
-  return lines.map((line) => `${line.trimEnd()}\n`).join('');
+  const printer = new Printer(drawing, width, glyphs, options.colour === true);
+  return printer
+    .lines()
+    .map((line) => `${line.trimEnd()}\n`)
+    .join('');
 }
 
+/** The columns of a party's layers: all the same where it has one vertical. */
+type Columns = Readonly<Record<Layer, number>>;
+
 class Printer {
-  /** Columns between the two verticals. */
-  readonly #inner: number;
+  readonly #drawing: Drawing;
   readonly #glyphs: Glyphs;
   readonly #colour: boolean;
+  /** Columns before the canvas: the times. */
+  readonly #margin: number;
+  /** Columns of the canvas. */
+  readonly #width: number;
+  readonly #lanes: readonly [Columns, Columns];
 
-  constructor(inner: number, glyphs: Glyphs, colour: boolean) {
-    this.#inner = inner;
+  constructor(drawing: Drawing, width: number, glyphs: Glyphs, colour: boolean) {
+    this.#drawing = drawing;
     this.#glyphs = glyphs;
     this.#colour = colour;
+    this.#margin = drawing.timed ? TIME_WIDTH : 2;
+    this.#width = width - this.#margin - 1;
+    const layered = width >= LAYERED_WIDTH;
+    const steps = drawing.known.map((known) => (known && layered ? LAYER_STEP : 0));
+    const [left = 0, right = 0] = steps;
+    const last = this.#width - 1;
+    this.#lanes = [
+      { application: 0, tls: left, transport: 2 * left },
+      { application: last, tls: last - right, transport: last - 2 * right },
+    ];
   }
 
-  names([left, right]: readonly [string, string]): string {
-    return `${'ms'.padStart(TIME_WIDTH - 1)} ${this.#bold(this.#apart(left, right).join(''))}`;
+  lines(): string[] {
+    const { names, rows, feet } = this.#drawing;
+    return [...this.#head(names), ...rows.flatMap((row) => this.#row(row)), ...this.#feet(feet)];
   }
 
-  row(row: Row): string {
-    const { lane } = this.#glyphs;
-    const time = this.#paint('quiet', `${timeText(row.at).padStart(TIME_WIDTH - 1)} `);
+  #head([left, right]: readonly [string, string]): string[] {
+    const unit = this.#drawing.timed ? 'ms' : '';
+    const names = `${unit.padStart(this.#margin - 1)} ${this.#bold(this.#apart(left, right).join(''))}`;
+    if (this.#layersOf(0).length === 1 && this.#layersOf(1).length === 1) return [names];
+    // One column more on either side: a name is centred over its vertical.
+    const canvas = new Canvas(this.#width + 2);
+    for (const lane of [0, 1] as const) {
+      if (this.#layersOf(lane).length === 1) continue;
+      for (const layer of LAYERS) {
+        canvas.put(this.#lanes[lane][layer], LAYER_NAMES[layer], 'quiet');
+      }
+    }
+    return [names, `${' '.repeat(this.#margin - 1)}${canvas.line(this.#painter)}`];
+  }
+
+  /** The columns of a party's verticals. */
+  #layersOf(lane: Lane): number[] {
+    return [...new Set(Object.values(this.#lanes[lane]))];
+  }
+
+  /** A canvas with nothing but the verticals on it. */
+  #canvas(vertical: string, tone: Tone = 'plain'): Canvas {
+    const canvas = new Canvas(this.#width);
+    for (const lane of [0, 1] as const) {
+      for (const column of this.#layersOf(lane)) canvas.put(column, vertical, tone);
+    }
+    return canvas;
+  }
+
+  #row(row: Row): string[] {
+    if (row.kind === 'wait') return this.#wait(row);
+    const { lane, gap, tear, span } = this.#glyphs;
+    const canvas = this.#canvas(row.kind === 'gap' ? gap : lane);
     switch (row.kind) {
       case 'step':
-        return `${time}${lane}${this.#paint(row.tone, this.#beside(row.lane, row.text))}${lane}`;
+        this.#step(canvas, row);
+        break;
       case 'span': {
-        const { left, line, right } = this.#glyphs.span;
-        return `${time}${lane}${this.#paint(row.tone, this.#centred(left, line, right, row.text))}${lane}`;
+        const [from, to] = [this.#lanes[0].tls + 1, this.#lanes[1].tls - 1];
+        canvas.put(from, span.left + span.line.repeat(to - from - 1) + span.right, row.tone);
+        this.#label(canvas, row.text, row.tone);
+        break;
       }
-      case 'gap': {
-        const { gap } = this.#glyphs;
-        return `${time}${gap}${this.#paint(row.tone, this.#centred(' ', ' ', ' ', row.text))}${gap}`;
-      }
+      case 'gap':
+        this.#label(canvas, row.text, row.tone);
+        break;
+      case 'tear':
+        canvas.put(0, tear.repeat(this.#width).slice(0, this.#width), row.tone);
+        this.#label(canvas, row.text, row.tone);
+        break;
       case 'arrow':
-        return `${time}${this.#arrow(row)}`;
+        this.#arrow(canvas, row);
     }
+    return [this.#time(row.at) + canvas.line(this.#painter)];
   }
 
-  feet([left, right]: readonly [Foot, Foot]): string[] {
+  #time(at: number | null): string {
+    const text = at === null || !this.#drawing.timed ? '' : timeText(at);
+    return this.#paint('quiet', `${text.padStart(this.#margin - 1)} `);
+  }
+
+  /** A long wait takes its share of the lines. */
+  #wait({ share, text, tone }: WaitRow): string[] {
+    const lines = 1 + Math.round(share * (MOST_WAIT_LINES - 1));
+    return Array.from({ length: lines }, (_, i) => {
+      const canvas = this.#canvas(this.#glyphs.gap, tone);
+      if (i === Math.floor(lines / 2)) this.#label(canvas, text, tone);
+      return this.#time(null) + canvas.line(this.#painter);
+    });
+  }
+
+  #step(canvas: Canvas, { lane, layer, flow, text, tone }: StepRow): void {
+    const columns = this.#lanes[lane];
+    const { application, tls, transport } = columns;
+    const right = lane === 1;
+    if (application !== tls) {
+      const { line, left: toLeft, right: toRight } = this.#glyphs.flow;
+      const { point, tailLeft, tailRight } = this.#glyphs;
+      if (flow === null) {
+        canvas.put(columns[layer], point, tone);
+      } else {
+        const towardsRight = (flow === 'down') !== right;
+        const [from, to] = right ? [tls, application] : [application, tls];
+        const middle = line.repeat(to - from - 2);
+        if (flow === 'down') canvas.put(application, right ? tailRight : tailLeft, tone);
+        else canvas.put(tls, right ? tailLeft : tailRight, tone);
+        canvas.put(from + 1, towardsRight ? middle + toRight : toLeft + middle, tone);
+      }
+    }
+    const room = this.#middle.width;
+    const cut = this.#cut(text, room - 2);
+    canvas.put(right ? transport - 1 - textWidth(cut) : transport + 2, cut, tone);
+  }
+
+  /** The columns between the parties. */
+  get #middle(): { readonly from: number; readonly width: number } {
+    const from = this.#lanes[0].transport + 1;
+    return { from, width: this.#lanes[1].transport - from };
+  }
+
+  /** A text in the middle between the parties, with a space on either side. */
+  #label(canvas: Canvas, text: string, tone: Tone, { from, width } = this.#middle): void {
+    const cut = ` ${this.#cut(text, width - 6)} `;
+    canvas.put(from + Math.floor((width - textWidth(cut)) / 2), cut, tone);
+  }
+
+  #arrow(canvas: Canvas, { from, style, arrives, text, tone }: ArrowRow): void {
+    const { tailLeft, tailRight, lost, arrows } = this.#glyphs;
+    const { line, mark, left, right } = arrows[style];
+    const layer: Layer = style === 'eof' || style === 'reset' ? 'transport' : 'tls';
+    const start = this.#lanes[0][layer];
+    const end = this.#lanes[1][layer];
+    const how = arrives ? tone : 'warn';
+    canvas.put(from === 0 ? start : end, from === 0 ? tailLeft : tailRight, how);
+    // Unless somebody read it, it stops short of the other lane.
+    const inner = end - start - 1;
+    const length = arrives
+      ? inner
+      : Math.max(Math.floor(inner * 0.8), Math.min(inner, LEAST_ARROW));
+    const at = from === 0 ? start + 1 : end - length;
+    const head = arrives ? (from === 0 ? right : left) : lost;
+    const shaft = line.repeat(length - 1);
+    canvas.put(at, from === 0 ? shaft + head : head + shaft, how);
+    const middle = this.#middle;
+    const room = arrives
+      ? middle
+      : { from: Math.max(at, middle.from), width: Math.min(length, middle.width) };
+    this.#label(canvas, arrives ? `${mark}${text}` : `${text}, not read`, how, room);
+  }
+
+  #feet([left, right]: readonly [Foot, Foot]): string[] {
     const { foot } = this.#glyphs;
-    const blank = ' '.repeat(TIME_WIDTH);
-    const lines = [`${blank}${foot.left}${foot.line.repeat(this.#inner)}${foot.right}`];
+    const blank = ' '.repeat(this.#margin);
+    const canvas = new Canvas(this.#width);
+    canvas.put(0, foot.line.repeat(this.#width), 'plain');
+    for (const lane of [0, 1] as const) {
+      for (const column of this.#layersOf(lane)) canvas.put(column, foot.left, 'plain');
+    }
+    const lines = [blank + canvas.line(this.#painter)];
     if (left.verdict !== null || right.verdict !== null) {
       lines.push(this.#foot(left, right, (one) => [verdictTone(one), verdictText(one)]));
     }
@@ -162,7 +335,7 @@ class Printer {
     if (sentCloseNotify === null) return ['quiet', `${unknown} close_notify: not seen`];
     if (sentCloseNotify) return ['good', `${yes} sent close_notify`];
     return missed
-      ? ['bad', `${no} sent no close_notify`]
+      ? ['bad', `${no} sent NO close_notify`]
       : ['quiet', `${neither} sent no close_notify`];
   }
 
@@ -170,54 +343,13 @@ class Printer {
     const [leftTone, leftText] = of(left);
     const [rightTone, rightText] = of(right);
     const [a, space, b] = this.#apart(leftText, rightText);
-    const blank = ' '.repeat(TIME_WIDTH);
+    const blank = ' '.repeat(this.#margin);
     return `${blank}${this.#paint(leftTone, a)}${space}${this.#paint(rightTone, b)}`;
-  }
-
-  #arrow({ from, style, arrives, text, tone }: ArrowRow): string {
-    const { lane, tailLeft, tailRight, lost, arrows } = this.#glyphs;
-    const { line, mark, left, right } = arrows[style];
-    const label = `${mark}${text}`;
-    if (arrives) {
-      const body =
-        from === 0
-          ? this.#centred(line, line, right, label)
-          : this.#centred(left, line, line, label);
-      const painted = this.#paint(tone, body);
-      return from === 0 ? `${tailLeft}${painted}${lane}` : `${lane}${painted}${tailRight}`;
-    }
-    // It stops short of the other lane.
-    const short = Math.max(Math.floor(this.#inner * 0.8), Math.min(this.#inner, LEAST_ARROW));
-    const note = `${text}, not read`;
-    const gap = ' '.repeat(this.#inner - short);
-    const body =
-      from === 0
-        ? this.#centred(line, line, lost, note, short)
-        : this.#centred(lost, line, line, note, short);
-    const painted = this.#paint('warn', body);
-    return from === 0
-      ? `${tailLeft}${painted}${gap}${lane}`
-      : `${lane}${gap}${painted}${tailRight}`;
-  }
-
-  /** A text next to a lane. */
-  #beside(lane: Lane, text: string): string {
-    const cut = this.#cut(text, this.#inner - 2);
-    const space = ' '.repeat(this.#inner - 1 - textWidth(cut));
-    return lane === 0 ? ` ${cut}${space}` : `${space}${cut} `;
-  }
-
-  /** A line with a text in its middle. */
-  #centred(left: string, line: string, right: string, text: string, width = this.#inner): string {
-    const cut = this.#cut(text, width - 6);
-    const free = width - 4 - textWidth(cut);
-    const before = Math.floor(free / 2);
-    return `${left}${line.repeat(before)} ${cut} ${line.repeat(free - before)}${right}`;
   }
 
   /** Two texts at the two ends of a line, each cut to its half only if there is no room for both. */
   #apart(left: string, right: string): [string, string, string] {
-    const width = this.#inner + 2;
+    const width = this.#width;
     const half = Math.floor((width - 1) / 2);
     const room = (other: string) => Math.max(half, width - 1 - textWidth(other));
     const a = this.#cut(left, room(right));
@@ -229,12 +361,58 @@ class Printer {
     return cutText(text, width, this.#glyphs === ASCII ? 'ascii' : 'unicode');
   }
 
+  get #painter(): (tone: Tone, text: string) => string {
+    return (tone, text) => this.#paint(tone, text);
+  }
+
   #paint(tone: Tone, text: string): string {
     return this.#colour ? paint(tone, text) : text;
   }
 
   #bold(text: string): string {
     return this.#colour ? styleText('bold', text, { validateStream: false }) : text;
+  }
+}
+
+/** One line of cells, each with a tone. What is put later covers what was there. */
+class Canvas {
+  readonly #cells: string[];
+  readonly #tones: Tone[];
+
+  constructor(width: number) {
+    this.#cells = Array.from({ length: width }, () => ' ');
+    this.#tones = Array.from({ length: width }, (): Tone => 'plain');
+  }
+
+  put(column: number, text: string, tone: Tone): void {
+    let at = column;
+    for (const char of text) {
+      const width = charWidth(char);
+      if (width === 0) {
+        if (at > column) this.#cells[at - 1] += char;
+        continue;
+      }
+      if (at < 0 || at + width > this.#cells.length) return;
+      this.#cells[at] = char;
+      this.#tones[at] = tone;
+      if (width === 2) {
+        this.#cells[at + 1] = '';
+        this.#tones[at + 1] = tone;
+      }
+      at += width;
+    }
+  }
+
+  line(paint: (tone: Tone, text: string) => string): string {
+    let line = '';
+    for (let from = 0; from < this.#cells.length; ) {
+      const tone = this.#tones[from] as Tone;
+      let to = from + 1;
+      while (to < this.#cells.length && this.#tones[to] === tone) to++;
+      line += paint(tone, this.#cells.slice(from, to).join(''));
+      from = to;
+    }
+    return line;
   }
 }
 
@@ -275,9 +453,6 @@ function timeText(ms: number): string {
   return Math.abs(ms) < 99_999.95 ? Math.max(0, ms).toFixed(1) : Math.round(ms).toString();
 }
 
-/** What would move the cursor or change its colours must not come from a peer. */
-// biome-ignore lint/suspicious/noControlCharactersInRegex: these are what it is about
-const CONTROL = /[\u0000-\u001f\u007f-\u009f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]/g;
 const WIDE =
   /[\u1100-\u115f\u2e80-\u303e\u3041-\ua4cf\uac00-\ud7a3\uf900-\ufaff\ufe30-\ufe6f\uff00-\uff60\uffe0-\uffe6\u{1f000}-\u{1faff}\u{20000}-\u{3fffd}]/u;
 const ZERO_WIDTH = /\p{Mark}/u;
@@ -285,22 +460,25 @@ const ZERO_WIDTH = /\p{Mark}/u;
 /** Columns that a text takes on a terminal; by rule of thumb where scripts are wide. */
 function textWidth(text: string): number {
   let width = 0;
-  for (const char of text) width += WIDE.test(char) ? 2 : ZERO_WIDTH.test(char) ? 0 : 1;
+  for (const char of text) width += charWidth(char);
   return width;
 }
+
+const charWidth = (char: string): 0 | 1 | 2 =>
+  WIDE.test(char) ? 2 : ZERO_WIDTH.test(char) ? 0 : 1;
 
 /**
  * Cuts a text to a width, with an ellipsis. What could move the cursor, or what the character set
  * lacks, becomes `?`.
  */
 export function cutText(text: string, width: number, charset: 'unicode' | 'ascii'): string {
-  let safe = text.replace(CONTROL, '?');
+  let safe = harmless(text);
   if (charset === 'ascii') safe = safe.replace(/[^ -~]/gu, '?');
   if (textWidth(safe) <= width) return safe;
   let cut = '';
   let columns = 0;
   for (const char of safe) {
-    const next = textWidth(char);
+    const next = charWidth(char);
     if (columns + next > width - 1) break;
     cut += char;
     columns += next;

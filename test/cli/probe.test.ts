@@ -189,7 +189,7 @@ describeTls('exit code 1', () => {
     const { code, stdout } = await run(['probe', `127.0.0.1:${server.port}`]);
     expect(code).toBe(1);
     expect(stdout).toContain('FIN without close_notify');
-    expect(stdout).toContain('✗ sent no close_notify');
+    expect(stdout).toContain('✗ sent NO close_notify');
     expect(stdout).toContain('truncated: The server ended the TCP connection (FIN) without');
     expect(stdout).not.toContain('\u001b');
     expect(stdout.split('\n').findLast((line) => line !== '')).toMatch(/^truncated: /);

@@ -3,6 +3,7 @@ import net from 'node:net';
 import tls from 'node:tls';
 import { expect, test } from 'vitest';
 import { accept, connect } from '../../src/index.ts';
+import { channel } from '../../src/testing/channel.ts';
 import { describeTls, pki } from '../support/core-pki.ts';
 import { clean, turn, until } from '../support/core-scope.ts';
 import {
@@ -16,7 +17,7 @@ import {
   rejection,
   VERSIONS,
 } from '../support/core-streams.ts';
-import { delivered, listen, memoryPair, reset, tcpPair } from '../support/core-transport.ts';
+import { delivered, listen, reset, tcpPair } from '../support/core-transport.ts';
 
 const told = { answer: 'when-told' } as const;
 
@@ -88,7 +89,7 @@ for (const version of VERSIONS) {
     test(
       'a close_notify that the transport has not taken is not called sent',
       clean(async (scope) => {
-        const [near, far] = memoryPair();
+        const [near, far] = channel().ends;
         const both = await pair(scope, version, { transports: [near, far], server: told });
         const { client, server } = both;
         // The peer's tap takes nothing more, so what is written here stays with the transport.
@@ -314,22 +315,17 @@ for (const version of VERSIONS) {
     test(
       'a reset that overtakes what waits for a slow reader takes neither bytes nor close_notify from it',
       clean(async (scope) => {
-        const held: Uint8Array[] = [];
-        let holding = false;
-        const { client, server, clientTransport, serverTransport } = await pair(scope, version, {
-          transports: memoryPair(function* (chunk) {
-            if (holding) held.push(chunk);
-            else yield chunk;
-          }),
+        const { ends, back } = channel();
+        const { client, server, clientTransport } = await pair(scope, version, {
+          transports: ends,
           client: told,
           server: told,
         });
         const data = pattern(300_000);
-        holding = true;
+        back.hold();
         await server.write(data);
         await server.shutdown({ wait: false });
-        holding = false;
-        serverTransport.write(Buffer.concat(held));
+        back.deliver();
         // All of it is here, but the client has not read, and its TLS socket is full.
         await until('the transport is paused', () => clientTransport.isPaused());
         expect(client.closure.received).toBe(null);
@@ -498,25 +494,20 @@ for (const version of VERSIONS) {
       'trailing data in the very segment of close_notify',
       clean(async (scope) => {
         // Joins what the server writes from the moment that it is asked to.
-        const held: Uint8Array[] = [];
-        let holding = false;
+        const { ends, back } = channel();
         const { client, server, serverTransport } = await pair(scope, version, {
-          transports: memoryPair(function* (chunk) {
-            if (holding) held.push(chunk);
-            else yield chunk;
-          }),
+          transports: ends,
           server: told,
         });
         await client.shutdown({ wait: false });
         expect(await server.read()).toBe(null);
         await server.write('last');
         expect(await client.read()).toEqual(Buffer.from('last'));
-        holding = true;
+        back.hold();
         await server.shutdown();
         const far = await server.unwrap();
         await new Promise((resolve) => far.transport.write('plain', resolve));
-        holding = false;
-        far.transport.write(Buffer.concat(held));
+        back.deliver();
         expect(await client.read()).toBe(null);
         expect(client.closure.verdict).toBe('secure');
         const near = await client.unwrap();

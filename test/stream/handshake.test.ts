@@ -489,7 +489,9 @@ for (const version of VERSIONS) {
         }
         expect(logs.length).toBe(2);
         for (const log of logs) {
-          expect(log.of('phase')).toEqual([{ type: 'phase', name: 'handshake' }]);
+          expect(log.of('phase')).toEqual([
+            { type: 'phase', name: 'handshake', protocol: version },
+          ]);
           expect(log.of('close-notify').length).toBe(2);
         }
       }),

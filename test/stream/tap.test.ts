@@ -112,7 +112,7 @@ test('stopped in the middle of a chunk, it feeds no more, and gives back the res
   let fed = 0;
   tap.on('data', () => {
     fed++;
-    tap.stop();
+    tap.stop('closed');
   });
   transport.push(Buffer.concat([record(23, 3), Buffer.from('rest')]));
   await turn();

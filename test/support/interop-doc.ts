@@ -45,6 +45,10 @@ message; the events of a \`node:tls\` socket, which are the same for a truncatio
 OpenSSL's tools printed, with their exit code.
 
 ${measuredWith(boostVersions)}
+
+Each scenario is drawn, with this library on both sides in TLS 1.3: time runs downwards, and each party
+has its application, its TLS and its TCP. [drawings.md](drawings.md) says how to read a drawing, and how
+to have one of a connection of your own.
 `;
 
 const CANNOT = `## Parts that a peer cannot play
@@ -61,10 +65,13 @@ const CANNOT = `## Parts that a peer cannot play
 export function renderDocument(measured: readonly Measured[]): string {
   const sections = SCENARIOS.map(({ number, title }) => {
     const rows = measured.filter(([{ scenario }]) => scenario.number === number);
-    return `## ${number}. ${title}\n\n${table(HEAD, merge(rows.map(rowOf), 1, 3))}`;
+    return `## ${number}. ${title}\n\n![${ALT(number, title)}](closure/${number}.svg)\n\n${table(HEAD, merge(rows.map(rowOf), 1, 3))}`;
   });
   return [INTRODUCTION, ...sections, comparison(measured), CANNOT].join('\n');
 }
+
+const ALT = (number: number, title: string): string =>
+  `Scenario ${number} as a drawing: ${title.replace(/[[\]]/g, '')}.`;
 
 const HEAD = [
   'peer',

@@ -160,6 +160,8 @@ export class OurParty implements Party {
       case 'write':
         return stream.write(TEXT);
       case 'read':
+        // What has its answer already reports before what is asked now.
+        if (stream.closure.verdict !== 'open') await this.#pending;
         this.#report('read', await outcome(this.read()));
         return;
       case 'shutdown': {

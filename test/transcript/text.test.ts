@@ -2,9 +2,9 @@
 import { stripVTControlCharacters } from 'node:util';
 import { describe, expect, it } from 'vitest';
 import type { Observation } from '../../src/stream/observer.ts';
+import { Transcript } from '../../src/stream/transcript.ts';
 import { type Drawing, drawLanes } from '../../src/transcript/lanes.ts';
 import { renderText } from '../../src/transcript/text.ts';
-import { Transcript } from '../../src/transcript/transcript.ts';
 
 /** A transcript of observations, one a millisecond. */
 function transcriptOf(...observations: Observation[]): Transcript {
@@ -70,6 +70,7 @@ describe('width', () => {
     'two transcripts': drawLanes(
       { name, transcript },
       { name: `${name}!`, transcript: EVERYTHING() },
+      { offset: 0 },
     ),
   };
   for (const [what, drawing] of Object.entries(drawings)) {
@@ -79,7 +80,9 @@ describe('width', () => {
           const lines = renderText(drawing, { width, charset, colour: true }).split('\n');
           expect(lines.pop()).toBe('');
           const feet = 3;
-          expect(lines).toHaveLength(1 + drawing.rows.length + feet);
+          // From 72 columns on the layers have names.
+          const head = width < 72 ? 1 : 2;
+          expect(lines).toHaveLength(head + drawing.rows.length + feet);
           for (const line of lines) {
             const bare = stripVTControlCharacters(line);
             // biome-ignore lint/suspicious/noControlCharactersInRegex: none may be left
@@ -111,7 +114,8 @@ describe('one transcript', () => {
   it('folds the handshake into one row', () => {
     const transcript = transcriptOf(record('sent', 22), record('received', 22), HANDSHAKE);
     const { rows } = drawLanes({ name: 'us', transcript }, 'peer', { protocol: 'TLSv1.3' });
-    expect(rows).toEqual([{ kind: 'span', at: 2, tone: 'plain', text: 'handshake TLSv1.3' }]);
+    const text = 'handshake TLSv1.3';
+    expect(rows).toEqual([{ kind: 'span', at: 2, tone: 'plain', text, details: [] }]);
   });
 
   it('shows the records of a handshake that was not completed', () => {
@@ -130,12 +134,10 @@ describe('one transcript', () => {
       verdict: 'truncated',
     });
     const drawing = drawLanes({ name: 'us', transcript }, 'peer');
-    expect(drawing.rows.at(-1)).toMatchObject({
-      kind: 'arrow',
-      from: 1,
-      style: 'eof',
-      tone: 'bad',
-    });
+    expect(drawing.rows.slice(-2)).toMatchObject([
+      { kind: 'arrow', from: 1, style: 'eof', tone: 'bad' },
+      { kind: 'tear', tone: 'bad', text: 'TRUNCATED: the last bytes may be missing' },
+    ]);
     expect(drawing.feet).toMatchObject([
       { verdict: 'truncated', sentCloseNotify: true, missed: false },
       { verdict: null, sentCloseNotify: false, missed: true },
@@ -167,6 +169,59 @@ describe('one transcript', () => {
     const transcript = new Transcript({ limit: 8 });
     for (let at = 0; at < 20; at++) transcript.observe(SHUTDOWN, at);
     expect(text(drawLanes({ name: 'us', transcript }, 'peer'))).toContain('12 entries not kept');
+  });
+});
+
+describe('layers', () => {
+  const transcript = transcriptOf(HANDSHAKE, SHUTDOWN, SENT, EOF);
+  transcript.note('shutdown() rejects: ERR_TLS_TRUNCATED');
+  const drawing = drawLanes({ name: 'us', transcript }, 'peer', { timed: false });
+
+  it('a call goes from the application to TLS, close_notify from TLS, FIN to the transport', () => {
+    expect(renderText(drawing, { width: 72 })).toBe(
+      `
+  us                                                               peer
+ app TLS TCP
+  │   │◀─────────────────────────── handshake ───────────────────────▶│
+  ├──▸│   │ shutdown()                                                │
+  │   ├═════════════════════════ ✓ close_notify ═════════════════════▶│
+  │   │   │◁╌╌╌╌╌╌╌╌╌╌╌╌╌╌ ■ FIN without close_notify ╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌┤
+  ╱╲╱╲╱╲╱╲╱╲╱╲╱╲╱╲╱ TRUNCATED: the last bytes may be missing ╲╱╲╱╲╱╲╱╲╱
+  │◂──┤   │ shutdown() rejects: ERR_TLS_TRUNCATED                     │
+  ┴───┴───┴───────────────────────────────────────────────────────────┴
+  verdict: open
+  ✓ sent close_notify                          ? close_notify: not seen
+`.slice(1),
+    );
+  });
+
+  it('one vertical a party where there is no room for three', () => {
+    const lines = renderText(drawing, { width: 71 }).split('\n');
+    expect(lines[2]).toMatch(/^ {2}│ shutdown\(\) +│$/);
+  });
+});
+
+describe('waits', () => {
+  it('take their share of the height, and say how long they were', () => {
+    const transcript = new Transcript();
+    transcript.observe(HANDSHAKE, 0);
+    transcript.observe(SHUTDOWN, 10);
+    transcript.observe(SENT, 12);
+    transcript.observe({ type: 'deadline', phase: 'shutdown', ms: 5_000 }, 5_012);
+    const drawing = drawLanes({ name: 'us', transcript }, 'peer');
+    const wait = drawing.rows.find(({ kind }) => kind === 'wait');
+    expect(wait).toMatchObject({ ms: 5_000, text: 'nothing for 5.0 s' });
+    const drawn = text(drawing);
+    expect(drawn.match(/┊.*┊$/gm)).toHaveLength(5);
+    expect(drawn).toContain('the deadline of 5.0 s for shutdown has passed');
+  });
+
+  it('are none in a drawing without a clock', () => {
+    const transcript = new Transcript();
+    transcript.observe(HANDSHAKE, 0);
+    transcript.observe(SENT, 5_000);
+    const { rows } = drawLanes({ name: 'us', transcript }, 'peer', { timed: false });
+    expect(rows.map(({ kind }) => kind)).toEqual(['span', 'arrow']);
   });
 });
 
@@ -215,6 +270,38 @@ describe('two transcripts', () => {
     const { rows } = drawLanes({ name: 'A', transcript: a }, { name: 'B', transcript: b });
     const arrows = rows.filter(({ kind }) => kind === 'arrow');
     expect(arrows).toMatchObject([{ from: 1, style: 'reset', text: 'RST without close_notify' }]);
+  });
+
+  it('in the order of cause and effect: the same whatever the clocks were', () => {
+    const note = (transcript: Transcript, words: string, at: number) => {
+      transcript.note(words, at);
+      return transcript;
+    };
+    const drawings = [0.2, 3.7].map((delay) => {
+      const a = new Transcript();
+      a.observe(HANDSHAKE, 0);
+      a.observe(SHUTDOWN, 1);
+      a.observe(SENT, 2);
+      a.observe(RECEIVED, 6);
+      note(a, 'shutdown() resolves: secure', 6 + delay);
+      const b = new Transcript();
+      b.observe(HANDSHAKE, 0);
+      b.observe(RECEIVED, 3);
+      b.observe(SHUTDOWN, 4);
+      b.observe(SENT, 5);
+      note(b, 'shutdown() resolves: secure', 8);
+      return drawLanes(
+        { name: 'A', transcript: a },
+        { name: 'B', transcript: b },
+        { offset: 0, timed: false },
+      );
+    });
+    expect(drawings[0]?.rows).toEqual(drawings[1]?.rows);
+    expect(drawings[0]?.rows.map((row) => row.text)).toEqual([
+      ...['handshake', 'shutdown()', 'close_notify', 'shutdown()', 'close_notify'],
+      ...['shutdown() resolves: secure', 'shutdown() resolves: secure'],
+    ]);
+    expect(drawings[0]?.rows.map(({ at }) => at)).toEqual([0, 1, 2, 3, 4, 5, 6]);
   });
 
   it('does not blame the side that ended its transport second', () => {

@@ -1,7 +1,7 @@
 /** What a transcript keeps, and that it does not grow. */
 import { describe, expect, it } from 'vitest';
 import type { Observation } from '../../src/stream/observer.ts';
-import { Transcript } from '../../src/transcript/transcript.ts';
+import { Transcript } from '../../src/stream/transcript.ts';
 
 const record = (direction: 'sent' | 'received', length: number, contentType = 23): Observation => ({
   type: 'record',
@@ -22,11 +22,11 @@ describe('Transcript', () => {
     expect(transcript.entries).toEqual([
       {
         ...{ type: 'traffic', direction: 'sent', at: 1, until: 4 },
-        ...{ records: 2, wireBytes: 64, calls: 2, bytes: 30 },
+        ...{ records: 2, wireBytes: 64, calls: 2, bytes: 30, decrypted: false },
       },
       {
         ...{ type: 'traffic', direction: 'received', at: 5, until: 5 },
-        ...{ records: 1, wireBytes: 30, calls: 0, bytes: 0 },
+        ...{ records: 1, wireBytes: 30, calls: 0, bytes: 0, decrypted: false },
       },
     ]);
   });

@@ -1,0 +1,59 @@
+/** Strictness for a TLS server that exists already. */
+import type { Duplex } from 'node:stream';
+import { OptionError } from '../errors.ts';
+import type { Server } from '../stream/engine.ts';
+import { isKernelSocket } from '../stream/kernel-socket.ts';
+import {
+  checkMode,
+  guardConnection,
+  guardSocket,
+  type Strictness,
+} from '../stream/secure-socket.ts';
+
+/** Options of `strictServer`. */
+export interface StrictServerOptions {
+  /** What to do about a truncation; `error` by default. */
+  readonly mode?: Strictness | undefined;
+}
+
+const strict = new WeakSet<Server>();
+
+/**
+ * Makes the connections of a `tls.Server`, `https.Server` or secure `http2` server strict, from now on:
+ * its sockets emit 'error' (`ERR_TLS_TRUNCATED`) instead of 'end' when the transport ended without
+ * close_notify, and an HTTP upload cut short is an error on the request. Making it strict twice
+ * changes nothing.
+ *
+ * @returns the same server.
+ * @throws {OptionError} for something that is not Node's TLS server.
+ */
+export function strictServer<T extends Server>(server: T, options: StrictServerOptions = {}): T {
+  const { mode = 'error' } = options;
+  checkMode(mode);
+  if (strict.has(server)) return server;
+  // One listener is Node's own: it puts a TLS socket on the connection. Others, which a program added,
+  // go on getting the connection itself.
+  const listeners = (server?.rawListeners?.('connection') ?? []) as Array<
+    (this: Server, transport: Duplex) => void
+  >;
+  const secure = listeners.find(({ name }) => name === 'tlsConnectionListener');
+  if (secure === undefined) {
+    throw new OptionError('server must be a tls.Server, an https.Server or a secure http2 server');
+  }
+  strict.add(server);
+  // Before whoever reads the socket gets hold of it.
+  server.prependListener('secureConnection', (socket) => guardSocket(socket, mode));
+  server.removeAllListeners('connection');
+  for (const listener of listeners) {
+    const onConnection =
+      listener === secure
+        ? (transport: Duplex) => {
+            // A connection that a program hands to the server by itself can be any stream.
+            if (isKernelSocket(transport)) secure.call(server, transport);
+            else guardConnection(server, transport, mode, secure);
+          }
+        : listener;
+    server.on('connection', onConnection);
+  }
+  return server;
+}

@@ -1,0 +1,237 @@
+/** A connector for undici whose TLS connections are strict about their ending. */
+import http from 'node:http';
+import https from 'node:https';
+import net from 'node:net';
+import type { Duplex } from 'node:stream';
+import { ConnectError, OptionError, TimeoutError } from '../errors.ts';
+import type { TLSSocket } from '../stream/engine.ts';
+import { checkMode, type SecureSocketOptions, secureSocket } from '../stream/secure-socket.ts';
+import { after } from '../stream/wait.ts';
+import { SessionCache } from './session-cache.ts';
+
+/** An HTTP proxy that tunnels (CONNECT). */
+export interface ProxyOptions {
+  /** Its address, such as `http://user:password@proxy.example:3128`; `https:` for TLS to the proxy. */
+  readonly uri: string | URL;
+  /** Headers of the CONNECT request. `proxy-authorization` is made from the address by default. */
+  readonly headers?: Readonly<Record<string, string>> | undefined;
+  /** TLS options for an `https:` proxy. */
+  readonly tls?: SecureSocketOptions | undefined;
+}
+
+/** Options of `strictConnector`: those of undici's own connector, TLS options, and ours. */
+export interface StrictConnectorOptions extends SecureSocketOptions {
+  /** Whether to offer HTTP/2; pass the same to undici's `Agent`. */
+  readonly allowH2?: boolean | undefined;
+  /** Whether TCP keep-alive probes are sent; true by default. */
+  readonly keepAlive?: boolean | undefined;
+  /** Milliseconds until they begin; 60,000 by default. */
+  readonly keepAliveInitialDelay?: number | undefined;
+  /** TLS sessions kept for resumption; 100 by default. */
+  readonly maxCachedSessions?: number | undefined;
+  /**
+   * Milliseconds until a connection must be there, proxy and TLS included, or it fails with
+   * `ERR_TLS_TIMEOUT`; 10,000 by default, 0 for no limit.
+   */
+  readonly timeout?: number | undefined;
+  /**
+   * Connect through this proxy, `http:` origins too: undici's `ProxyAgent` takes no connector. A proxy
+   * that opens no tunnel fails the connection with `ERR_TLS_CONNECT`.
+   */
+  readonly proxy?: ProxyOptions | undefined;
+}
+
+/** What undici asks of a connector. */
+export interface ConnectorOptions {
+  readonly hostname: string;
+  readonly host?: string | undefined;
+  readonly protocol: string;
+  readonly port: string;
+  readonly servername?: string | undefined;
+  readonly localAddress?: string | null | undefined;
+  readonly httpSocket?: net.Socket | undefined;
+}
+
+/** Told of the connection, or why there is none. */
+export type ConnectorCallback = (
+  ...args: [error: null, socket: net.Socket | TLSSocket] | [error: Error, socket: null]
+) => void;
+
+/** The function that `new Agent({ connect })` takes. */
+export type Connector = (options: ConnectorOptions, callback: ConnectorCallback) => void;
+
+/**
+ * A connector for `new Agent({ connect })`, `Pool` and `Client`. A response that the transport cut fails
+ * with `ERR_TLS_TRUNCATED` (HTTP/1 and HTTP/2); one that is whole, and a connection that is idle, are
+ * not touched.
+ *
+ * @throws {OptionError}
+ */
+export function strictConnector(options: StrictConnectorOptions = {}): Connector {
+  const { allowH2, maxCachedSessions = 100, timeout = 10_000, proxy, ...tlsOptions } = options;
+  checkMode(tlsOptions.mode ?? 'error');
+  if (typeof timeout !== 'number' || !(timeout >= 0)) {
+    throw new OptionError('timeout must be a number of milliseconds');
+  }
+  const sessions = new SessionCache(maxCachedSessions);
+  const tunnel = proxy === undefined ? null : checkProxy(proxy);
+
+  return (target, callback) => {
+    const { hostname, protocol, servername, localAddress, httpSocket } = target;
+    const port = Number(target.port || (protocol === 'https:' ? 443 : 80));
+    // undici takes an error and a socket; only the first of them counts.
+    let opening: Duplex | http.ClientRequest | null = null;
+    let settled = false;
+    const stop =
+      timeout > 0
+        ? after(timeout, () =>
+            fail(
+              new TimeoutError(`no connection to ${hostname}:${port} within ${timeout} ms`, {
+                phase: 'connect',
+                hint: 'check the address and what filters it, or raise timeout',
+              }),
+            ),
+          )
+        : () => {};
+    const fail = (error: Error) => {
+      if (settled) return;
+      settled = true;
+      stop();
+      opening?.destroy();
+      callback(error, null);
+    };
+    const succeed = (socket: net.Socket | TLSSocket) => {
+      if (settled) return;
+      settled = true;
+      stop();
+      opening?.off('error', fail);
+      callback(null, socket);
+    };
+    const secure = (transport: Duplex | undefined) => {
+      const key = servername || tlsOptions.servername || hostname;
+      const session = sessions.get(key);
+      const socket = secureSocket({
+        highWaterMark: 16_384,
+        ...(session === undefined ? {} : { session }),
+        ...tlsOptions,
+        ...(net.isIP(key) === 0 ? { servername: key } : {}),
+        ...(localAddress ? { localAddress } : {}),
+        ALPNProtocols: allowH2 ? ['http/1.1', 'h2'] : ['http/1.1'],
+        ...(transport === undefined ? {} : { socket: transport }),
+        port,
+        host: hostname,
+      });
+      sessions.follow(key, socket);
+      if (tlsOptions.keepAlive !== false) {
+        socket.setKeepAlive(true, tlsOptions.keepAliveInitialDelay ?? 60_000);
+      }
+      socket.setNoDelay(true);
+      opening = socket;
+      socket.once('error', fail);
+      socket.once('secureConnect', () => succeed(socket));
+    };
+    try {
+      const inClear = protocol !== 'https:';
+      if (httpSocket === undefined && tunnel !== null) {
+        const host = net.isIPv6(hostname) ? `[${hostname}]` : hostname;
+        const opened = inClear ? (socket: Duplex) => succeed(socket as net.Socket) : secure;
+        opening = openTunnel(tunnel, `${host}:${port}`, fail, opened);
+      } else if (inClear) {
+        const socket = net.connect({
+          ...tlsOptions,
+          ...(localAddress ? { localAddress } : {}),
+          host: hostname,
+          port,
+          noDelay: true,
+        } as net.TcpNetConnectOpts);
+        opening = socket;
+        socket.once('error', fail);
+        socket.once('connect', () => succeed(socket));
+      } else {
+        secure(httpSocket);
+      }
+    } catch (error) {
+      fail(error as Error);
+    }
+  };
+}
+
+interface Tunnel {
+  readonly url: URL;
+  readonly headers: Readonly<Record<string, string>>;
+  readonly tls: SecureSocketOptions;
+}
+
+function checkProxy({ uri, headers = {}, tls = {} }: ProxyOptions): Tunnel {
+  let url: URL;
+  try {
+    url = new URL(uri);
+  } catch (cause) {
+    throw new OptionError('proxy.uri must be a URL', { cause });
+  }
+  if (url.protocol !== 'http:' && url.protocol !== 'https:') {
+    throw new OptionError('proxy.uri must begin with http: or https:');
+  }
+  const user = decodeURIComponent(url.username);
+  const password = decodeURIComponent(url.password);
+  const credentials = Buffer.from(`${user}:${password}`).toString('base64');
+  const authorization = user === '' ? {} : { 'proxy-authorization': `Basic ${credentials}` };
+  return { url, headers: { ...authorization, ...headers }, tls };
+}
+
+/** RFC 9110 section 9.3.6: after a 2xx answer the connection is a tunnel. */
+function openTunnel(
+  { url, headers, tls }: Tunnel,
+  authority: string,
+  fail: (error: Error) => void,
+  opened: (transport: Duplex) => void,
+): http.ClientRequest {
+  const port = url.port || (url.protocol === 'https:' ? 443 : 80);
+  const host = url.hostname.replace(/^\[|\]$/g, '');
+  const common = {
+    host,
+    port,
+    method: 'CONNECT',
+    path: authority,
+    headers: { host: authority, ...headers },
+  } as const;
+  const request =
+    url.protocol === 'https:'
+      ? // With `agent: false` Node would not call createConnection.
+        https.request({
+          ...common,
+          createConnection: () =>
+            secureSocket({
+              host,
+              ...(net.isIP(host) === 0 ? { servername: host } : {}),
+              ...tls,
+              port: Number(port),
+            }),
+        })
+      : http.request({ ...common, agent: false });
+  request.once('connect', (response, socket, head) => {
+    request.off('error', fail);
+    const status = response.statusCode ?? 0;
+    if (status < 200 || status >= 300) {
+      socket.destroy();
+      fail(refused(authority, status));
+      return;
+    }
+    if (head.length > 0) socket.unshift(head);
+    try {
+      opened(socket);
+    } catch (error) {
+      // TLS options that Node does not take.
+      socket.destroy();
+      fail(error as Error);
+    }
+  });
+  request.once('error', fail);
+  request.end();
+  return request;
+}
+
+const refused = (authority: string, status: number) =>
+  new ConnectError(`the proxy opened no tunnel to ${authority}: ${status}`, {
+    hint: status === 407 ? 'the proxy asks for credentials' : 'ask who runs the proxy',
+  });

@@ -1,0 +1,4 @@
+import { compare } from '../../support/behaviour-run.ts';
+import { cases } from './handshake.cases.ts';
+
+compare('the handshake', 'handshake', cases);

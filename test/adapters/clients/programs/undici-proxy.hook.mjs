@@ -1,0 +1,3 @@
+import { strictConnector } from 'close-notify/undici';
+
+export const hook = (uri) => strictConnector({ proxy: { uri } });

@@ -1,0 +1,342 @@
+/** `secureSocket`: a TLS socket of Node's own, in every property, and strict. */
+import { subscribe, unsubscribe } from 'node:diagnostics_channel';
+import { once } from 'node:events';
+import net from 'node:net';
+import { PassThrough } from 'node:stream';
+import { pipeline } from 'node:stream/promises';
+import tls from 'node:tls';
+import { expect, test } from 'vitest';
+import {
+  type ClosureMessage,
+  secureSocket,
+  socketClosure,
+  type TruncatedMessage,
+} from '../../src/index.ts';
+import { describeTls, pki } from '../support/core-pki.ts';
+import { clean, type Scope, until } from '../support/core-scope.ts';
+import { only, pattern, rejection, VERSIONS } from '../support/core-streams.ts';
+import { freePort, listen } from '../support/core-transport.ts';
+import { codesOf, ENDS, turns, Wire, wired } from '../support/strict-wire.ts';
+
+/** A server whose every connection goes to `onSocket`. */
+async function serve(
+  scope: Scope,
+  onSocket: (socket: tls.TLSSocket, wire: Wire) => unknown,
+  options: tls.TlsOptions = {},
+) {
+  const server = tls.createServer({ ...pki().server, ...options });
+  const { port, wires } = await wired(scope, server);
+  server.on('secureConnection', (socket) => {
+    scope.defer(() => socket.destroy());
+    socket.resume();
+    socket.on('end', () => socket.end());
+    void onSocket(socket, wires.at(-1) as Wire);
+  });
+  return port;
+}
+
+const send = (socket: tls.TLSSocket, bytes: string | Buffer) =>
+  new Promise<void>((resolve) => socket.write(bytes, () => resolve()));
+
+/** Over the kernel's socket, and over any other stream. */
+const OVER = {
+  'of its own': async () => ({}),
+  'over a socket that is given': async (scope: Scope, port: number) => {
+    const socket = net.connect({ port, host: '127.0.0.1' });
+    scope.defer(() => socket.destroy());
+    await once(socket, 'connect');
+    return { socket };
+  },
+  'over a stream that is given': async (scope: Scope, port: number) => {
+    const raw = net.connect({ port, host: '127.0.0.1', allowHalfOpen: true });
+    scope.defer(() => raw.destroy());
+    await once(raw, 'connect');
+    return { socket: new Wire(raw) };
+  },
+} as const;
+
+for (const [over, transport] of Object.entries(OVER)) {
+  const open = async (scope: Scope, port: number, options: tls.ConnectionOptions = {}) => {
+    const socket = secureSocket({
+      host: 'localhost',
+      port,
+      ca: pki().ca,
+      ...(await transport(scope, port)),
+      ...options,
+    });
+    scope.defer(() => socket.destroy());
+    // On a transport that stays half-open so does what is on it.
+    socket.on('end', () => socket.end());
+    return socket;
+  };
+
+  for (const version of VERSIONS) {
+    describeTls(`${version}, ${over}`, () => {
+      for (const end of ENDS) {
+        test(
+          `cut by ${end}: every byte, then an error instead of 'end'`,
+          clean(async (scope) => {
+            const data = pattern(end === 'RST' ? 8_000 : 150_000);
+            const port = await serve(scope, async (socket, wire) => {
+              await send(socket, data);
+              await wire.cut(end);
+            });
+            const socket = await open(scope, port, only(version));
+            const bytes: Buffer[] = [];
+            const events: string[] = [];
+            socket.on('data', (chunk) => bytes.push(chunk));
+            socket.on('end', () => events.push('end'));
+            const [error] = await once(socket, 'error');
+            const [failed] = await once(socket, 'close');
+            expect(codesOf(end)).toContain(error.code);
+            if (end !== 'RST' || over !== 'over a stream that is given') expect(failed).toBe(true);
+            expect(events).toEqual([]);
+            // A stream that is destroyed forgets what it held.
+            if (end !== 'RST' || over !== 'over a stream that is given') {
+              expect(Buffer.concat(bytes).equals(data)).toBe(true);
+            }
+            expect(socketClosure(socket)).toMatchObject({
+              verdict: 'truncated',
+              truncation: { cause: end === 'RST' ? 'reset' : 'eof' },
+            });
+          }),
+        );
+      }
+
+      test(
+        'cut while nobody reads: the error waits for the reader, and comes behind every byte',
+        clean(async (scope) => {
+          const data = pattern(10_000);
+          let cut = false;
+          const port = await serve(scope, async (socket, wire) => {
+            await send(socket, data);
+            await wire.cut('FIN');
+            cut = true;
+          });
+          const socket = await open(scope, port, only(version));
+          const errors: unknown[] = [];
+          socket.on('error', (error) => errors.push(error));
+          await once(socket, 'readable');
+          await until('it is cut', () => cut);
+          await turns();
+          expect(errors).toEqual([]);
+          const sink = new PassThrough();
+          const error = await rejection(pipeline(socket, sink));
+          expect(error.code).toBe('ERR_TLS_TRUNCATED');
+          expect((sink.read() as Buffer | null)?.equals(data) ?? true).toBe(true);
+        }),
+      );
+
+      test(
+        'closed with close_notify: an end, and a closure that is secure',
+        clean(async (scope) => {
+          const port = await serve(scope, (socket) => socket.end('whole'));
+          const socket = await open(scope, port, only(version));
+          const events: string[] = [];
+          for (const name of ['data', 'end', 'error', 'close']) {
+            socket.on(name, (value) => events.push(`${name} ${value ?? ''}`.trim()));
+          }
+          await once(socket, 'close');
+          expect(events).toEqual(['data whole', 'end', 'close false']);
+          expect(socketClosure(socket)?.verdict).toBe('secure');
+        }),
+      );
+
+      test(
+        'closed by both in one go, close_notify behind data that nobody has read yet: an end',
+        clean(async (scope) => {
+          const data = pattern(60_000);
+          const port = await serve(scope, (socket) => socket.end(data));
+          const socket = await open(scope, port, only(version));
+          await once(socket, 'secureConnect');
+          await turns(20);
+          const bytes: Buffer[] = [];
+          for await (const chunk of socket) {
+            bytes.push(chunk);
+            await turns(2);
+          }
+          expect(Buffer.concat(bytes).equals(data)).toBe(true);
+        }),
+      );
+
+      test(
+        'a close_notify that was forged is none',
+        clean(async (scope) => {
+          const port = await serve(scope, async (socket, wire) => {
+            await send(socket, 'Pay $100');
+            await turns();
+            // In TLS 1.2 an alert names itself; neither key has made this one.
+            wire.raw.write(Buffer.from([21, 3, 3, 0, 2, 1, 0]));
+            wire.raw.end();
+          });
+          const socket = await open(scope, port, only(version));
+          let ended = false;
+          socket.on('end', () => {
+            ended = true;
+          });
+          socket.resume();
+          await once(socket, 'error');
+          await once(socket, 'close');
+          expect(ended).toBe(false);
+          expect(socketClosure(socket)?.received ?? null).toBe(null);
+        }),
+      );
+    });
+  }
+
+  describeTls(`a socket ${over}`, () => {
+    test(
+      'has the properties of one of tls.connect',
+      clean(async (scope) => {
+        const port = await serve(scope, () => {}, { ALPNProtocols: ['x'] });
+        const socket = await open(scope, port, { ALPNProtocols: ['x'] });
+        expect(socket).toBeInstanceOf(tls.TLSSocket);
+        await once(socket, 'secureConnect');
+        expect(socket.encrypted).toBe(true);
+        expect(socket.authorized).toBe(true);
+        expect(socket.alpnProtocol).toBe('x');
+        expect(socketClosure(socket)?.verdict).toBe('open');
+        if (over !== 'over a stream that is given') {
+          expect(socket.remoteAddress).toMatch(/127\.0\.0\.1$|^::1$/);
+          expect(socket.remotePort).toBe(port);
+          expect(typeof socket.localPort).toBe('number');
+          for (const chained of [
+            socket.setNoDelay(true),
+            socket.setKeepAlive(true, 1000),
+            socket.setTimeout(0),
+            socket.unref(),
+            socket.ref(),
+          ]) {
+            expect(chained).toBe(socket);
+          }
+        }
+        socket.destroy();
+        await once(socket, 'close');
+        expect(socketClosure(socket)?.verdict).toBe('aborted');
+      }),
+    );
+
+    test(
+      'with a certificate for another name: refused, and nothing is left open',
+      clean(async (scope) => {
+        const port = await serve(scope, () => {}, pki().otherName);
+        const socket = await open(scope, port);
+        const [error] = await once(socket, 'error');
+        expect(error.code).toBe('ERR_TLS_CERT_ALTNAME_INVALID');
+      }),
+    );
+
+    test(
+      'cut during the handshake: what tls.connect calls it',
+      clean(async (scope) => {
+        const port = await listen(scope, (raw) => void raw.once('data', () => raw.end()));
+        const socket = await open(scope, port);
+        const [error] = await once(socket, 'error');
+        expect(error.code).toBe('ECONNRESET');
+        expect(error.message).toContain('before secure TLS connection was established');
+      }),
+    );
+
+    test(
+      "tells the channels of a truncation, and in mode 'report' ends",
+      clean(async (scope) => {
+        const port = await serve(scope, async (socket, wire) => {
+          await send(socket, 'Pay $100');
+          await wire.cut('FIN');
+        });
+        const told: string[] = [];
+        const onTruncated = (message: unknown) =>
+          void told.push((message as TruncatedMessage).outcome);
+        const onClosure = (message: unknown) =>
+          void told.push((message as ClosureMessage).closure.verdict);
+        subscribe('close-notify.truncated', onTruncated);
+        subscribe('close-notify.closure', onClosure);
+        const socket = await open(scope, port, { mode: 'report' } as object);
+        let ended = false;
+        socket.on('end', () => {
+          ended = true;
+        });
+        socket.resume();
+        await once(socket, 'close');
+        await turns();
+        unsubscribe('close-notify.truncated', onTruncated);
+        unsubscribe('close-notify.closure', onClosure);
+        expect(ended).toBe(true);
+        expect(told).toEqual(['end', 'truncated']);
+      }),
+    );
+  });
+}
+
+describeTls('options', () => {
+  test(
+    'timeout, signal, onread and the listener work as in tls.connect',
+    clean(async (scope) => {
+      const port = await serve(scope, (socket) => socket.end('whole'));
+      const base = { host: 'localhost', port, ca: pki().ca };
+      let read = '';
+      let secure = 0;
+      const buffer = Buffer.alloc(2);
+      const onread = {
+        buffer,
+        callback: (length: number, bytes: Uint8Array) => {
+          read += Buffer.from(bytes.subarray(0, length)).toString();
+          return true;
+        },
+      };
+      const into = secureSocket({ ...base, onread } as never, () => secure++);
+      await once(into, 'close');
+      expect([read, secure]).toEqual(['whole', 1]);
+
+      const silent = await listen(scope, (raw) => void raw.resume());
+      const late = secureSocket({ ...base, port: silent, timeout: 30 });
+      await once(late, 'timeout');
+      late.destroy();
+
+      const controller = new AbortController();
+      const stopped = secureSocket({ ...base, port: silent, signal: controller.signal } as never);
+      controller.abort();
+      const [error] = await once(stopped, 'error');
+      expect(error).toMatchObject({ name: 'AbortError', code: 'ABORT_ERR' });
+    }),
+  );
+
+  test(
+    'that are bad throw at once, as in tls.connect, and leave nothing open',
+    clean(async (scope) => {
+      const port = await freePort();
+      for (const [options, code] of [
+        [{ port, mode: 'x' }, 'ERR_TLS_OPTION'],
+        [{ port, ciphers: 'NONE-SUCH' }, 'ERR_SSL_NO_CIPHER_MATCH'],
+        [{ port, minVersion: 'TLSv9' }, 'ERR_TLS_INVALID_PROTOCOL_VERSION'],
+      ] as const) {
+        expect(() => secureSocket(options as never)).toThrowError(
+          expect.objectContaining({ code }),
+        );
+      }
+      const raw = new PassThrough();
+      scope.defer(() => raw.destroy());
+      const listener = () => {};
+      raw.on('data', listener);
+      expect(() => secureSocket({ socket: raw, ciphers: 'NONE-SUCH' })).toThrowError();
+      // It is the caller's still, as it was.
+      expect(raw.destroyed).toBe(false);
+      expect(raw.listeners('data')).toEqual([listener]);
+    }),
+  );
+
+  test(
+    'that nobody listens at: the error of the system',
+    clean(async () => {
+      const socket = secureSocket({ host: '127.0.0.1', port: await freePort() });
+      const [error] = await once(socket, 'error');
+      expect(error.code).toBe('ECONNREFUSED');
+    }),
+  );
+
+  test('of a socket that is not ours there is no closure', () => {
+    const socket = new tls.TLSSocket(new net.Socket());
+    expect(socketClosure(socket)).toBe(null);
+    socket.destroy();
+  });
+});
