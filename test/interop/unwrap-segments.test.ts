@@ -8,11 +8,11 @@
 import { describe, expect, it } from 'vitest';
 import type { Closure } from '../../src/index.ts';
 import { HEADER_LENGTH } from '../../src/record/record.ts';
+import type { ChannelEnd } from '../../src/testing/channel.ts';
 import { begun, type Pair, wirePair } from '../support/interop-pair.ts';
 import { TLS_VERSIONS, type TlsVersion } from '../support/interop-party.ts';
 import { describeWith } from '../support/interop-peers.ts';
 import { Plain } from '../support/interop-plain.ts';
-import type { WireEnd } from '../support/interop-wire.ts';
 
 const LAST = 'last words';
 const PLAINTEXT = 'then plaintext';
@@ -40,7 +40,7 @@ interface Played {
 
 /** Plays it once. `late` holds the last segment back until the receiver has unwrapped, if it can. */
 async function play({ tls, receiver, order }: Scene, cut: Cut, late: boolean): Promise<Played> {
-  using pair: Pair<WireEnd> = await wirePair(tls);
+  using pair: Pair<ChannelEnd> = await wirePair(tls);
   const here = pair[receiver];
   const there = pair[opposite(receiver)];
   const wire = receiver === 'client' ? pair.serverEnd : pair.clientEnd;
@@ -50,21 +50,22 @@ async function play({ tls, receiver, order }: Scene, cut: Cut, late: boolean): P
     closing = begun(here.shutdown());
     expect(await there.read()).toBeNull();
   }
-  wire.hold();
+  const { line } = wire;
+  line.hold();
   await there.write(LAST);
   await there.shutdown({ wait: false });
-  const closed = wire.held.length;
+  const closed = line.held.length;
   // A responder can unwrap at once. An initiator that does not wait for the answer before it sends
   // plaintext writes past its stream.
   const transport = order === 'initiator' ? (await there.unwrap()).transport : wire;
   transport.write(PLAINTEXT);
-  const tail = wire.release();
+  const tail = line.take();
   expect(tail).toHaveLength(closed + PLAINTEXT.length);
 
   const segments = cut(tail, closed);
   const last = segments.at(-1) as Buffer;
   const waits = late && tail.length - last.length >= closed;
-  for (const segment of waits ? segments.slice(0, -1) : segments) wire.deliver(segment);
+  for (const segment of waits ? segments.slice(0, -1) : segments) line.inject(segment);
 
   let read = '';
   const readAll = async () => {
@@ -82,7 +83,7 @@ async function play({ tls, receiver, order }: Scene, cut: Cut, late: boolean): P
   const unwrapped = await here.unwrap();
   // Not more than came, and nothing that belongs to TLS.
   expect(PLAINTEXT.startsWith(Buffer.from(unwrapped.trailing).toString())).toBe(true);
-  if (waits) wire.deliver(last);
+  if (waits) line.inject(last);
   const plain = new Plain(unwrapped);
   expect(await plain.read(PLAINTEXT.length)).toBe(PLAINTEXT);
   expect(plain.takeRest()).toHaveLength(0);

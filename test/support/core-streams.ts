@@ -10,9 +10,10 @@ import {
   type Observer,
 } from '../../src/index.ts';
 import type { TlsStream } from '../../src/stream/tls-stream.ts';
+import { channel } from '../../src/testing/channel.ts';
 import { pki } from './core-pki.ts';
 import type { Scope } from './core-scope.ts';
-import { memoryPair, tcpPair } from './core-transport.ts';
+import { tcpPair } from './core-transport.ts';
 
 /** The two versions; tests run in both. */
 export const VERSIONS = ['TLSv1.2', 'TLSv1.3'] as const;
@@ -59,7 +60,7 @@ export async function pair(
 
 /** As `pair`, in memory. */
 export const pairInMemory = (scope: Scope, version: Version, options: PairOptions = {}) =>
-  pair(scope, version, { transports: memoryPair(), ...options });
+  pair(scope, version, { transports: channel({ onDestroy: 'reset' }).ends, ...options });
 
 /** Both sides end as they should. */
 export async function closeBoth({ client, server }: Pair): Promise<void> {

@@ -1,6 +1,6 @@
-/** Transports for the tests: TCP pairs on loopback, pairs in memory, and a relay that cuts. */
+/** Transports for the tests over TCP: pairs on loopback, and a relay that cuts. */
 import net from 'node:net';
-import { Duplex } from 'node:stream';
+import type { Duplex } from 'node:stream';
 import { type Scope, until } from './core-scope.ts';
 
 /** A TCP server on a free port of loopback; it is closed when the test ends. */
@@ -67,80 +67,6 @@ export async function tcpPair(
   const far = await other;
   far.removeAllListeners('error');
   return [near, far];
-}
-
-/** How the bytes of one direction are cut up on their way. */
-export type Cutting = (chunk: Uint8Array) => Iterable<Uint8Array>;
-
-/** As much at a time as a read of a socket gives. */
-function* likeTcp(chunk: Uint8Array): Iterable<Uint8Array> {
-  for (let at = 0; at < chunk.length; at += 65_536) yield chunk.subarray(at, at + 65_536);
-}
-
-/** Every byte for itself. */
-export function* byteByByte(chunk: Uint8Array): Iterable<Uint8Array> {
-  for (let at = 0; at < chunk.length; at++) yield chunk.subarray(at, at + 1);
-}
-
-class MemoryEnd extends Duplex {
-  other!: MemoryEnd;
-  readonly #cutting: Cutting;
-  #waiting: (() => void) | null = null;
-
-  constructor(cutting: Cutting) {
-    super({ allowHalfOpen: true });
-    this.#cutting = cutting;
-  }
-
-  override _read(): void {
-    const done = this.#waiting;
-    this.#waiting = null;
-    if (done !== null) process.nextTick(done);
-  }
-
-  override _write(chunk: Uint8Array, _encoding: string, done: () => void): void {
-    if (this.other.destroyed) {
-      done();
-      return;
-    }
-    const pieces = [...this.#cutting(chunk)];
-    const next = () => {
-      for (;;) {
-        const piece = pieces.shift();
-        if (piece === undefined || this.other.destroyed) break;
-        if (!this.other.push(Buffer.from(piece))) {
-          this.other.#waiting = next;
-          return;
-        }
-      }
-      process.nextTick(done);
-    };
-    next();
-  }
-
-  override _final(done: () => void): void {
-    if (!this.other.destroyed) this.other.push(null);
-    done();
-  }
-
-  override _destroy(error: Error | null, done: (error: Error | null) => void): void {
-    // The other end sees what a TCP peer would see: the connection is reset.
-    const { other } = this;
-    process.nextTick(() => {
-      if (other.destroyed || other.readableEnded) return;
-      other.destroy(Object.assign(new Error('read ECONNRESET'), { code: 'ECONNRESET' }));
-    });
-    done(error);
-  }
-}
-
-/** Two ends of one connection in memory, which is no net.Socket. */
-export function memoryPair(cutting: Cutting = likeTcp): [Duplex, Duplex] {
-  const a = new MemoryEnd(cutting);
-  const b = new MemoryEnd(cutting);
-  a.other = b;
-  b.other = a;
-  return [a, b];
 }
 
 /** Where in a record a relay cuts, and how many of its bytes that lets through. */

@@ -1,0 +1,8 @@
+/** Transports, schedules and checks for testing how TLS streams end. */
+export type { Carrier } from '../stream/pair.ts';
+export * from './channel.ts';
+export * from './conformance.ts';
+export * from './credentials.ts';
+export * from './hostile.ts';
+export * from './lockstep.ts';
+export * from './party.ts';
