@@ -1,0 +1,490 @@
+// @ts-check
+/**
+ * What is measured. A work is one job done by several in turn; its cases say who is compared to whom
+ * in it, so that one run of `node:tls` serves both of our faces.
+ *
+ * @typedef {import('./processes.mjs').Entry} Entry
+ * @typedef {import('./processes.mjs').Amount} Amount
+ * @typedef {import('./processes.mjs').Sample} Sample
+ * @typedef {import('./processes.mjs').LoadOptions} LoadOptions
+ */
+import { IDLE, printed } from './processes.mjs';
+
+/**
+ * @typedef {object} Metric one figure of a sample
+ * @property {string} suffix of the case's name
+ * @property {boolean} headline whether it is the case's first figure, which the target is about
+ * @property {string} unit
+ * @property {boolean} less whether less is better
+ * @property {(sample: Sample) => number | undefined} of
+ */
+/**
+ * @typedef {object} Comparison
+ * @property {string} name
+ * @property {string} ours an entry's id
+ * @property {string} peer an entry's id
+ * @property {number} [target] what the headline's ratio is to reach
+ */
+/**
+ * @typedef {object} Work
+ * @property {string} name
+ * @property {string} group
+ * @property {LoadOptions} load
+ * @property {Amount} amount
+ * @property {readonly Entry[]} entries in the order of their turns
+ * @property {readonly Comparison[]} cases
+ * @property {readonly Metric[]} metrics
+ * @property {number} seconds that one turn takes, roughly
+ * @property {number} [runs] at most so many
+ */
+
+const MB = 1e6;
+const MIB = 1024 * 1024;
+
+// ---- how samples become figures
+
+/** @type {Metric} */
+const RATE = {
+  suffix: '',
+  headline: true,
+  unit: 'MB/s',
+  less: false,
+  of: (s) => s.amount / s.wall / MB,
+};
+/** @type {Metric} */
+const CPU_PER_BYTE = {
+  suffix: ' (CPU time)',
+  headline: false,
+  unit: 'ns/byte',
+  less: true,
+  of: (s) => (s.cpu / s.amount) * 1e9,
+};
+/** @type {Metric} */
+const PER_SECOND = {
+  suffix: '',
+  headline: true,
+  unit: '1/s',
+  less: false,
+  of: (s) => s.amount / s.wall,
+};
+/** @type {Metric} */
+const CPU_EACH = {
+  suffix: ' (CPU time)',
+  headline: false,
+  unit: 'µs each',
+  less: true,
+  of: (s) => (s.cpu / s.amount) * 1e6,
+};
+/** @type {Metric} */
+const WALL_EACH = {
+  suffix: '',
+  headline: true,
+  unit: 'µs each',
+  less: true,
+  of: (s) => (s.value ?? s.wall / s.amount) * 1e6,
+};
+
+/** The metrics with the CPU time as the headline. @param {readonly Metric[]} metrics */
+const byCpu = (metrics) =>
+  metrics.map((metric) => ({
+    ...metric,
+    suffix: metric.headline ? ' (wall time)' : '',
+    headline: !metric.headline,
+  }));
+
+/** The metrics of one part of a `grow` sample. @param {string} part @param {readonly Metric[]} of */
+const ofPart = (part, of) =>
+  of.map((metric) => ({
+    ...metric,
+    suffix: `, ${part}${metric.suffix}`,
+    of: (/** @type {Sample} */ sample) => {
+      const own = sample.parts?.[part];
+      return own === undefined ? undefined : metric.of(own);
+    },
+  }));
+
+// ---- who takes part
+
+/** @type {Readonly<Record<string, string>>} */
+const STREAM_CALLS = {
+  receive: 'stream.read()',
+  send: 'stream.write()',
+  both: 'stream.read() and write()',
+  echo: 'stream.read() and write()',
+};
+
+/** What a peer is called, by the id of its entry. @type {Readonly<Record<string, string>>} */
+export const PEER_NAMES = {
+  tls: 'node:tls',
+  boost: `Boost.Asio ${boostVersion()}`.trim(),
+  python: `${printed('python3', '--version') ?? 'Python'} asyncio`,
+  tcp: 'plain TCP (node:net)',
+  openssl: 'openssl speed',
+  write: 'stream.write()',
+  'tls-write': 'socket.write() of node:tls',
+  plain: 'without register',
+};
+
+function boostVersion() {
+  const macros = printed(
+    'g++',
+    '-E',
+    '-dM',
+    '-include',
+    'boost/version.hpp',
+    '-x',
+    'c++',
+    '/dev/null',
+  );
+  const found = /BOOST_LIB_VERSION "(\d+)_(\d+)/.exec(macros ?? '');
+  return found === null ? '' : `${found[1]}.${found[2]}`;
+}
+
+/** @param {string} task @param {string} face @returns {Entry} */
+const node = (task, face) => ({ id: face, program: 'node', task, face });
+
+/** @param {string} task @param {string} peer @returns {Entry} */
+const entryOf = (task, peer) => {
+  if (peer === 'boost' || peer === 'python' || peer === 'openssl') {
+    return { id: peer, program: peer, task };
+  }
+  return node(task, peer);
+};
+
+/**
+ * Both of our faces against some peers.
+ *
+ * @param {string} name @param {string} task @param {Readonly<Record<string, number | undefined>>} peers
+ *   with the target of each
+ * @returns {Pick<Work, 'entries' | 'cases'>}
+ */
+function facesAgainst(name, task, peers) {
+  const names = Object.keys(peers);
+  const [first = 'tls', ...rest] = names;
+  return {
+    entries: [
+      ...[node(task, 'stream'), entryOf(task, first), node(task, 'socket')],
+      ...rest.map((peer) => entryOf(task, peer)),
+    ],
+    cases: names.flatMap((peer) =>
+      ['stream', 'socket'].map((ours) => ({
+        name: `${name}, ${ours === 'stream' ? STREAM_CALLS[task] : 'stream.socket'}`,
+        ours,
+        peer,
+        ...target(peers[peer]),
+      })),
+    ),
+  };
+}
+
+/** @param {number | undefined} value */
+const target = (value) => (value === undefined ? {} : { target: value });
+
+/**
+ * @typedef {object} Sizes
+ * @property {number} large bytes of a transfer in 64 KB writes
+ * @property {number} medium bytes in 1 KB messages
+ * @property {number} small bytes in 64-byte messages
+ */
+
+/**
+ * The sizes for a number of bytes: that many in each, or less for messages unless `full`.
+ *
+ * @param {number} bytes @param {boolean} full @returns {Sizes}
+ */
+export const sizesFor = (bytes, full) =>
+  full
+    ? { large: bytes, medium: bytes, small: bytes }
+    : { large: bytes, medium: bytes / 4, small: bytes / 16 };
+
+/**
+ * Bytes in messages of a size. Small messages take longer to warm up to their speed.
+ *
+ * @param {number} total @param {number} size @returns {Amount}
+ */
+const inMessages = (total, size) => {
+  const warm = Math.min(total / (size < 1024 ? 2 : 4), 128 * MIB);
+  return { total, warm: Math.ceil(warm / size) * size, size };
+};
+
+/** @param {number} bytes @param {number} rate MB/s, roughly */
+const secondsFor = (bytes, rate) => 0.3 + (1.3 * bytes) / (rate * MB);
+
+// ---- the list
+
+/** @param {Sizes} sizes @returns {Work[]} */
+export function works({ large, medium, small }) {
+  /** @type {Work[]} */
+  const list = [];
+
+  // Bulk and messages.
+  const transfer = [RATE, CPU_PER_BYTE];
+  for (const task of ['receive', 'send', 'both']) {
+    const bulk = { receive: 1.0, send: 0.95, both: undefined }[task];
+    const name = task === 'both' ? 'both ways at once, 64 KB' : `${task} 64 KB`;
+    list.push({
+      name,
+      group: 'throughput',
+      load: {},
+      amount: inMessages(large, 65_536),
+      metrics: transfer,
+      seconds: secondsFor(large, 600),
+      ...facesAgainst(name, task, {
+        tls: bulk,
+        boost: task === 'both' ? undefined : 1.3,
+        python: undefined,
+        tcp: undefined,
+        ...(task === 'both' ? {} : { openssl: undefined }),
+      }),
+    });
+    if (task === 'both') continue;
+    for (const [size, total, label] of /** @type {const} */ ([
+      [1024, medium, '1 KB'],
+      [64, small, '64 B'],
+    ])) {
+      list.push({
+        name: `${task} ${label}`,
+        group: 'messages',
+        load: {},
+        amount: inMessages(total, size),
+        metrics: transfer,
+        seconds: secondsFor(total, size === 64 ? 25 : 300),
+        ...facesAgainst(`${task} ${label}`, task, { tls: 1.1 }),
+      });
+    }
+  }
+
+  // A small request and its answer.
+  list.push({
+    name: 'request and answer, 64 B',
+    group: 'latency',
+    load: {},
+    amount: { total: 4_000, warm: 1_000, size: 64 },
+    metrics: [WALL_EACH, CPU_EACH],
+    seconds: 0.8,
+    ...facesAgainst('request and answer, 64 B', 'echo', {
+      tls: 0.95,
+      boost: undefined,
+      python: undefined,
+    }),
+  });
+
+  // Whole lives.
+  for (const tls of /** @type {const} */ (['1.3', '1.2'])) {
+    for (const resume of [false, true]) {
+      const name = `whole lives, ${resume ? 'resumed' : 'full'}, TLS ${tls}`;
+      const others = resume ? ['boost'] : ['boost', 'python'];
+      list.push({
+        name,
+        group: 'lives',
+        load: suite(tls, '128'),
+        amount: { total: 200, warm: 60, connections: 8, resume },
+        entries: ['stream', 'tls', ...others].map((peer) => entryOf('lives', peer)),
+        cases: ['tls', ...others].map((peer) => ({
+          name,
+          ours: 'stream',
+          peer,
+          ...target(peer === 'tls' ? 1.0 : undefined),
+        })),
+        metrics: [PER_SECOND, CPU_EACH],
+        seconds: 1.2,
+      });
+    }
+  }
+  for (const [tls, resume] of /** @type {const} */ ([
+    ['1.3', false],
+    ['1.3', true],
+    ['1.2', false],
+  ])) {
+    const name = `whole lives as a server, ${resume ? 'resumed' : 'full'}, TLS ${tls}`;
+    list.push({
+      name,
+      group: 'lives',
+      load: suite(tls, '128'),
+      amount: { total: 300, warm: 100, connections: 8, resume },
+      entries: [node('server-lives', 'stream'), node('server-lives', 'tls')],
+      cases: [{ name, ours: 'stream', peer: 'tls', target: 1.0 }],
+      metrics: [PER_SECOND, CPU_EACH],
+      seconds: 1.2,
+    });
+  }
+
+  // Closing.
+  for (const wait of [true, false]) {
+    const task = wait ? 'shutdown-wait' : 'shutdown-no-wait';
+    const name = `shutdown() to its result, ${wait ? 'waiting' : 'not waiting'}`;
+    list.push({
+      name,
+      group: 'closing',
+      load: {},
+      amount: { total: 120, warm: 40 },
+      entries: [node(task, 'stream'), node(task, 'tls')],
+      cases: [{ name, ours: 'stream', peer: 'tls' }],
+      metrics: [WALL_EACH],
+      seconds: 0.9,
+    });
+  }
+  const cost = 'cost of a shutdown without waiting';
+  list.push({
+    name: cost,
+    group: 'closing',
+    load: {},
+    amount: { total: 300, warm: 100 },
+    entries: [
+      node('cost-of-shutdown', 'stream'),
+      { ...node('cost-of-write', 'stream'), id: 'write' },
+      node('cost-of-shutdown', 'tls'),
+      { ...node('cost-of-write', 'tls'), id: 'tls-write' },
+    ],
+    cases: [
+      { name: cost, ours: 'stream', peer: 'write', target: 0.95 },
+      { name: cost, ours: 'stream', peer: 'tls' },
+      { name: 'cost of a write', ours: 'write', peer: 'tls-write' },
+    ],
+    metrics: byCpu([WALL_EACH, CPU_EACH]),
+    seconds: 1.2,
+  });
+
+  // Memory. Of a few connections only the JavaScript heap is exact enough to tell.
+  list.push({
+    name: 'memory per idle connection',
+    group: 'memory',
+    load: {},
+    amount: { total: 0, warm: 0 },
+    entries: ['stream', 'tls', 'socket'].map((face) => node('idle-memory', face)),
+    cases: [
+      { name: 'memory per idle connection, stream.read()', ours: 'stream', peer: 'tls' },
+      { name: 'memory per idle connection, stream.socket', ours: 'socket', peer: 'tls' },
+    ].map((one) => ({ ...one, target: 1 / 1.1 })),
+    metrics: [
+      { ...memory(`rss 2000`, ', 2000 open'), headline: true },
+      memory(`rss 1000`, ', 1000 open'),
+      ...IDLE.steps.map((open) => memory(`heap ${open}`, `, ${open} open (JavaScript heap)`)),
+    ],
+    seconds: 5,
+    runs: 3,
+  });
+
+  // The cost of `register`.
+  for (const [name, task, amount, metrics] of /** @type {const} */ ([
+    [
+      'https requests',
+      'https-requests',
+      { total: 6_000, warm: 2_000, connections: 8 },
+      byCpu([PER_SECOND, CPU_EACH]),
+    ],
+    [
+      'fetch of a large body',
+      'fetch-body',
+      { total: large, warm: large / 4 },
+      byCpu([RATE, CPU_PER_BYTE]),
+    ],
+  ])) {
+    list.push({
+      name,
+      group: 'register',
+      load: {},
+      amount,
+      entries: [
+        { id: 'register', program: 'node', task, face: 'tls', register: true },
+        { id: 'plain', program: 'node', task, face: 'tls', register: false },
+      ],
+      cases: [{ name: `${name}, with register`, ours: 'register', peer: 'plain', target: 0.97 }],
+      metrics,
+      seconds: 1.5,
+    });
+  }
+
+  // Other ciphers.
+  for (const [label, load] of /** @type {const} */ ([
+    ['AES-256-GCM', suite('1.3', '256')],
+    ['ChaCha20', suite('1.3', 'chacha')],
+  ])) {
+    for (const task of ['receive', 'send']) {
+      const name = `${task} 64 KB, ${label}`;
+      list.push({
+        name,
+        group: 'ciphers',
+        load,
+        amount: inMessages(large / 2, 65_536),
+        metrics: transfer,
+        seconds: secondsFor(large / 2, 600),
+        ...facesAgainst(name, task, {
+          tls: task === 'receive' ? 1.0 : 0.95,
+          openssl: undefined,
+        }),
+      });
+    }
+  }
+
+  // How it grows.
+  for (const connections of [10, 100, 1_000]) {
+    const runs = connections === 1_000 ? { runs: 3 } : {};
+    list.push({
+      name: `${connections} connections`,
+      group: 'growth',
+      load: {},
+      amount: { ...inMessages(Math.min(large, 256 * MIB), 65_536), connections },
+      entries: [node('grow', 'stream'), node('grow', 'tls'), node('grow', 'socket')],
+      cases: [
+        {
+          name: `${connections} connections, stream.read() and write()`,
+          ours: 'stream',
+          peer: 'tls',
+        },
+        { name: `${connections} connections, stream.socket`, ours: 'socket', peer: 'tls' },
+      ],
+      metrics: [
+        ...ofPart('receive', transfer),
+        ...ofPart('send', transfer),
+        ...ofPart('echo', [PER_SECOND, CPU_EACH]),
+      ],
+      seconds: 1.8 + connections / 250,
+      ...runs,
+    });
+    list.push({
+      name: `whole lives, ${connections} at once`,
+      group: 'growth',
+      load: {},
+      amount: {
+        total: Math.max(200, connections),
+        warm: Math.max(60, connections / 5),
+        connections,
+      },
+      entries: [node('lives', 'stream'), node('lives', 'tls')],
+      cases: [{ name: `whole lives, ${connections} at once`, ours: 'stream', peer: 'tls' }],
+      metrics: [PER_SECOND, CPU_EACH],
+      seconds: 1 + connections / 250,
+      ...runs,
+    });
+  }
+  return list;
+}
+
+/** @param {string} key @param {string} suffix @returns {Metric} */
+function memory(key, suffix) {
+  return {
+    suffix,
+    headline: false,
+    unit: 'KB',
+    less: true,
+    of: (s) => (s.perConnection?.[key] ?? Number.NaN) / 1e3,
+  };
+}
+
+/** @param {'1.2' | '1.3'} tls @param {'128' | '256' | 'chacha'} cipher @returns {LoadOptions} */
+function suite(tls, cipher) {
+  const names = {
+    1.2: {
+      128: 'ECDHE-ECDSA-AES128-GCM-SHA256',
+      256: 'ECDHE-ECDSA-AES256-GCM-SHA384',
+      chacha: 'ECDHE-ECDSA-CHACHA20-POLY1305',
+    },
+    1.3: {
+      128: 'TLS_AES_128_GCM_SHA256',
+      256: 'TLS_AES_256_GCM_SHA384',
+      chacha: 'TLS_CHACHA20_POLY1305_SHA256',
+    },
+  };
+  return { tls, cipher: names[tls][cipher] };
+}
