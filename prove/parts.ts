@@ -7,4 +7,6 @@ export type Loader = () => Promise<{ readonly part: Part }>;
 /** By the name that `--only` takes. */
 export const PARTS: Readonly<Record<string, Loader>> = {
   machine: () => import('./machine/part.ts'),
+  lockstep: () => import('./lockstep/part.ts'),
+  runtimes: () => import('./runtimes/part.ts'),
 };

@@ -49,13 +49,7 @@ export const RUNTIMES: readonly Runtime[] = [
     spec: 'deno@2',
     program: '.bin/deno',
     args: ['run', '-A'],
-    exceptions: [
-      'closure/peer-first/',
-      'closure/subject-first/',
-      'closure/half-close-of-the-subject/',
-      'closure/half-close-of-the-peer/',
-      'closure/answers-at-once/',
-    ],
+    exceptions: [],
   },
   // A server over a transport that is no socket, which the kit's reference is too, is not to be had.
   { name: 'bun', spec: 'bun@1', program: '.bin/bun', args: [], exceptions: ['/'] },

@@ -39,7 +39,7 @@ export interface EngineEvents {
 export type ClientTlsOptions = Omit<
   tls.ConnectionOptions,
   'socket' | 'host' | 'path' | 'port' | 'lookup' | 'allowHalfOpen' | 'onread' | 'signal'
-> & { readonly host?: string | undefined };
+> & { readonly host?: string | undefined; readonly highWaterMark?: number | undefined };
 
 /** Options of `tls.createServer`. */
 export type ServerTlsOptions = tls.TlsOptions;
