@@ -8,5 +8,8 @@ export type Loader = () => Promise<{ readonly part: Part }>;
 export const PARTS: Readonly<Record<string, Loader>> = {
   machine: () => import('./machine/part.ts'),
   lockstep: () => import('./lockstep/part.ts'),
+  cuts: () => import('./cuts/part.ts'),
+  bytes: () => import('./bytes/part.ts'),
+  load: () => import('./load/part.ts'),
   runtimes: () => import('./runtimes/part.ts'),
 };

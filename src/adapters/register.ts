@@ -13,8 +13,7 @@
 import { syncBuiltinESMExports } from 'node:module';
 import tls from 'node:tls';
 import { OptionError } from '../errors.ts';
-import { isKernelSocket } from '../stream/kernel-socket.ts';
-import { checkMode, guardSocket, overTap, type Strictness } from '../stream/secure-socket.ts';
+import { checkMode, openStrict, type Strictness } from '../stream/secure-socket.ts';
 import { isTap } from '../stream/tap.ts';
 
 /** Options of `register`. */
@@ -114,12 +113,8 @@ function install(): StrictConnect {
     if (settings === null || isTap(options.socket) || !settings.includes(host)) {
       return Reflect.apply(original, tls, args);
     }
-    const { mode } = settings;
-    const { socket } = options;
-    if (socket !== undefined && socket !== null && !isKernelSocket(socket)) {
-      return overTap(socket, options, mode, listener);
-    }
-    return guardSocket(Reflect.apply(original, tls, args), mode);
+    const make = () => Reflect.apply(original, tls, args) as tls.TLSSocket;
+    return openStrict(make, options, settings.mode, listener);
   };
   installed = Object.assign(strict, { [ORIGINAL]: original, [SETTINGS]: null });
   put(installed);

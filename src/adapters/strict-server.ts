@@ -42,7 +42,9 @@ export function strictServer<T extends Server>(server: T, options: StrictServerO
   }
   strict.add(server);
   // Before whoever reads the socket gets hold of it.
-  server.prependListener('secureConnection', (socket) => guardSocket(socket, mode));
+  server.prependListener('secureConnection', (socket) => {
+    if (!guardSocket(socket, mode)) socket.destroy();
+  });
   server.removeAllListeners('connection');
   for (const listener of listeners) {
     const onConnection =

@@ -16,6 +16,7 @@
  * calls it.
  */
 import { channel } from 'node:diagnostics_channel';
+import net from 'node:net';
 import type { Duplex } from 'node:stream';
 import {
   type AlertDetail,
@@ -115,18 +116,54 @@ export function socketClosure(socket: TLSSocket): Closure | null {
 export function secureSocket(options: SecureSocketOptions, listener?: () => void): TLSSocket {
   const { mode = 'error', ...tlsOptions } = options;
   checkMode(mode);
-  const given: Duplex | undefined = tlsOptions.socket ?? undefined;
-  if (given !== undefined && !isKernelSocket(given))
-    return overTap(given, tlsOptions, mode, listener);
-  return guardSocket(connectSocket(tlsOptions, listener), mode);
+  return openStrict(() => connectSocket(tlsOptions, listener), tlsOptions, mode, listener);
 }
 
-/** @internal Guards a socket that Node has made; one that has a guard already gets this mode. */
-export function guardSocket(socket: TLSSocket, mode: Strictness): TLSSocket {
+/** Whether the sockets that `tls.connect` opens can be watched, once that is known. */
+let watchable: boolean | null = null;
+
+/**
+ * @internal A strict socket with these options.
+ *
+ * @param make has Node make it, listener and all.
+ */
+export function openStrict(
+  make: () => TLSSocket,
+  options: ConnectionOptions,
+  mode: Strictness,
+  listener?: () => void,
+): TLSSocket {
+  const given: Duplex | undefined = options.socket ?? undefined;
+  if (given !== undefined && !isKernelSocket(given)) return overTap(given, options, mode, listener);
+  if (given !== undefined || watchable !== false) {
+    const socket = make();
+    const guarded = guardSocket(socket, mode);
+    if (given === undefined) watchable = guarded;
+    if (guarded) return socket;
+    // Nothing is handed out that could end like a plain socket.
+    socket.on('error', () => {});
+    socket.destroy();
+    if (given !== undefined)
+      throw new OptionError('a TLS socket on this transport cannot be watched');
+  }
+  // A runtime whose sockets are not Node's own inside: ours is the transport then, and a tap is on it.
+  const transport = net.connect({ ...(options as net.NetConnectOpts), allowHalfOpen: true });
+  const socket = overTap(transport, options, mode, listener);
+  if (options.timeout) socket.setTimeout(options.timeout);
+  return socket;
+}
+
+/**
+ * @internal Guards a socket that Node has made; one that has a guard already gets this mode.
+ *
+ * @returns false where it cannot be watched.
+ */
+export function guardSocket(socket: TLSSocket, mode: Strictness): boolean {
   const guard = guards.get(socket);
   if (guard !== undefined) guard.mode = mode;
   else if (onKernelSocket(socket)) Guard.watch(socket, mode);
-  return socket;
+  else return false;
+  return true;
 }
 
 /** @internal A TLS socket on a transport that is not the kernel's. */

@@ -27,7 +27,7 @@ one word:
 | verdict | in plain words |
 | --- | --- |
 | \`open\` | Nothing has ended yet, or only one direction has. |
-| \`secure\` | close_notify was sent and received: both parties have all that the other one sent. |
+| \`secure\` | close_notify was sent and received: all that the peer sent has come, and ours was handed to the transport behind all that we wrote. |
 | \`one-sided\` | Ours was sent and by choice not waited for: permitted, but nothing is known of the peer's last bytes. |
 | \`truncated\` | The transport ended (EOF, reset or error) before the peer's close_notify. Bytes may be missing. |
 | \`alert\` | A fatal alert was sent or received. |
