@@ -10,6 +10,8 @@ import { type Match, namesOf } from '../client-cert/match.ts';
 import { CloseNotifyError, OptionError } from '../errors.ts';
 import type { ConnectOptions } from '../stream/connect.ts';
 import type { Observation, Observer } from '../stream/observer.ts';
+import { allOf } from '../transcript/capture-keylog.ts';
+import { environmentKeyLog } from './capture.ts';
 import { connectOptionsOf, openConnection } from './connection.ts';
 import { EXIT } from './exit.ts';
 import { IssuersPage } from './issuers-page.ts';
@@ -104,6 +106,8 @@ class Search implements Observer {
   readonly #progress: Progress;
   readonly #signal: AbortSignal;
   readonly #startedAt = performance.now();
+  /** A file that cannot be written is an error before anything is connected to. */
+  readonly #keyLog = environmentKeyLog();
   /** Where the connection's own clock begins, on ours. */
   #offset = 0;
   #addresses: readonly string[] = [];
@@ -164,7 +168,7 @@ class Search implements Observer {
         ...connectOptions,
         http: this.#options.http,
         identities,
-        record: this,
+        record: allOf(this, this.#keyLog),
         signal: this.#signal,
       },
     );

@@ -11,6 +11,7 @@ import {
 import type { Server } from './engine.ts';
 import type { Observer } from './observer.ts';
 import type { TlsStream } from './tls-stream.ts';
+import { Transcript } from './transcript.ts';
 
 /** Options of `createServer`. */
 export interface ServerOptions extends Omit<AcceptOptions, 'head' | 'signal' | 'record'> {
@@ -20,8 +21,8 @@ export interface ServerOptions extends Omit<AcceptOptions, 'head' | 'signal' | '
    * listener (anyone can cause them), and what `onStream` throws becomes an unhandled rejection.
    */
   readonly onError?: ((error: Error, transport: net.Socket) => void) | undefined;
-  /** Makes the observer of each connection. */
-  readonly record?: ((transport: net.Socket) => Observer | undefined) | undefined;
+  /** Makes the observer of each connection; `true` makes a transcript, in `stream.transcript`. */
+  readonly record?: true | ((transport: net.Socket) => Observer | undefined) | undefined;
 }
 
 /** Called with each established stream. When it throws or rejects, the stream is aborted. */
@@ -42,7 +43,7 @@ export class TlsServer implements AsyncDisposable {
     this.#server = net.createServer({ allowHalfOpen: true, noDelay: true }, (transport) => {
       this.#transports.add(transport);
       transport.once('close', () => this.#transports.delete(transport));
-      const observer = record?.(transport);
+      const observer = record === true ? new Transcript() : record?.(transport);
       void serve(context, transport, { ...checked, observer }, onStream, onError);
     });
   }

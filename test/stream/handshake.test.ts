@@ -4,7 +4,13 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import tls from 'node:tls';
 import { expect, test } from 'vitest';
-import { type AcceptOptions, connect, createServer, type ServerOptions } from '../../src/index.ts';
+import {
+  type AcceptOptions,
+  connect,
+  createServer,
+  type ServerOptions,
+  Transcript,
+} from '../../src/index.ts';
 import type { TlsStream } from '../../src/stream/tls-stream.ts';
 import { describeTls, pki } from '../support/core-pki.ts';
 import { clean, type Scope, until } from '../support/core-scope.ts';
@@ -464,6 +470,25 @@ for (const version of VERSIONS) {
         expect((await rejection(stream.read())).code).toBe('ERR_TLS_TRUNCATED');
         stream.abort();
         void scope;
+      }),
+    );
+
+    test(
+      'record: true makes a transcript for each connection',
+      clean(async (scope) => {
+        const seen: Array<Transcript | null> = [];
+        const { port } = await serve(scope, version, { record: true }, async (stream) => {
+          seen.push(stream.transcript);
+          await stream.close();
+        });
+        for (let i = 0; i < 2; i++) {
+          const stream = await connect({ host: '127.0.0.1', port, ca: pki().ca, ...only(version) });
+          await stream.close();
+        }
+        expect(seen.length).toBe(2);
+        expect(seen[0]).toBeInstanceOf(Transcript);
+        expect(seen[0]?.toJSON().entries.length).toBeGreaterThan(0);
+        expect(seen[1]).not.toBe(seen[0]);
       }),
     );
 

@@ -205,6 +205,8 @@ function cell(subject: Subject, { outcome }: Played): string {
     const code = error.code === null ? '' : `\`${error.code}\` `;
     // Times and ports differ from one run to the next.
     const message = error.message
+      // grpc-js tells whichever error came last, its own or ours.
+      .replace(/(No connection established)\. Last error: .*?(?=\. Resolution note)/, '$1')
       .replace(/ \(\d{4}-\d\d-\d\dT[\d:.]+Z\)/g, '')
       .replace(/\b(127\.0\.0\.1|localhost):\d+/g, '$1')
       .replaceAll('|', '\\|')
