@@ -131,7 +131,11 @@ const VERDICTS: Readonly<Record<Ending, readonly string[]>> = {
   silent: ['timed-out', 'secure'],
 };
 
-async function one(options: ConnectOptions): Promise<void> {
+/** @param established waits for others, where they are to be open at once; told of a failure, too. */
+async function one(
+  options: ConnectOptions,
+  established: (connected: boolean) => Promise<void> = async () => {},
+): Promise<void> {
   const ending = random.of(ENDINGS);
   report.connections++;
   report.endings[ending] = (report.endings[ending] ?? 0) + 1;
@@ -140,6 +144,7 @@ async function one(options: ConnectOptions): Promise<void> {
   let told = false;
   try {
     stream = await connect({ ...options, signal: shared.signal });
+    await established(true);
     await stream.write(Uint8Array.of(ENDINGS.indexOf(ending)));
     if (ending === 'both') await stream.shutdown({ wait: false });
     const hears = !['client-aborts', 'one-sided', 'client-first', 'silent'].includes(ending);
@@ -165,7 +170,7 @@ async function one(options: ConnectOptions): Promise<void> {
     }
     stream?.abort();
   }
-  if (stream === null) return;
+  if (stream === null) return established(false);
   const { verdict } = stream.closure;
   if (!VERDICTS[ending].includes(verdict)) report.surprises.push(`${ending}: ${verdict}`);
   if ((told || verdict === 'secure') && have !== BODY.length) report.lost++;
@@ -181,17 +186,42 @@ async function silence(stream: TlsStream): Promise<void> {
 
 async function load(options: ConnectOptions, count: number, together: number): Promise<void> {
   let left = count;
-  let now = 0;
   await Promise.all(
     Array.from({ length: together }, async () => {
       while (left > 0) {
         left--;
-        report.atOnce = Math.max(report.atOnce, ++now);
         await one(options);
-        now--;
       }
     }),
   );
+}
+
+/** So many open at the same time; no more of them in their handshake than a listener has room for. */
+async function crowd(options: ConnectOptions, count: number): Promise<void> {
+  let started = 0;
+  let open = 0;
+  let failed = 0;
+  let everybodyIsHere = () => {};
+  const together = new Promise<void>((resolve) => {
+    everybodyIsHere = resolve;
+  });
+  const calls: Promise<void>[] = [];
+  const next = () => {
+    if (started === count) return;
+    started++;
+    calls.push(
+      one(options, async (connected) => {
+        if (connected) report.atOnce = Math.max(report.atOnce, ++open);
+        else failed++;
+        next();
+        if (open + failed === count) everybodyIsHere();
+        if (connected) await together;
+      }),
+    );
+  };
+  for (let i = 0; i < 100; i++) next();
+  await together;
+  await Promise.all(calls);
 }
 
 /** The heap, once everything that can be collected is. */
@@ -308,7 +338,7 @@ await load(options, quarter, 50);
 await quiet();
 const early = await heap();
 await load(options, connections - quarter, 50);
-await load(options, atOnce, atOnce);
+await crowd(options, atOnce);
 await quiet();
 report.growth = (await heap()) - early;
 report.open = server.connections;
