@@ -88,7 +88,6 @@ export class Mangler {
       this.#send(bytes);
       return;
     }
-    this.done = true;
     const byte = bytes[index] as number;
     const there: Record<ByteChange, readonly number[]> = {
       flip: [byte ^ (1 << bit)],
@@ -96,9 +95,14 @@ export class Mangler {
       duplicate: [byte, byte],
       insert: [byte ^ (1 << bit), byte],
     };
-    this.#send(
-      Buffer.concat([bytes.subarray(0, index), Buffer.from(there[how]), bytes.subarray(index + 1)]),
-    );
+    const changed = Buffer.concat([
+      bytes.subarray(0, index),
+      Buffer.from(there[how]),
+      bytes.subarray(index + 1),
+    ]);
+    // A byte that stands twice before equal ones to the end changes nothing but what comes behind.
+    this.done = !changed.subarray(0, bytes.length).equals(bytes);
+    this.#send(changed);
   }
 
   #records(bytes: Buffer): void {
