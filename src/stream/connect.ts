@@ -199,12 +199,16 @@ export function checkStreamOptions(options: StreamOptions): CheckedStreamOptions
   if (record !== undefined && record !== true && typeof record?.observe !== 'function') {
     throw new OptionError('record must be true or have an observe method');
   }
-  const observer = record === true ? new Transcript() : record;
   try {
-    return { policy: resolvePolicy(options), signal, head, observer };
+    return { policy: resolvePolicy(options), signal, head, observer: observerOf(record) };
   } catch (cause) {
     throw new OptionError((cause as Error).message, { cause });
   }
+}
+
+/** @internal What `record` asks for. */
+export function observerOf(record: Observer | true | undefined): Observer | undefined {
+  return record === true ? new Transcript() : record;
 }
 
 function checkTarget(options: ConnectOptions): void {

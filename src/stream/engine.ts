@@ -240,8 +240,7 @@ export class Engine {
         stake === 'at-stake' &&
         endByMessages(socket, error, () => this.pretendEnd());
       if (stake === 'safe') this.pretendEnd();
-      else if (socket !== null && isAbandoned(socket)) this.destroy();
-      else if (!byMessage) this.destroy(error);
+      else if (!byMessage) this.destroy(socket !== null && isAbandoned(socket) ? undefined : error);
       then?.(stake === 'safe' ? 'end' : 'error');
     });
   }
@@ -296,14 +295,13 @@ export class Engine {
   #onError(error: Error, socket: tls.TLSSocket): void {
     if (this.#failed) return;
     const why = socket.authorizationError as unknown as string | null;
+    this.#failed = this.#owner === 'stream';
+    this.#events.onError(error, this.#secure ? null : why || null);
     // After the handshake Node emits 'error' for what TLS refuses, but leaves the socket standing.
     if (this.#owner === 'stream') {
-      this.#failed = true;
-      this.#events.onError(error, this.#secure ? null : why || null);
       this.#afterReading(() => this.destroy());
       return;
     }
-    this.#events.onError(error, this.#secure ? null : why || null);
     if (!this.#secure || !isTlsError(error) || !this.#strict) return;
     // 'end' must not follow that. But whoever listens hears the error first, and this may be a call of
     // the engine, which cannot be freed under its own feet.

@@ -7,11 +7,11 @@ import {
   type CheckedStreamOptions,
   checkStreamOptions,
   contextOf,
+  observerOf,
 } from './connect.ts';
 import type { Server } from './engine.ts';
 import type { Observer } from './observer.ts';
 import type { TlsStream } from './tls-stream.ts';
-import { Transcript } from './transcript.ts';
 
 /** Options of `createServer`. */
 export interface ServerOptions extends Omit<AcceptOptions, 'head' | 'signal' | 'record'> {
@@ -43,7 +43,7 @@ export class TlsServer implements AsyncDisposable {
     this.#server = net.createServer({ allowHalfOpen: true, noDelay: true }, (transport) => {
       this.#transports.add(transport);
       transport.once('close', () => this.#transports.delete(transport));
-      const observer = record === true ? new Transcript() : record?.(transport);
+      const observer = observerOf(record === true ? true : record?.(transport));
       void serve(context, transport, { ...checked, observer }, onStream, onError);
     });
   }
