@@ -14,6 +14,17 @@ export const CONTENT_TYPE = {
 /** Bytes of a record's header. */
 export const HEADER_LENGTH = 5;
 
+/** A record's header, where a whole one stands at `at`; null where none does. */
+export function peekHeader(
+  bytes: Uint8Array,
+  at: number,
+): { readonly type: number; readonly length: number } | null {
+  // The major version is 3 in all of SSL 3.0 to TLS 1.3.
+  if (at + HEADER_LENGTH > bytes.length || bytes[at + 1] !== 3) return null;
+  const length = ((bytes[at + 3] as number) << 8) | (bytes[at + 4] as number);
+  return { type: bytes[at] as number, length };
+}
+
 /**
  * What is told of each record as its last byte goes by.
  *
@@ -62,7 +73,7 @@ export class RecordScanner {
       if (byte === undefined) return at;
       this.#header[this.#have++] = byte;
       at++;
-      if (this.#have === HEADER_LENGTH) this.#left = this.#bodyLength;
+      if (this.#have === HEADER_LENGTH) this.#left = this.length;
     }
     const end = Math.min(at + this.#left, chunk.length);
     for (let i = at; this.#bodyHave < 2 && i < end; i++) {
@@ -73,13 +84,18 @@ export class RecordScanner {
     return end;
   }
 
-  get #bodyLength(): number {
+  /** ContentType of the record that was taken from last. */
+  get type(): number {
+    return this.#header[0] as number;
+  }
+
+  /** Its length, after the header. */
+  get length(): number {
     return ((this.#header[3] as number) << 8) | (this.#header[4] as number);
   }
 
   #finish(): void {
-    const type = this.#header[0] as number;
-    const length = this.#bodyLength;
+    const { type, length } = this;
     const alert = type === CONTENT_TYPE.alert && length === 2 ? this.#body.slice() : null;
     this.#have = 0;
     this.#bodyHave = 0;

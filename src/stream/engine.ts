@@ -11,6 +11,7 @@ import tls from 'node:tls';
 import { CONTENT_TYPE } from '../record/record.ts';
 import { type EngineError, isTlsError } from './diagnose.ts';
 import { endByMessages, failMessages, isAbandoned, stakeOf } from './http-messages.ts';
+import { shorten } from './js-stream.ts';
 import { endedByCloseNotify } from './kernel-socket.ts';
 import type { SeenRecord, Tap } from './tap.ts';
 
@@ -31,6 +32,8 @@ export interface EngineEvents {
   onError(error: EngineError, unauthorized: string | null): void;
   /** Where present: each line of the key log. */
   readonly onSecret?: ((line: string) => void) | undefined;
+  /** Whether each record is to be told before the next one is looked at. */
+  readonly stepwise?: boolean | undefined;
   /** Where present: whether HTTP messages are to be failed; true by default. */
   readonly strict?: (() => boolean) | undefined;
 }
@@ -101,6 +104,9 @@ export class Engine {
   /** `push` as the socket had it, which ends its stream when given null. */
   #push: ((chunk: unknown) => boolean) | null = null;
   #unsent = 0;
+  /** Lengths of the chunks that the socket has been given and that `take` has not taken. */
+  readonly #lengths: number[] = [];
+  #lengthOfAll = 0;
 
   private constructor(tap: Tap | null, events: EngineEvents, owner: Owner) {
     this.#tap = tap;
@@ -196,8 +202,36 @@ export class Engine {
     return this.#unsent;
   }
 
+  get #isTls13(): boolean {
+    return this.#socket?.getProtocol() === 'TLSv1.3';
+  }
+
   get #strict(): boolean {
     return this.#events.strict?.() ?? true;
+  }
+
+  /**
+   * Takes decrypted bytes out of the socket, as they lie there where they are many, and joined where
+   * they are few; null if there are none.
+   */
+  take(): Uint8Array | null {
+    const socket = this.#socket;
+    if (socket === null) return null;
+    const lengths = this.#lengths;
+    // Somebody else may have taken some.
+    if (socket.readableLength !== this.#lengthOfAll || lengths.length === 0) {
+      lengths.length = 0;
+      this.#lengthOfAll = 0;
+      return socket.read();
+    }
+    let length = lengths.shift() ?? 0;
+    for (let next = lengths[0]; next !== undefined; next = lengths[0]) {
+      if (length + next > JOINED) break;
+      length += next;
+      lengths.shift();
+    }
+    this.#lengthOfAll -= length;
+    return socket.read(length);
   }
 
   /** Ends our side: what was written before goes out, then close_notify. */
@@ -267,6 +301,29 @@ export class Engine {
     this.#tap?.destroy(error);
   }
 
+  /**
+   * The same where the peer had closed before its transport failed: all that it sent has come, and whoever
+   * reads the socket gets it. Whoever writes to it, or ends it, fails at once.
+   */
+  failBelowAfterReading(error: Error): void {
+    const socket = this.#socket;
+    const busy =
+      socket === null ||
+      socket.writableLength > 0 ||
+      (socket.writableEnded && !socket.writableFinished);
+    const fail = () => {
+      if (socket?.destroyed !== true) this.failBelow(error);
+    };
+    if (busy) {
+      fail();
+      return;
+    }
+    socket._write = fail;
+    socket._writev = fail;
+    socket._final = fail;
+    this.#afterReading(fail);
+  }
+
   /** Runs `then` once the socket's decrypted bytes have been read. */
   #afterReading(then: () => void): void {
     const socket = this.#socket;
@@ -289,6 +346,10 @@ export class Engine {
 
   #onSecure(): void {
     this.#secure = true;
+    // Who listens to each record wants to hear of it before what it brought.
+    if (!this.#events.stepwise) {
+      this.#tap?.batch(this.#isTls13 ? looksLikeData13 : isData);
+    }
     if (this.#socket !== null) this.#events.onSecure(this.#socket);
   }
 
@@ -326,13 +387,14 @@ export class Engine {
 
   #overTap(tap: Tap, socket: tls.TLSSocket, transport: Duplex): void {
     lendAddresses(socket, transport);
+    const feed = shorten(socket, tap, transport);
+    if (feed !== null) tap.feedBy(feed);
 
     // The socket calls _final when all that was written has been encrypted and taken by the tap, and
     // in it has close_notify made.
     const final = socket._final;
     socket._final = (done) => {
-      const tls13 = socket.getProtocol() === 'TLSv1.3';
-      if (this.#secure) tap.expectCloseNotify(tls13 ? looksLikeAlert13 : isAlert);
+      if (this.#secure) tap.expectCloseNotify(this.#isTls13 ? looksLikeAlert13 : isAlert);
       // Deno calls back before it has written close_notify, and a socket that has ended on both sides
       // is then destroyed with it unsent. So nothing is final here before it went out.
       final.call(socket, (error?: Error | null) => {
@@ -343,7 +405,16 @@ export class Engine {
 
     const push = socket.push;
     socket.push = (chunk: unknown, encoding?: BufferEncoding): boolean => {
-      if (chunk !== null) return push.call(socket, chunk, encoding);
+      if (chunk !== null) {
+        const before = socket.readableLength;
+        const more = push.call(socket, chunk, encoding);
+        const { length } = chunk as Uint8Array;
+        if (this.#owner === 'stream' && socket.readableLength === before + length) {
+          this.#lengths.push(length);
+          this.#lengthOfAll += length;
+        }
+        return more;
+      }
       // Node ends the stream also when its handle goes away. Only an end within the feeding of a
       // record is about what the peer sent.
       if (!tap.feeding || this.#failed) return false;
@@ -397,6 +468,9 @@ export class Engine {
   }
 }
 
+/** Chunks are joined to no more than this, since joining copies them. */
+const JOINED = 8_192;
+
 /** Whether an error is the kernel's, about reading or writing. */
 function isTransportError(error: Error & { syscall?: string }): boolean {
   return error.syscall === 'read' || error.syscall === 'write' || error.syscall === 'shutdown';
@@ -412,6 +486,12 @@ const isAlert = ({ type }: SeenRecord): boolean => type === CONTENT_TYPE.alert;
  */
 const looksLikeAlert13 = ({ type, length }: SeenRecord): boolean =>
   type === CONTENT_TYPE.applicationData && (length === 19 || length === 11);
+
+const isData = ({ type }: SeenRecord): boolean => type === CONTENT_TYPE.applicationData;
+
+/** What is too long for an alert, unless it is padded: more than two bytes, a type byte and a tag. */
+const looksLikeData13 = ({ type, length }: SeenRecord): boolean =>
+  type === CONTENT_TYPE.applicationData && length > 19;
 
 /** The members of a net.Socket that a TLS socket on a Duplex lacks, taken from the transport. */
 const ADDRESSES = [

@@ -335,9 +335,11 @@ class Guard {
       return;
     }
     const where = insideRecord ? 'inside-record' : 'record-boundary';
+    const whole = this.#state.receive.kind === 'closed';
     const failure = this.#onTransportEnd(cause, where, error);
     if (cause === 'eof') return;
-    if (failure !== null) this.#engine?.failBelow(failure);
+    if (failure !== null && whole) this.#engine?.failBelowAfterReading(failure);
+    else if (failure !== null) this.#engine?.failBelow(failure);
     else this.#engine?.destroy();
   }
 

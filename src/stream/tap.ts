@@ -8,10 +8,11 @@
  * 1. The transport's EOF is never passed on. So whenever the engine ends its stream, a close_notify
  *    made it do so; and when the transport has ended, everything it delivered has been fed, and the
  *    engine still has not ended, the stream was truncated.
- * 2. The engine is fed at most one TLS record at a time, synchronously. It therefore ends, if it
- *    does, within the very call that feeds it the close_notify record. What is left in the queue at
- *    that moment was sent after close_notify: TLS must ignore it, and the transport's next user gets
- *    it back, to the byte. (Fed a whole chunk, Node drops what follows close_notify.)
+ * 2. The engine is fed synchronously, and never more than up to a record that may be close_notify. It
+ *    therefore ends, if it does, within the very call that feeds it that record. What is left in the
+ *    queue at that moment was sent after close_notify: TLS must ignore it, and the transport's next
+ *    user gets it back, to the byte. (Fed a whole chunk, Node drops what follows close_notify.) Until
+ *    somebody says which records those are (`batch`), it is one record at a time.
  * 3. When the engine ends its own side, the tap lets close_notify go out and leaves the transport
  *    open. Ending or destroying the transport is the stream's decision, never the engine's.
  *
@@ -19,7 +20,8 @@
  */
 import { Duplex } from 'node:stream';
 import type { CutCause } from '../closure/machine.ts';
-import { RecordScanner } from '../record/record.ts';
+import { peekHeader, RecordScanner } from '../record/record.ts';
+import { divertReads } from './transport.ts';
 
 /** A record as its header tells of it. */
 export interface SeenRecord {
@@ -85,6 +87,8 @@ export class Tap extends Duplex {
   #offset = 0;
   #pumping = false;
   #feeding = false;
+  #feed: (bytes: Uint8Array) => void = (bytes) => void this.emit('data', bytes);
+  #isBulk: ((record: SeenRecord) => boolean) | null = null;
   /**
    * `closed`: close_notify has come, and the queue from here on is trailing data. `waived`: the caller
    * looks no more at what the peer says, so an EOF means nothing either.
@@ -138,7 +142,7 @@ export class Tap extends Duplex {
 
     if (head !== undefined && head.length > 0) this.#queue.push(head);
     this.#listeners = [
-      ['data', (chunk: Uint8Array) => this.#onData(chunk)],
+      ['data', (chunk: Uint8Array) => this.#onData(chunk, false)],
       ['end', () => this.#onEnd('eof', null)],
       ['error', (error: Error & { code?: string }) => this.#onError(error)],
       ['close', () => this.#onClose()],
@@ -155,6 +159,10 @@ export class Tap extends Duplex {
       }
     }
     for (const [name, listener] of this.#listeners) transport.on(name, listener);
+    divertReads(transport, (bytes) => {
+      this.#onData(bytes, true);
+      return true;
+    });
     // The engine pauses and resumes the tap; 'resume' is when it is ready for more.
     this.on('resume', () => this.#pump());
 
@@ -201,6 +209,24 @@ export class Tap extends Duplex {
     else this.#onCloseNotifyTaken = then;
   }
 
+  /** Feeds the engine by `feed`, which must be done with the bytes when it returns, and not by 'data'. */
+  feedBy(feed: (bytes: Uint8Array) => void): void {
+    this.#feed = feed;
+  }
+
+  /**
+   * From here on records that follow each other may be fed together where `isBulk` says of each that
+   * it is no close_notify: a call of the engine costs the same for one and for many.
+   *
+   * TLS 1.3 allows a close_notify to be padded so that it looks like data. Should one stand in the
+   * middle of such a batch, what follows it within that batch is not told apart from it. That is no more
+   * than records of application data, which nobody may send after close_notify: whatever else comes
+   * next on the transport does not begin as they do.
+   */
+  batch(isBulk: (record: SeenRecord) => boolean): void {
+    this.#isBulk = isBulk;
+  }
+
   /**
    * Lets go of the transport: no listener of ours is left on it, it is paused, and nothing more is
    * read from it or written to it.
@@ -211,6 +237,7 @@ export class Tap extends Duplex {
     if (!this.#detached) {
       this.#detached = true;
       for (const [name, listener] of this.#listeners) this.#transport.off(name, listener);
+      divertReads(this.#transport, null);
       this.#transport.pause();
       this.#transport.allowHalfOpen = this.#allowHalfOpen;
     }
@@ -231,13 +258,17 @@ export class Tap extends Duplex {
 
   // ---- transport to engine
 
-  #onData(chunk: Uint8Array): void {
+  /** @param lent the memory is somebody else's, and filled anew once this returns. */
+  #onData(chunk: Uint8Array, lent: boolean): void {
     if (!(chunk instanceof Uint8Array)) {
       this.#onError(new TypeError('the transport delivers something other than bytes'));
       return;
     }
-    this.#queue.push(chunk);
+    // Whoever looks at bytes may keep them.
+    this.#queue.push(lent && this.#events.onBytes !== undefined ? Buffer.from(chunk) : chunk);
     this.#pump();
+    const last = this.#queue.length - 1;
+    if (lent && this.#queue[last] === chunk) this.#queue[last] = Buffer.from(chunk);
   }
 
   /**
@@ -256,7 +287,7 @@ export class Tap extends Duplex {
         if (chunk === undefined || this.#stopped !== null || this.destroyed) break;
         if (!force && !this.readableFlowing) break;
         const from = this.#offset;
-        const end = this.#received.take(chunk, from);
+        const end = this.#takePiece(chunk, from);
         if (end === chunk.length) {
           this.#queue.shift();
           this.#offset = 0;
@@ -267,7 +298,7 @@ export class Tap extends Duplex {
         this.#events.onBytes?.('received', piece);
         this.#feeding = true;
         try {
-          this.emit('data', piece);
+          this.#feed(piece);
         } finally {
           this.#feeding = false;
         }
@@ -276,6 +307,20 @@ export class Tap extends Duplex {
       this.#pumping = false;
     }
     this.#afterPump();
+  }
+
+  /** @returns where what the engine is fed next ends. */
+  #takePiece(chunk: Uint8Array, from: number): number {
+    const isBulk = this.#isBulk;
+    const received = this.#received;
+    let end = received.take(chunk, from);
+    if (isBulk === null || !isBulk(received)) return end;
+    while (end < chunk.length) {
+      const next = peekHeader(chunk, end);
+      if (next === null || !isBulk(next)) break;
+      end = received.take(chunk, end);
+    }
+    return end;
   }
 
   /** Backpressure towards the transport, and its ending once all is fed. */
@@ -337,33 +382,36 @@ export class Tap extends Duplex {
   }
 
   override _write(chunk: Uint8Array, _encoding: string, done: () => void): void {
-    this.#send(chunk, done);
+    this.send([chunk], done);
   }
 
   override _writev(
     chunks: Array<{ chunk: Uint8Array; encoding: BufferEncoding }>,
     done: () => void,
   ): void {
-    this.#transport.cork();
-    let pending = chunks.length;
-    const one = () => {
-      if (--pending === 0) done();
-    };
-    try {
-      for (const { chunk } of chunks) this.#send(chunk, one);
-    } finally {
-      this.#transport.uncork();
-    }
+    this.send(
+      chunks.map(({ chunk }) => chunk),
+      done,
+    );
   }
 
   /**
+   * Writes to the transport, and calls `done` when it wants more, and `taken` once the transport has
+   * taken all of it, unless somebody here was shown the bytes.
+   *
    * A failed write is an ending of the transport, reported as such. It is not passed up to the
    * engine, which would fail at once and drop received bytes that nobody has read yet.
    */
-  #send(chunk: Uint8Array, done: () => void): void {
+  send(chunks: readonly Uint8Array[], done: () => void, taken?: () => void): void {
     if (this.#detached) return;
-    this.#events.onBytes?.('sent', chunk);
-    for (let at = 0; at < chunk.length; ) at = this.#sent.take(chunk, at);
+    if (chunks.length === 0) {
+      done();
+      return;
+    }
+    for (const chunk of chunks) {
+      this.#events.onBytes?.('sent', chunk);
+      for (let at = 0; at < chunk.length; ) at = this.#sent.take(chunk, at);
+    }
     const closeNotify = this.#closeNotifyWritten;
     if (closeNotify) {
       this.#closeNotifyWritten = false;
@@ -376,6 +424,7 @@ export class Tap extends Duplex {
         this.#onError(error);
         return;
       }
+      if (this.#events.onBytes === undefined) taken?.();
       if (closeNotify) {
         this.#closeNotifyTaken = true;
         this.#events.onCloseNotifySent();
@@ -385,7 +434,7 @@ export class Tap extends Duplex {
     };
     let more: boolean;
     try {
-      more = this.#transport.write(chunk, onWritten);
+      more = this.#write(chunks, onWritten);
     } catch (error) {
       // The engine above is native code: an exception would have nobody to catch it.
       this.#onError(error as Error);
@@ -400,6 +449,20 @@ export class Tap extends Duplex {
       earlier?.();
       done();
     };
+  }
+
+  /** Together; a transport calls back in order, so the last chunk speaks for all. */
+  #write(chunks: readonly Uint8Array[], onWritten: (error?: Error | null) => void): boolean {
+    const transport = this.#transport;
+    const last = chunks.length - 1;
+    if (last === 0) return transport.write(chunks[0], onWritten);
+    transport.cork();
+    try {
+      for (let i = 0; i < last; i++) transport.write(chunks[i]);
+      return transport.write(chunks[last], onWritten);
+    } finally {
+      transport.uncork();
+    }
   }
 
   #onDrain(): void {

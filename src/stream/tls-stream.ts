@@ -179,6 +179,7 @@ export class TlsStream implements AsyncDisposable {
         onCloseNotify: () => this.#onCloseNotify(),
         onEarlyCloseNotify: () => this.#onEarlyCloseNotify(),
         onError: (error, unauthorized) => this.#onEngineError(error, unauthorized),
+        stepwise: observer !== undefined,
         onSecret: observer?.onSecret ? (line) => observer.onSecret?.(line) : undefined,
       });
     } catch (cause) {
@@ -892,7 +893,7 @@ export class TlsStream implements AsyncDisposable {
   }
 
   #takeOut(): Uint8Array | null {
-    return (this.#engine.socket?.read() as Uint8Array | null | undefined) ?? null;
+    return this.#engine.take();
   }
 
   #keep(chunk: Uint8Array): void {

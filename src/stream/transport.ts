@@ -58,6 +58,30 @@ export const TRANSPORT_KEYS: ReadonlySet<string> = new Set<keyof TransportOption
   'autoSelectFamilyAttemptTimeout',
 ]);
 
+/** Takes bytes that were read, and copies what it keeps. @returns whether it wants more. */
+export type Sink = (bytes: Uint8Array) => boolean;
+
+/**
+ * What is read from the sockets that we open goes into this one memory, of which the kernel fills as
+ * much as it has, and on to a sink before anything else is read. So no read takes memory of its own.
+ */
+const READ = Buffer.allocUnsafeSlow(65_536);
+
+const sinks = new WeakMap<Duplex, Sink>();
+
+/** Only Node's own sockets are known to do it as documented. */
+const READS_INTO_MEMORY =
+  process.versions['bun'] === undefined && process.versions['deno'] === undefined;
+
+/**
+ * Has what is read from a socket that we opened given to `sink`, instead of to whoever reads the socket;
+ * null ends that.
+ */
+export function divertReads(transport: Duplex, sink: Sink | null): void {
+  if (sink === null) sinks.delete(transport);
+  else sinks.set(transport, sink);
+}
+
 type Addresses = dns.LookupAddress[];
 
 /**
@@ -165,7 +189,13 @@ function connectSocket(
   return withLimits<net.Socket>(
     (done, fail) => {
       // Not net.connect(): should it throw, nobody would have the socket that it had made.
-      const opening = new net.Socket({ ...options, allowHalfOpen: true });
+      const opening: net.Socket = new net.Socket({
+        ...options,
+        allowHalfOpen: true,
+        ...(READS_INTO_MEMORY
+          ? { onread: { buffer: READ, callback: (length: number) => onRead(opening, length) } }
+          : {}),
+      });
       socket = opening;
       refusing(() => opening.connect(options));
       const onConnect = () => done(opening);
@@ -198,6 +228,12 @@ function connectSocket(
     socket?.destroy();
     throw error;
   });
+}
+
+function onRead(socket: net.Socket, length: number): boolean {
+  const bytes = READ.subarray(0, length);
+  const sink = sinks.get(socket);
+  return sink === undefined ? socket.push(Buffer.from(bytes)) : sink(bytes);
 }
 
 /** An AggregateError (several addresses, all failed) has no message of its own. */

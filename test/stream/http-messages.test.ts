@@ -130,6 +130,31 @@ describeTls("Node's HTTP server", () => {
 
 describeTls('http2', () => {
   test(
+    'at stake from the request on: also while the session is connecting, and the stream has no number',
+    clean(async (scope) => {
+      scope.peersStay();
+      const server = http2.createSecureServer(pki().server);
+      server.listen(0, '127.0.0.1');
+      await once(server, 'listening');
+      scope.defer(() => server.close());
+      const { port } = server.address() as AddressInfo;
+      const socket = tls.connect({ port, host: 'localhost', ca: pki().ca, ALPNProtocols: ['h2'] });
+      const session = http2.connect(`https://localhost:${port}`, {
+        createConnection: () => socket,
+      });
+      scope.defer(() => session.destroy());
+      session.on('error', () => {});
+      expect(stakeOf(socket)).toBe('safe');
+      const stream = session.request({ ':path': '/' });
+      stream.on('error', () => {});
+      expect(stream.pending).toBe(true);
+      expect(stakeOf(socket)).toBe('at-stake');
+      failMessages(socket, new Error('cut'));
+      expect(stream.destroyed).toBe(true);
+    }),
+  );
+
+  test(
     'safe while idle, at stake while a stream is open, on both sides',
     clean(async (scope) => {
       scope.peersStay();

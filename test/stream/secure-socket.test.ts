@@ -7,11 +7,13 @@ import { pipeline } from 'node:stream/promises';
 import tls from 'node:tls';
 import { expect, test } from 'vitest';
 import {
+  accept,
   type ClosureMessage,
   secureSocket,
   socketClosure,
   type TruncatedMessage,
 } from '../../src/index.ts';
+import { channel } from '../../src/testing/index.ts';
 import { describeTls, pki } from '../support/core-pki.ts';
 import { clean, type Scope, until } from '../support/core-scope.ts';
 import { only, pattern, rejection, VERSIONS } from '../support/core-streams.ts';
@@ -340,3 +342,51 @@ describeTls('options', () => {
     socket.destroy();
   });
 });
+
+for (const version of VERSIONS) {
+  describeTls(`${version}: a reset behind the peer's close_notify`, () => {
+    const arrange = async (scope: Scope) => {
+      const wire = channel();
+      const socket = secureSocket({
+        socket: wire.ends[0],
+        ca: pki().ca,
+        servername: 'localhost',
+        ...only(version),
+      });
+      scope.defer(() => socket.destroy());
+      const events: string[] = [];
+      for (const name of ['end', 'error', 'close']) socket.on(name, () => events.push(name));
+      const server = await accept(wire.ends[1], { ...pki().server, ...only(version) });
+      await server.write('all that it had to say');
+      await server.shutdown({ wait: false });
+      await until('close_notify has come', () => socketClosure(socket)?.received !== null);
+      wire.back.cut('reset');
+      await until('the reset has come', () => socketClosure(socket)?.transportEnd === 'reset');
+      server.abort();
+      return { socket, events };
+    };
+
+    test(
+      'whoever has not read yet gets every byte first',
+      clean(async (scope) => {
+        const { socket, events } = await arrange(scope);
+        expect(events).toEqual([]);
+        const parts: Buffer[] = [];
+        socket.on('data', (bytes: Buffer) => parts.push(bytes));
+        await until('the socket is closed', () => events.includes('close'));
+        expect(Buffer.concat(parts).toString()).toBe('all that it had to say');
+        expect(events.at(-1)).toBe('close');
+      }),
+    );
+
+    test(
+      'whoever writes fails at once',
+      clean(async (scope) => {
+        const { socket, events } = await arrange(scope);
+        socket.write('more');
+        await until('the socket is closed', () => events.includes('close'));
+        expect(events).toEqual(['error', 'close']);
+      }),
+    );
+  });
+}

@@ -1,6 +1,6 @@
 /** The tap by itself, between a transport that is slow or broken and an engine that is not there. */
 import { Duplex } from 'node:stream';
-import { expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { Tap, type TransportEnding } from '../../src/stream/tap.ts';
 import { turn } from '../support/core-scope.ts';
 
@@ -15,9 +15,10 @@ class SlowTransport extends Duplex {
   }
 }
 
-function tapOn(transport: Duplex) {
+function tapOn(transport: Duplex, head?: Uint8Array) {
   const endings: TransportEnding[] = [];
   const log: string[] = [];
+  const bytes = { sent: [] as number[], received: [] as number[] };
   const tap = new Tap(
     transport,
     {
@@ -25,11 +26,18 @@ function tapOn(transport: Duplex) {
       onTransportEnd: (ending) => endings.push(ending),
       onCloseNotifySent: () => log.push('close_notify sent'),
       onDestroyed: () => log.push('destroyed'),
+      onBytes: (direction, piece) => bytes[direction].push(piece.length),
     },
-    undefined,
+    head,
   );
-  return { tap, endings, log };
+  return { tap, endings, log, bytes };
 }
+
+async function turns(): Promise<void> {
+  for (let i = 0; i < 5; i++) await turn();
+}
+
+const failure = (code: string) => Object.assign(new Error(`write ${code}`), { code });
 
 const record = (type: number, length: number) =>
   Buffer.concat([Buffer.from([type, 3, 3, length >> 8, length & 0xff]), Buffer.alloc(length)]);
@@ -119,6 +127,7 @@ test('stopped in the middle of a chunk, it feeds no more, and gives back the res
   transport.push(Buffer.from(' and more'));
   for (let i = 0; i < 5; i++) await turn();
   expect(fed).toBe(1);
+  expect(tap.unfedLength).toBe('rest'.length);
   const trailing = Buffer.from(tap.detach()).toString();
   const left = transport.read() as Buffer | null;
   expect(trailing + (left?.toString() ?? '')).toBe('rest and more');
@@ -126,4 +135,341 @@ test('stopped in the middle of a chunk, it feeds no more, and gives back the res
   for (const name of ['data', 'error', 'close', 'drain']) {
     expect(transport.listenerCount(name), name).toBe(0);
   }
+  // What was given back is given back once.
+  expect(tap.unfedLength).toBe(0);
+  expect(tap.detach().length).toBe(0);
+});
+
+describe('what it takes over, and gives back', () => {
+  const NAMES = ['data', 'readable', 'end'] as const;
+
+  test('who listened to the bytes does not hear of the ciphertext, and listens again afterwards, once', () => {
+    const transport = new SlowTransport();
+    const heard: string[] = [];
+    const listeners = NAMES.map((name) => {
+      const listener = () => heard.push(name);
+      transport.on(name, listener);
+      return listener;
+    });
+    const has = () => NAMES.map((name, at) => count(transport, name, listeners[at]));
+    const { tap } = tapOn(transport);
+    expect(has()).toEqual([0, 0, 0]);
+    tap.detach();
+    expect(has()).toEqual([0, 0, 0]);
+    tap.unmute();
+    tap.unmute();
+    expect(has()).toEqual([1, 1, 1]);
+    expect(transport.isPaused()).toBe(true);
+    expect(heard).toEqual([]);
+  });
+
+  test('a transport that is let go of is paused, also from within the feeding of a record', async () => {
+    const outside = new SlowTransport();
+    tapOn(outside).tap.resume().detach();
+    expect(outside.isPaused()).toBe(true);
+
+    const inside = new SlowTransport();
+    const { tap } = tapOn(inside);
+    tap.on('data', () => tap.detach());
+    inside.push(record(23, 3));
+    await turns();
+    expect(inside.isPaused()).toBe(true);
+  });
+
+  test('nothing is written to a transport that it has let go of, or done to it', async () => {
+    const transport = new SlowTransport();
+    const { tap, bytes } = tapOn(transport);
+    tap.detach();
+    tap.write(record(23, 3));
+    // Its owner reads it, to the peer's FIN for instance.
+    transport.resume();
+    tap.stop('waived');
+    await turns();
+    expect(transport.taken.length).toBe(0);
+    expect(bytes.sent).toEqual([]);
+    expect(transport.isPaused()).toBe(false);
+  });
+
+  test('bytes that may be TLS are no trailing data', async () => {
+    const transport = new SlowTransport();
+    const { tap } = tapOn(transport, record(23, 3));
+    await turns();
+    expect(tap.detach().length).toBe(0);
+  });
+
+  test('an empty head is no bytes', async () => {
+    const transport = new SlowTransport();
+    const { tap, bytes } = tapOn(transport, Buffer.alloc(0));
+    const fed: number[] = [];
+    tap.on('data', (chunk: Uint8Array) => fed.push(chunk.length));
+    transport.push(record(23, 3));
+    await turns();
+    expect(fed).toEqual([8]);
+    expect(bytes).toEqual({ sent: [], received: [8] });
+  });
+});
+
+function count(transport: Duplex, name: string, listener: unknown): number {
+  return transport.rawListeners(name).filter((one) => one === listener).length;
+}
+
+describe('feeding', () => {
+  test('a record that comes while one is fed waits for it', async () => {
+    const transport = new SlowTransport();
+    const { tap } = tapOn(transport);
+    const fed: string[] = [];
+    tap.on('data', (chunk: Uint8Array) => {
+      fed.push(`begin ${chunk.length}`);
+      // A transport in memory delivers within any call.
+      if (chunk.length === 8) transport.emit('data', record(23, 4));
+      fed.push(`end ${chunk.length} ${tap.feeding}`);
+    });
+    transport.push(record(23, 3));
+    await turns();
+    expect(fed).toEqual(['begin 8', 'end 8 true', 'begin 9', 'end 9 true']);
+  });
+
+  test.each<[string, (tap: Tap) => unknown]>([
+    ['destroyed', (tap) => tap.destroy()],
+    ['told that the caller looks no more', (tap) => tap.stop('waived')],
+    ['paused', (tap) => tap.pause()],
+  ])('it feeds nothing more once it is %s', async (_, act) => {
+    const transport = new SlowTransport();
+    const { tap } = tapOn(transport);
+    let fed = 0;
+    tap.on('data', () => {
+      fed++;
+      act(tap);
+    });
+    transport.push(Buffer.concat([record(23, 3), record(23, 3)]));
+    await turns();
+    expect(fed).toBe(1);
+  });
+
+  test('stopped, it reads no more: outside the feeding of a record, and within the last one', async () => {
+    const outside = new SlowTransport();
+    const quiet = tapOn(outside).tap;
+    quiet.resume();
+    await turns();
+    quiet.stop('waived');
+    expect(outside.isPaused()).toBe(true);
+
+    const inside = new SlowTransport();
+    const { tap } = tapOn(inside);
+    tap.on('data', () => tap.stop('closed'));
+    inside.push(record(21, 26));
+    await turns();
+    expect(inside.isPaused()).toBe(true);
+    // It is the next protocol's, and stays where it is.
+    inside.push('plaintext');
+    await turns();
+    expect(tap.unfedLength).toBe(0);
+    expect(inside.readableLength).toBe('plaintext'.length);
+  });
+
+  test('a transport is not read for an engine that has enough', async () => {
+    const transport = new SlowTransport();
+    const { tap } = tapOn(transport);
+    let fed = 0;
+    tap.on('data', () => {
+      fed++;
+      tap.pause();
+    });
+    transport.push(Buffer.concat([record(23, 3), record(23, 3)]));
+    await turns();
+    expect(fed).toBe(1);
+    tap.resume();
+    await turns();
+    expect(fed).toBe(2);
+    expect(transport.isPaused()).toBe(true);
+    tap.resume();
+    await turns();
+    expect(transport.isPaused()).toBe(false);
+  });
+});
+
+describe("the transport's ending", () => {
+  test.each([
+    ['ECONNRESET', 'reset'],
+    ['EPIPE', 'reset'],
+    ['ECONNABORTED', 'reset'],
+    ['ETIMEDOUT', 'error'],
+    ['EHOSTUNREACH', 'error'],
+  ])('%s is called %s', async (code, cause) => {
+    const transport = new SlowTransport();
+    const { endings } = tapOn(transport);
+    transport.destroy(failure(code));
+    await turns();
+    expect(endings).toMatchObject([{ cause, error: { code } }]);
+  });
+
+  test('one that came before the tap, or before the engine, is told once the engine is there', async () => {
+    const ended = new SlowTransport();
+    ended.push(null);
+    ended.resume();
+    await turns();
+    expect(ended.readableEnded && !ended.destroyed).toBe(true);
+    const late = tapOn(ended);
+
+    const failing = new SlowTransport();
+    const early = tapOn(failing);
+    failing.emit('error', failure('ECONNRESET'));
+    expect([...late.endings, ...early.endings]).toEqual([]);
+    await turns();
+    expect(late.endings).toMatchObject([{ cause: 'eof', error: null }]);
+    expect(early.endings).toMatchObject([{ cause: 'reset' }]);
+  });
+
+  test('something other than bytes ends it with an error', async () => {
+    const transport = new SlowTransport();
+    const { tap, endings } = tapOn(transport);
+    tap.resume();
+    transport.emit('data', 'text');
+    await turns();
+    expect(endings).toMatchObject([{ cause: 'error', error: expect.any(TypeError) }]);
+  });
+
+  test('EOF waits until all that came before is fed, and is told once', async () => {
+    const transport = new SlowTransport();
+    const { tap, endings } = tapOn(transport);
+    let fed = 0;
+    tap.on('data', () => {
+      fed++;
+      tap.pause();
+    });
+    transport.push(Buffer.concat([record(23, 3), record(23, 3)]));
+    await turns();
+    // As a transport of another make may: this one does not end while it is paused.
+    transport.emit('end');
+    // And now nothing can be sent any more, which is no news before the EOF is.
+    tap.write(record(23, 3));
+    transport.taken[0]?.(failure('EPIPE'));
+    await turns();
+    expect(fed).toBe(1);
+    expect(endings).toEqual([]);
+    tap.resume();
+    await turns();
+    expect(fed).toBe(2);
+    expect(endings).toMatchObject([{ cause: 'eof' }]);
+    tap.resume();
+    await turns();
+    expect(endings.length).toBe(1);
+  });
+
+  test('after EOF, that nothing can be sent any more is told once', async () => {
+    const transport = new SlowTransport();
+    const { tap, endings } = tapOn(transport);
+    tap.resume();
+    transport.push(null);
+    await turns();
+    transport.on('error', () => {});
+    transport.emit('error', failure('EPIPE'));
+    transport.emit('error', failure('EPIPE'));
+    await turns();
+    expect(endings).toMatchObject([{ cause: 'eof' }, { cause: 'reset', error: { code: 'EPIPE' } }]);
+  });
+
+  test.each([
+    [1, ['eof', 'destroyed']],
+    [0, ['eof']],
+  ])('after EOF, destroyed here with %i writes on their way: %j', async (writes, causes) => {
+    const transport = new SlowTransport();
+    const { tap, endings } = tapOn(transport);
+    tap.resume();
+    transport.push(null);
+    await turns();
+    if (writes > 0) tap.write(record(23, 3));
+    await turns();
+    transport.destroy();
+    await turns();
+    expect(endings.map(({ cause }) => cause)).toEqual(causes);
+  });
+
+  test('close_notify has come: a reset is told, though trailing data waits', async () => {
+    const transport = new SlowTransport();
+    const { tap, endings } = tapOn(transport);
+    tap.on('data', () => tap.stop('closed'));
+    transport.push(Buffer.concat([record(21, 26), Buffer.from('plaintext')]));
+    await turns();
+    transport.destroy(failure('ECONNRESET'));
+    await turns();
+    expect(endings).toMatchObject([{ cause: 'reset' }]);
+    expect(Buffer.from(tap.detach()).toString()).toBe('plaintext');
+  });
+
+  test('who looks no more hears of no EOF, but of a reset', async () => {
+    const transport = new SlowTransport();
+    const { tap, endings } = tapOn(transport);
+    tap.resume();
+    await turns();
+    tap.stop('waived');
+    // On its way when it was paused.
+    transport.emit('end');
+    await turns();
+    expect(endings).toEqual([]);
+
+    const other = new SlowTransport();
+    const second = tapOn(other);
+    second.tap.resume();
+    await turns();
+    second.tap.stop('waived');
+    other.destroy(failure('ECONNRESET'));
+    await turns();
+    expect(second.endings).toMatchObject([{ cause: 'reset' }]);
+  });
+});
+
+describe('close_notify on its way out', () => {
+  const isAlert = ({ type }: { readonly type: number }) => type === 21;
+
+  test('one that the transport did not take was not sent', async () => {
+    const transport = new SlowTransport();
+    const { tap, endings, log } = tapOn(transport);
+    let then = 0;
+    tap.expectCloseNotify(isAlert);
+    tap.afterCloseNotify(() => then++);
+    tap.write(record(21, 26));
+    await turn();
+    transport.taken[0]?.(failure('EPIPE'));
+    await turns();
+    expect(log).toEqual(['sent 21 26']);
+    expect(then).toBe(0);
+    expect(endings).toMatchObject([{ cause: 'reset' }]);
+  });
+
+  test('it is sent once, whatever the engine writes behind it', async () => {
+    const transport = new SlowTransport();
+    const { tap, log, bytes } = tapOn(transport);
+    let then = 0;
+    tap.expectCloseNotify(isAlert);
+    tap.afterCloseNotify(() => then++);
+    for (const type of [21, 23, 21]) {
+      tap.write(record(type, 26));
+      await turn();
+      expect(then).toBe(Math.min(transport.taken.length - 1, 1));
+      transport.taken.at(-1)?.();
+      await turns();
+    }
+    expect(log.filter((line) => line === 'close_notify sent')).toEqual(['close_notify sent']);
+    expect(then).toBe(1);
+    tap.afterCloseNotify(() => then++);
+    expect(then).toBe(2);
+    expect(bytes.sent).toEqual([31, 31, 31]);
+  });
+
+  test('the engine goes on once for each time that the transport has drained', async () => {
+    const transport = new SlowTransport({ writableHighWaterMark: 1 });
+    const { tap } = tapOn(transport);
+    let taken = 0;
+    tap.write(record(23, 3), () => taken++);
+    await turns();
+    expect(taken).toBe(0);
+    transport.taken[0]?.();
+    await turns();
+    expect(taken).toBe(1);
+    transport.emit('drain');
+    await turns();
+    expect(taken).toBe(1);
+    expect(tap.errored).toBe(null);
+  });
 });

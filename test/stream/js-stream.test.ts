@@ -1,0 +1,111 @@
+/** The short ways between engine, tap and transport: fewer steps, and nothing that a caller could see. */
+import { Duplex } from 'node:stream';
+import { expect, test } from 'vitest';
+import { accept, connect } from '../../src/index.ts';
+import { channel } from '../../src/testing/index.ts';
+import { pki } from '../support/core-pki.ts';
+import { clean, turn } from '../support/core-scope.ts';
+import {
+  closeBoth,
+  only,
+  pair,
+  pairInMemory,
+  pattern,
+  readAll,
+  VERSIONS,
+} from '../support/core-streams.ts';
+import { tcpPair } from '../support/core-transport.ts';
+
+for (const version of VERSIONS) {
+  test(
+    `${version}: many records, close_notify and what follows it in one chunk: every byte on its side of the end ("Any data received after a closure alert has been received MUST be ignored", RFC 9846 section 6.1)`,
+    clean(async (scope) => {
+      const wire = channel();
+      const both = await pairInMemory(scope, version, { transports: wire.ends });
+      const { client, server, serverTransport } = both;
+      const said = pattern(40 * 700);
+      wire.back.hold();
+      for (let at = 0; at < said.length; at += 700) {
+        await server.write(said.subarray(at, at + 700));
+        await turn();
+      }
+      await server.shutdown({ wait: false });
+      // Begins as a record of application data does.
+      const next = Buffer.concat([Buffer.from([23, 3, 3, 0, 40]), pattern(100)]);
+      serverTransport.write(next);
+      await turn();
+      expect(wire.back.sent.length).toBeGreaterThan(said.length + next.length);
+      wire.back.deliver();
+      wire.back.flow();
+      expect((await readAll(client)).equals(said)).toBe(true);
+      await client.shutdown();
+      const { transport, trailing } = await client.unwrap();
+      expect(Buffer.from(trailing).toString('hex')).toBe(next.toString('hex'));
+      transport.destroy();
+      await server.close();
+      expect(client.closure.verdict).toBe('secure');
+    }),
+  );
+}
+
+test(
+  'what a transport was given to write stays as it was, for whoever keeps it',
+  clean(async (scope) => {
+    const transports = await tcpPair(scope);
+    const [near] = transports;
+    const kept: Array<{ chunk: Uint8Array; length: number }> = [];
+    const { write } = near;
+    near.write = ((chunk: Uint8Array, ...rest: []) => {
+      kept.push({ chunk, length: chunk.length });
+      return write.call(near, chunk, ...rest);
+    }) as typeof near.write;
+    const both = await pair(scope, 'TLSv1.3', { transports });
+    const said = pattern(300_000);
+    const reading = readAll(both.server);
+    await both.client.write(said);
+    await both.client.shutdown({ wait: false });
+    expect((await reading).equals(said)).toBe(true);
+    await closeBoth(both);
+    expect(kept.some(({ length }) => length >= 16_384)).toBe(true);
+    for (const { chunk, length } of kept) expect(chunk.length).toBe(length);
+  }),
+);
+
+test(
+  'a transport that takes all at once does not keep the event loop from others',
+  clean(async (scope) => {
+    const wire = channel({ record: false });
+    // Takes what it is given without a turn of the event loop.
+    const greedy = (end: Duplex) =>
+      new Duplex({
+        read() {},
+        write(chunk, _encoding, done) {
+          if (established) return done();
+          end.write(chunk);
+          done();
+        },
+      });
+    let established = false;
+    const near = greedy(wire.ends[0]);
+    wire.ends[0].on('data', (chunk) => near.push(chunk));
+    scope.defer(() => near.destroy());
+    const [client, server] = await Promise.all([
+      connect({ transport: near, host: 'localhost', ca: pki().ca, ...only('TLSv1.3') }),
+      accept(wire.ends[1], { ...pki().server, ...only('TLSv1.3') }),
+    ]);
+    established = true;
+    let turns = 0;
+    let over = false;
+    const count = () => {
+      turns++;
+      if (!over) setImmediate(count);
+    };
+    setImmediate(count);
+    const part = Buffer.alloc(64 * 1024);
+    for (let i = 0; i < 320; i++) await client.write(part);
+    over = true;
+    expect(turns).toBeGreaterThanOrEqual(10);
+    client.abort();
+    server.abort();
+  }),
+);
