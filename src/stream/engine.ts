@@ -346,6 +346,7 @@ export class Engine {
 
   #onSecure(): void {
     this.#secure = true;
+    this.#tap?.establish();
     // Who listens to each record wants to hear of it before what it brought.
     if (!this.#events.stepwise) {
       this.#tap?.batch(this.#isTls13 ? looksLikeData13 : isData);

@@ -89,6 +89,12 @@ export class Tap extends Duplex {
   #feeding = false;
   #feed: (bytes: Uint8Array) => void = (bytes) => void this.emit('data', bytes);
   #isBulk: ((record: SeenRecord) => boolean) | null = null;
+  /** The handshake is complete. */
+  #established = false;
+  /** What is being fed was received during the handshake. */
+  #handshaking = true;
+  /** The transport is corked until the event loop has turned. */
+  #gathering = false;
   /**
    * `closed`: close_notify has come, and the queue from here on is trailing data. `waived`: the caller
    * looks no more at what the peer says, so an EOF means nothing either.
@@ -214,6 +220,11 @@ export class Tap extends Duplex {
     this.#feed = feed;
   }
 
+  /** The handshake is complete. May be told within the feeding of its last record. */
+  establish(): void {
+    this.#established = true;
+  }
+
   /**
    * From here on records that follow each other may be fed together where `isBulk` says of each that
    * it is no close_notify: a call of the engine costs the same for one and for many.
@@ -236,6 +247,7 @@ export class Tap extends Duplex {
   detach(): Uint8Array {
     if (!this.#detached) {
       this.#detached = true;
+      this.#release();
       for (const [name, listener] of this.#listeners) this.#transport.off(name, listener);
       divertReads(this.#transport, null);
       this.#transport.pause();
@@ -296,6 +308,7 @@ export class Tap extends Duplex {
         }
         const piece = chunk.subarray(from, end);
         this.#events.onBytes?.('received', piece);
+        this.#handshaking = !this.#established;
         this.#feeding = true;
         try {
           this.#feed(piece);
@@ -417,6 +430,7 @@ export class Tap extends Duplex {
       this.#closeNotifyWritten = false;
       this.#isCloseNotify = null;
     }
+    if (this.#feeding && this.#handshaking) this.#gather();
     this.#unflushed++;
     const onWritten = (error?: Error | null) => {
       this.#unflushed--;
@@ -449,6 +463,24 @@ export class Tap extends Duplex {
       earlier?.();
       done();
     };
+  }
+
+  /**
+   * Holds writes back until the callbacks of this turn of the event loop are over. The last flight of a
+   * handshake then goes out in one segment with what its completion brings about: the first request, or
+   * a close_notify.
+   */
+  #gather(): void {
+    if (this.#gathering) return;
+    this.#gathering = true;
+    this.#transport.cork();
+    setImmediate(() => this.#release());
+  }
+
+  #release(): void {
+    if (!this.#gathering) return;
+    this.#gathering = false;
+    this.#transport.uncork();
   }
 
   /** Together; a transport calls back in order, so the last chunk speaks for all. */

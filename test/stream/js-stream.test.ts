@@ -109,3 +109,35 @@ test(
     server.abort();
   }),
 );
+
+test(
+  'the last flight of a handshake leaves together with what follows at once',
+  clean(async (scope) => {
+    const [near, far] = await tcpPair(scope);
+    // How many chunks each call that reaches the kernel carries.
+    const flights: number[] = [];
+    const { _write, _writev } = near;
+    near._write = (...args) => {
+      flights.push(1);
+      _write.apply(near, args);
+    };
+    near._writev = (chunks, done) => {
+      flights.push(chunks.length);
+      _writev?.call(near, chunks, done);
+    };
+    const [client, server] = await Promise.all([
+      connect({ transport: near, host: 'localhost', ca: pki().ca, ...only('TLSv1.3') }).then(
+        async (stream) => {
+          await stream.write('request');
+          return stream;
+        },
+      ),
+      accept(far, { ...pki().server, ...only('TLSv1.3') }),
+    ]);
+    expect((await server.read())?.toString()).toBe('request');
+    // ClientHello; then Finished (with a ChangeCipherSpec for show) and the request.
+    expect(flights).toEqual([1, 2]);
+    client.abort();
+    server.abort();
+  }),
+);
