@@ -98,6 +98,8 @@ export class Engine {
   readonly #owner: Owner;
   #socket: tls.TLSSocket | null = null;
   #secure = false;
+  /** Whether a record that we send can be an alert; what Bun says of the protocol is gone with the end. */
+  #looksLikeAlert: (record: SeenRecord) => boolean = isAlert;
   #failed = false;
   /** What we destroyed the socket with. */
   #cause: Error | null = null;
@@ -177,9 +179,42 @@ export class Engine {
     if (events.onSecret !== undefined) {
       view.listenerCount = (name) => (name === 'keylog' ? 1 : server.listenerCount(name));
     }
+    if (TELLS_ON_SERVER) engine.#hearOnServer(tap, server, transport);
     if (listener === undefined) EventEmitter.prototype.emit.call(view, 'connection', tap);
     else listener.call(view, tap);
     return engine;
+  }
+
+  /**
+   * Bun tells of a connection on the server itself, whoever its listener is called on. Which connection
+   * it is, its socket knows: somewhere in it is the tap.
+   */
+  #hearOnServer(tap: Tap, server: tls.Server, transport: Duplex): void {
+    const mine = (socket: object | undefined) =>
+      socket !== undefined &&
+      Reflect.ownKeys(socket).some(
+        (key) => (socket as Record<symbol, unknown>)[key as symbol] === tap,
+      );
+    const onSecure = (socket: tls.TLSSocket) => {
+      if (!mine(socket)) return;
+      forget();
+      this.#adopt(socket, transport);
+      this.#onSecure();
+    };
+    const onError = (error: Error, socket: tls.TLSSocket) => {
+      if (!mine(socket)) return;
+      forget();
+      this.#onError(error, socket);
+    };
+    const forget = () => {
+      server.off('secureConnection', onSecure);
+      server.off('tlsClientError', onError);
+    };
+    // As many as there are handshakes.
+    server.setMaxListeners(0);
+    server.on('secureConnection', onSecure);
+    server.on('tlsClientError', onError);
+    tap.once('close', forget);
   }
 
   /** Watches a program's TLS socket that sits on the kernel's socket itself (`onKernelSocket`). */
@@ -346,6 +381,7 @@ export class Engine {
 
   #onSecure(): void {
     this.#secure = true;
+    if (this.#isTls13) this.#looksLikeAlert = looksLikeAlert13;
     this.#tap?.establish();
     // Who listens to each record wants to hear of it before what it brought.
     if (!this.#events.stepwise) {
@@ -395,7 +431,7 @@ export class Engine {
     // in it has close_notify made.
     const final = socket._final;
     socket._final = (done) => {
-      if (this.#secure) tap.expectCloseNotify(this.#isTls13 ? looksLikeAlert13 : isAlert);
+      if (this.#secure) tap.expectCloseNotify(this.#looksLikeAlert);
       // Deno calls back before it has written close_notify, and a socket that has ended on both sides
       // is then destroyed with it unsent. So nothing is final here before it went out.
       final.call(socket, (error?: Error | null) => {
@@ -404,11 +440,19 @@ export class Engine {
       });
     };
 
+    if (PAUSE_IS_UNTOLD) {
+      const read = socket._read;
+      socket._read = (size) => {
+        read.call(socket, size);
+        tap.resume();
+      };
+    }
     const push = socket.push;
     socket.push = (chunk: unknown, encoding?: BufferEncoding): boolean => {
       if (chunk !== null) {
         const before = socket.readableLength;
         const more = push.call(socket, chunk, encoding);
+        if (PAUSE_IS_UNTOLD && !more) tap.pause();
         const { length } = chunk as Uint8Array;
         if (this.#owner === 'stream' && socket.readableLength === before + length) {
           this.#lengths.push(length);
@@ -428,6 +472,8 @@ export class Engine {
       }
       tap.stop('closed');
       this.#events.onCloseNotify();
+      // Writes that wait would have gone out behind close_notify: then ours was not the last word.
+      if (ANSWERS_BY_ITSELF && socket.writableLength === 0) tap.takeReply(this.#looksLikeAlert);
       return push.call(socket, null);
     };
   }
@@ -468,6 +514,18 @@ export class Engine {
     };
   }
 }
+
+/** Bun tells of a server's connections on the server itself, never on a view of it. */
+const TELLS_ON_SERVER = 'bun' in process.versions;
+
+/** Bun's engine answers close_notify within the feeding of it, in both versions. */
+const ANSWERS_BY_ITSELF = 'bun' in process.versions;
+
+/**
+ * Deno's engine does not tell the tap when the socket has enough. It takes all the same, keeps the rest to
+ * itself, and with it the end, which would then seem not to have come.
+ */
+const PAUSE_IS_UNTOLD = 'deno' in process.versions;
 
 /** Chunks are joined to no more than this, since joining copies them. */
 const JOINED = 8_192;

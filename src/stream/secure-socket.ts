@@ -148,7 +148,8 @@ export function openStrict(
   }
   // A runtime whose sockets are not Node's own inside: ours is the transport then, and a tap is on it.
   const transport = net.connect({ ...(options as net.NetConnectOpts), allowHalfOpen: true });
-  const socket = overTap(transport, options, mode, listener);
+  const { allowHalfOpen = false } = options as { allowHalfOpen?: boolean | undefined };
+  const socket = overTap(transport, options, mode, listener, allowHalfOpen);
   if (options.timeout) socket.setTimeout(options.timeout);
   return socket;
 }
@@ -166,19 +167,25 @@ export function guardSocket(socket: TLSSocket, mode: Strictness): boolean {
   return true;
 }
 
-/** @internal A TLS socket on a transport that is not the kernel's. */
+/**
+ * @internal A TLS socket on a transport that is not the kernel's.
+ *
+ * @param halfOpen whether it stays writable after the peer's close_notify; as the transport by default,
+ *   as in Node.
+ */
 export function overTap(
   transport: Duplex,
   options: ConnectionOptions,
   mode: Strictness,
   listener?: () => void,
+  halfOpen: boolean = transport.allowHalfOpen,
 ): TLSSocket {
   // Node takes this from the transport, to check the certificate against.
   const host = options.host ?? (transport as { _host?: string })._host;
   const named = host === undefined ? {} : { host };
-  const guard = Guard.overTap(transport, mode, (tap, events, owner) =>
-    Engine.client(tap, { ...options, ...named }, transport, events, owner),
-  );
+  const start: Start = (tap, events, owner) =>
+    Engine.client(tap, { ...options, ...named }, transport, events, owner);
+  const guard = Guard.overTap(transport, mode, start, halfOpen);
   const socket = guard.socket as TLSSocket;
   if (listener !== undefined) socket.once('secureConnect', listener);
   return socket;
@@ -191,9 +198,9 @@ export function guardConnection(
   mode: Strictness,
   listener: (this: Server, transport: Duplex) => void,
 ): void {
-  Guard.overTap(transport, mode, (tap, events, owner) =>
-    Engine.server(tap, server, transport, events, owner, listener),
-  );
+  const start: Start = (tap, events, owner) =>
+    Engine.server(tap, server, transport, events, owner, listener);
+  Guard.overTap(transport, mode, start, transport.allowHalfOpen);
 }
 
 /** @internal @throws {OptionError} */
@@ -240,7 +247,7 @@ class Guard {
   }
 
   /** For any transport. @throws whatever `start` throws. */
-  static overTap(transport: Duplex, mode: Strictness, start: Start): Guard {
+  static overTap(transport: Duplex, mode: Strictness, start: Start, halfOpen: boolean): Guard {
     const guard = new Guard(mode);
     const tap = new Tap(
       transport,
@@ -255,7 +262,7 @@ class Guard {
         onDestroyed: () => guard.#letGo(tap, transport),
       },
       undefined,
-      transport.allowHalfOpen,
+      halfOpen,
     );
     // The program ended its side: FIN follows close_notify, as on a plain socket.
     tap.once('finish', () => {

@@ -79,6 +79,10 @@ export class Tap extends Duplex {
   readonly #sent: RecordScanner;
   /** Set once the engine has nothing left to send but close_notify. */
   #isCloseNotify: ((record: SeenRecord) => boolean) | null = null;
+  /** The last record that the engine wrote within the feeding of the current one. */
+  #reply: SeenRecord | null = null;
+  /** It was our close_notify, and the transport has not taken it yet. */
+  #replyUntaken = false;
   /** The record is part of what is being written right now. */
   #closeNotifyWritten = false;
 
@@ -138,6 +142,7 @@ export class Tap extends Duplex {
     );
     this.#sent = new RecordScanner((type, length, alert) => {
       if (this.#isCloseNotify?.({ type, length })) this.#closeNotifyWritten = true;
+      if (this.#feeding) this.#reply = { type, length };
       events.onRecord('sent', type, length, alert);
     });
     // A transport that ends its own side when the peer ends (the default of net.Socket) would send
@@ -207,6 +212,23 @@ export class Tap extends Duplex {
    */
   expectCloseNotify(matches: (record: SeenRecord) => boolean): void {
     this.#isCloseNotify = matches;
+  }
+
+  /**
+   * For an engine that answers close_notify by itself, to be called within the feeding of it: if the last
+   * thing that it wrote `matches`, that was our close_notify.
+   */
+  takeReply(matches: (record: SeenRecord) => boolean): void {
+    if (!this.#feeding || this.#reply === null || !matches(this.#reply)) return;
+    if (this.#unflushed > 0) this.#replyUntaken = true;
+    else this.#onTaken();
+  }
+
+  #onTaken(): void {
+    this.#replyUntaken = false;
+    this.#closeNotifyTaken = true;
+    this.#events.onCloseNotifySent();
+    this.#onCloseNotifyTaken?.();
   }
 
   /** Calls back once the transport took the record that `expectCloseNotify` waits for, at once if it has. */
@@ -309,6 +331,7 @@ export class Tap extends Duplex {
         const piece = chunk.subarray(from, end);
         this.#events.onBytes?.('received', piece);
         this.#handshaking = !this.#established;
+        this.#reply = null;
         this.#feeding = true;
         try {
           this.#feed(piece);
@@ -439,11 +462,7 @@ export class Tap extends Duplex {
         return;
       }
       if (this.#events.onBytes === undefined) taken?.();
-      if (closeNotify) {
-        this.#closeNotifyTaken = true;
-        this.#events.onCloseNotifySent();
-        this.#onCloseNotifyTaken?.();
-      }
+      if (closeNotify || (this.#replyUntaken && this.#unflushed === 0)) this.#onTaken();
       this.#flushed();
     };
     let more: boolean;

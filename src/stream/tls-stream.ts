@@ -917,6 +917,8 @@ export class TlsStream implements AsyncDisposable {
   #listen(): void {
     const socket = this.#engine.socket;
     if (this.#listening || socket === null || socket.readableFlowing === true) return;
+    // Whoever listens to 'data' is its reader. A stream that has a listener to 'readable' never flows.
+    if (socket.listenerCount('data') > 0) return;
     this.#listening = true;
     socket.on('readable', () => this.#ask());
   }

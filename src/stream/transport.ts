@@ -70,8 +70,7 @@ const READ = Buffer.allocUnsafeSlow(65_536);
 const sinks = new WeakMap<Duplex, Sink>();
 
 /** Only Node's own sockets are known to do it as documented. */
-const READS_INTO_MEMORY =
-  process.versions['bun'] === undefined && process.versions['deno'] === undefined;
+const READS_INTO_MEMORY = !('bun' in process.versions || 'deno' in process.versions);
 
 /**
  * Has what is read from a socket that we opened given to `sink`, instead of to whoever reads the socket;
