@@ -38,7 +38,8 @@
  * reader can act on; how to repeat the run is added to it. All parts together have ten minutes on two
  * cores. Sources are imported as they are (`../../src/...ts`): the command runs under `tsx`, since
  * Node 20 runs no TypeScript. A part that starts a process of its own with TypeScript in it says
- * `process.execPath, ['--import', 'tsx', file]`.
+ * `process.execPath, ['--import', 'tsx', file]`. A part with very many cases exports them as `work` and runs
+ * them with `inShards` (shards.ts).
  */
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { Command, InvalidArgumentError } from 'commander';

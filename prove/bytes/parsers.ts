@@ -14,9 +14,8 @@ import { parseKeyLogLine } from '../../src/record/keys.ts';
 import { MalformedError, Reader } from '../../src/record/reader.ts';
 import { RecordScanner } from '../../src/record/record.ts';
 import { suiteOf } from '../../src/record/suite.ts';
-import type { Model, Side } from '../cuts/conversation.ts';
-import { SIDES } from '../cuts/streams.ts';
-import type { Context } from '../part.ts';
+import { type Model, SIDES, type Side } from '../cuts/conversation.ts';
+import { isMine, type Shard } from '../shards.ts';
 
 const bytes = fc.uint8Array({ maxLength: 400 });
 const sizes = fc.array(fc.integer({ min: 1, max: 40 }), { minLength: 1, maxLength: 12 });
@@ -162,15 +161,12 @@ export function properties(models: readonly Model[]): Record<string, fc.IPropert
   };
 }
 
-/** Tries each property so often. @returns how many cases were tried. */
-export function fuzz(
-  models: readonly Model[],
-  runs: number,
-  { seed, signal, fail }: Context,
-): number {
+/** Tries each property that is this shard's so often. @returns how many cases were tried. */
+export function fuzz(models: readonly Model[], runs: number, shard: Shard): number {
+  const { seed, fail } = shard;
   let cases = 0;
-  for (const [name, property] of Object.entries(properties(models))) {
-    signal.throwIfAborted();
+  for (const [index, [name, property]] of Object.entries(properties(models)).entries()) {
+    if (!isMine(shard, index)) continue;
     // The slow ones.
     const numRuns = name.startsWith('conversations') ? Math.ceil(runs / 10) : runs;
     const outcome = fc.check(property, { seed, numRuns });

@@ -18,18 +18,23 @@ import {
   otherSide,
   prepare,
   type Script,
+  SIDES,
   type Side,
   type Stage,
 } from '../cuts/conversation.ts';
 import { Random } from '../cuts/random.ts';
-import { SIDES } from '../cuts/streams.ts';
 import type { Context } from '../part.ts';
+import { isMine, type Shard } from '../shards.ts';
 import { BYTE_CHANGES, type Change, Mangler, placeOf, RECORD_CHANGES } from './mangle.ts';
 
 /** What was counted. */
-export interface Spoilt {
+export interface Spoilt extends Record<string, number> {
+  /** Places at which each change of a byte was tried. */
+  offsets: number;
   bytes: number;
   records: number;
+  /** Changes that left the wire as it was: a byte doubled among equals, a record swapped with none. */
+  idle: number;
   /** Somebody ended cleanly, and something that TLS protects had been changed on its way. */
   accepted: number;
   /** Somebody ended cleanly with other bytes than were said. */
@@ -42,8 +47,10 @@ export interface Spoilt {
 }
 
 export const newSpoilt = (): Spoilt => ({
+  offsets: 0,
   bytes: 0,
   records: 0,
+  idle: 0,
   accepted: 0,
   altered: 0,
   hangs: 0,
@@ -55,23 +62,27 @@ export const newSpoilt = (): Spoilt => ({
 export async function spoil(
   script: Script,
   step: number,
-  { seed, signal, fail }: Context,
+  shard: Shard,
   counts: Spoilt,
 ): Promise<void> {
-  const random = new Random(seed);
+  const { seed, fail } = shard;
   const whole = await model(await prepare(script));
   for (const side of SIDES) {
     const { length } = whole.sent[side];
-    for (let at = random.below(step); at < length; at += step) {
+    const label = `${script.name}, what the ${side} sends`;
+    const first = Random.for(seed, label).below(step);
+    for (let index = 0, at = first; at < length; index++, at += step) {
+      if (!isMine(shard, index)) continue;
+      counts.offsets++;
       for (const how of BYTE_CHANGES) {
-        signal.throwIfAborted();
         counts.bytes++;
-        await one(whole, side, { how, at, bit: random.below(8) }, counts, fail);
+        const bit = Random.for(seed, `${label} ${at} ${how}`).below(8);
+        await one(whole, side, { how, at, bit }, counts, fail);
       }
     }
     for (const how of RECORD_CHANGES) {
       for (let record = 0; record < whole.frames[side].length; record++) {
-        signal.throwIfAborted();
+        if (!isMine(shard, record)) continue;
         counts.records++;
         await one(whole, side, { how, record }, counts, fail);
       }
@@ -145,6 +156,7 @@ async function one(
   }
   const reader = told[otherSide(side)];
   const changed = side === 'client' ? forth.done : back.done;
+  if (!changed) counts.idle++;
   if (reader.clean && changed) {
     if (isHarmless(change, placeOf(change, frames[side]))) counts.harmless++;
     else {

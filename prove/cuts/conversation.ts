@@ -40,6 +40,8 @@ export interface Script {
   readonly server: readonly number[];
   /** Who sends close_notify first, once it has read all that the other one says. */
   readonly closes: Side;
+  /** Who says nothing before it has read all that the other one says; neither by default. */
+  readonly answers?: Side;
 }
 
 export type Side = 'client' | 'server';
@@ -76,7 +78,10 @@ export interface Stage {
 /** How long a conversation may take, in milliseconds, before it counts as hung. */
 const HANG = 10_000;
 
-const CREDENTIALS = selfSigned();
+/** What the server of every conversation shows, and its client trusts. */
+export const CREDENTIALS = selfSigned();
+
+export const SIDES: readonly Side[] = ['client', 'server'];
 
 /** The other party. */
 export const otherSide = (side: Side): Side => (side === 'client' ? 'server' : 'client');
@@ -86,7 +91,7 @@ export const lineOf = (wire: Channel, side: Side): Line =>
   side === 'client' ? wire.forth : wire.back;
 
 /** Bytes of which no two stretches look alike. */
-function words(size: number, seed: number): Buffer {
+export function words(size: number, seed: number): Buffer {
   const bytes = Buffer.alloc(size);
   for (let i = 0, state = seed + 1; i < size; i++) {
     state = (Math.imul(state, 1_103_515_245) + 12_345) >>> 0;
@@ -113,7 +118,8 @@ export async function prepare(script: Script): Promise<Stage> {
       ...common,
       deadlines,
     },
-    accept: { ...common, key, cert, deadlines },
+    // A session that expired in the middle would make other conversations of the rest.
+    accept: { ...common, key, cert, deadlines, sessionTimeout: 86_400 },
     says: {
       client: script.client.map((size, index) => words(size, index)),
       server: script.server.map((size, index) => words(size, 1_000 + index)),
@@ -179,7 +185,7 @@ export async function converse(
 }
 
 /** One party's part. What goes wrong ends it, and is told. */
-async function party(opening: Promise<TlsStream>, stage: Stage, side: Side): Promise<Seen> {
+export async function party(opening: Promise<TlsStream>, stage: Stage, side: Side): Promise<Seen> {
   const pieces: Uint8Array[] = [];
   let ended = false;
   let error: Error | null = null;
@@ -198,7 +204,12 @@ async function party(opening: Promise<TlsStream>, stage: Stage, side: Side): Pro
   }
   const first = stage.script.closes === side;
   const wanted = total(stage.says[otherSide(side)]);
+  let tellHeard: () => void = () => {};
+  const heard = new Promise<void>((resolve) => {
+    tellHeard = resolve;
+  });
   const speaking = (async () => {
+    if (stage.script.answers === side) await heard;
     for (const words of stage.says[side]) {
       await stream.write(words);
       await turn();
@@ -216,7 +227,9 @@ async function party(opening: Promise<TlsStream>, stage: Stage, side: Side): Pro
       }
       pieces.push(bytes);
       have += bytes.length;
+      if (have >= wanted) tellHeard();
     }
+    tellHeard();
     await speaking;
     await stream.shutdown();
     while (!ended) {

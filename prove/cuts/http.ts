@@ -11,7 +11,7 @@ import { accept } from '../../src/stream/connect.ts';
 import { secureSocket } from '../../src/stream/secure-socket.ts';
 import type { TlsStream } from '../../src/stream/tls-stream.ts';
 import { type Cut, channel } from '../../src/testing/index.ts';
-import { framesOf, type Stage } from './conversation.ts';
+import type { Stage } from './conversation.ts';
 import type { Under } from './sockets.ts';
 import { settled, splice } from './splice.ts';
 
@@ -33,14 +33,13 @@ export interface HttpTold {
   readonly whole: boolean;
   readonly text: string;
   readonly error: Error | null;
-  /** Whether all of the message had passed, and the close_notify where the body needs it. */
-  readonly passed: boolean;
   readonly hang: boolean;
-  /** How many bytes the server wrote. */
-  readonly written: number;
+  /** What the server wrote, and how many bytes of it were let through. */
+  readonly sent: Buffer;
+  readonly through: number;
 }
 
-const PIECES = ['Count the ways. ', 'One, two, three, four, five, six, ', 'seven.'];
+export const PIECES = ['Count the ways. ', 'One, two, three, four, five, six, ', 'seven.'];
 export const TEXT = PIECES.join('');
 const HANG = 10_000;
 
@@ -59,6 +58,16 @@ function messageOf(body: Body): string[] {
     case 'close-delimited':
       return [`${head}\r\n`, ...PIECES];
   }
+}
+
+/** Says it piece by piece, the last one and close_notify in one go: the other one may leave once it is said. */
+export async function sayAndClose(stream: TlsStream, pieces: readonly string[]): Promise<void> {
+  for (const piece of pieces.slice(0, -1)) {
+    await stream.write(piece);
+    await turn();
+  }
+  const last = stream.write(pieces.at(-1) as string);
+  await Promise.all([last, stream.shutdown({ wait: false })]);
 }
 
 /** Exchanges over the sessions of one stage. */
@@ -87,8 +96,6 @@ export class Exchanges implements AsyncDisposable {
     for (const end of wire.ends) end.on('error', () => {});
     if (the.cut !== null) line.cutAt(the.cut.offset, the.cut.how);
     let stream: TlsStream | null = null;
-    /** How many bytes had to pass for the message to be whole. */
-    let message = Number.POSITIVE_INFINITY;
     const serving = (async () => {
       try {
         stream = await accept(wire.ends[1], this.#stage.accept);
@@ -98,12 +105,7 @@ export class Exchanges implements AsyncDisposable {
           if (bytes === null) throw new Error('the client closed instead of asking');
           asked += Buffer.from(bytes).toString('latin1');
         }
-        for (const piece of messageOf(the.body)) {
-          await stream.write(piece);
-          await turn();
-        }
-        message = line.sent.length;
-        await stream.shutdown({ wait: false });
+        await sayAndClose(stream, messageOf(the.body));
         while ((await stream.read()) !== null);
         await stream.close();
       } catch {
@@ -118,13 +120,11 @@ export class Exchanges implements AsyncDisposable {
     for (const end of wire.ends) end.destroy();
     socket.destroy();
     const { sent, passed } = line;
-    const closed = (stream as TlsStream | null)?.closure.sent != null;
-    const all = closed && framesOf(sent).at(-1)?.to === sent.length && passed >= sent.length;
     return {
       ...(asked === 'hang' ? { whole: false, text: '', error: null } : asked),
-      passed: the.body === 'close-delimited' ? all : passed >= message,
       hang,
-      written: sent.length,
+      sent,
+      through: passed,
     };
   }
 

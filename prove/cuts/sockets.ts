@@ -8,6 +8,9 @@
  * socket the near end of the channel is spliced to a TCP connection over loopback: FIN becomes FIN, a
  * reset RST. A write of loopback is readable at once, so whether segments arrive apart or as one is
  * decided by whether they are written in different turns.
+ *
+ * With KeyUpdate the peer is OpenSSL instead (peers/keyupdate.cpp), spliced to the far end; and the
+ * victim's program says a last word once it has heard all, which is what carries its own KeyUpdate.
  */
 import { once } from 'node:events';
 import net from 'node:net';
@@ -20,7 +23,8 @@ import { accept, connect } from '../../src/stream/connect.ts';
 import { secureSocket, socketClosure } from '../../src/stream/secure-socket.ts';
 import type { TlsStream } from '../../src/stream/tls-stream.ts';
 import { byteByByte, type ChannelOptions, type Cut, channel } from '../../src/testing/index.ts';
-import { framesOf, lineOf, otherSide, type Side, type Stage } from './conversation.ts';
+import type { KeyUpdatePeer, PeerReport } from '../peers/openssl.ts';
+import { framesOf, lineOf, otherSide, type Side, type Stage, total } from './conversation.ts';
 import type { Random } from './random.ts';
 import { settled, splice } from './splice.ts';
 
@@ -49,21 +53,42 @@ export interface SocketCase {
 /** What came of it. */
 export interface SocketTold {
   readonly bytes: Buffer;
-  /** 'end' came on an established socket, or its closure says that the peer closed. */
+  /**
+   * 'end' came on an established socket, or its closure says that the peer closed and nobody was told
+   * otherwise: a reset behind close_notify is an error, and takes what was not yet read.
+   */
   readonly clean: boolean;
+  /** Its closure says that the peer closed. */
+  readonly closed: boolean;
   readonly error: (Error & { code?: string }) | null;
   readonly secured: boolean;
   /** Whether all that the peer wrote, its close_notify the last of it, was let through. */
   readonly whole: boolean;
   readonly hang: boolean;
-  /** How many bytes the peer wrote. */
-  readonly written: number;
+  /** What the peer wrote, and how many bytes of it were let through. */
+  readonly sent: Buffer;
+  readonly passed: number;
+  /** What the peer saw, where it is OpenSSL. */
+  readonly report: PeerReport | null;
 }
 
 /** How long a conversation may take, in milliseconds, before it counts as hung. */
 const HANG = 10_000;
 
+/** What the victim says at first, and what it says in the end to a peer that sent KeyUpdate. */
 const REQUEST = Buffer.from('what?');
+const LAST_WORD = Buffer.from('That is all that I wanted to know of it.');
+
+/** The peer's part in a conversation. */
+interface Playing {
+  /** Resolves when it has said all; at once, if that cannot be told. */
+  readonly written: Promise<void>;
+  /** Resolves when it is over, and does not reject. */
+  readonly over: Promise<void>;
+  /** Then: whether it sent close_notify, as the last of what came to the line. */
+  readonly closed: () => boolean;
+  readonly report: () => PeerReport | null;
+}
 
 /** Listens for the TCP side of the conversations of one stage. */
 export class Sockets implements AsyncDisposable {
@@ -72,9 +97,16 @@ export class Sockets implements AsyncDisposable {
   readonly #relay = net.createServer({ allowHalfOpen: true, noDelay: true });
   /** Victims themselves. */
   readonly #server: tls.Server;
+  readonly #keyUpdates: KeyUpdatePeer | null;
+  /** Our end of the victim's connection. */
+  #tcp: net.Socket | null = null;
+  /** Resolves when the connection of a victim that is a server is over. */
+  #over: Promise<void> = Promise.resolve();
 
-  constructor(stage: Stage) {
+  /** @param keyUpdates the peer, if it is to be OpenSSL; its sessions are then in the stage. */
+  constructor(stage: Stage, keyUpdates: KeyUpdatePeer | null = null) {
     this.#stage = stage;
+    this.#keyUpdates = keyUpdates;
     const { deadlines: _, ...options } = stage.accept;
     this.#server = strictServer(tls.createServer(options as tls.TlsOptions));
     // A handshake that fails is told to the server, not to a socket.
@@ -94,8 +126,12 @@ export class Sockets implements AsyncDisposable {
     }
   }
 
-  /** Holds one conversation. */
-  async converse(the: SocketCase, random: Random): Promise<SocketTold> {
+  /** Holds one conversation. `look` is shown the victim's socket. */
+  async converse(
+    the: SocketCase,
+    random: Random,
+    look: (socket: tls.TLSSocket) => void = () => {},
+  ): Promise<SocketTold> {
     const bytewise = the.arrival === 'byte-by-byte';
     const options: ChannelOptions = bytewise ? { segments: byteByByte, delay: 'turn' } : {};
     using wire = channel(options);
@@ -105,18 +141,27 @@ export class Sockets implements AsyncDisposable {
     for (const end of wire.ends) end.on('error', () => {});
     if (the.cut !== null) line.cutAt(the.cut.offset, the.cut.how);
     const [near, far] = the.victim === 'client' ? wire.ends : [wire.ends[1], wire.ends[0]];
-    const peer = this.#peer(the, far, line);
+    const peer =
+      this.#keyUpdates === null
+        ? this.#peer(the, far, line)
+        : await this.#foreign(this.#keyUpdates, the, far, line);
+    const lastWord =
+      this.#keyUpdates === null ? null : { after: total(this.#stage.says[from]), bytes: LAST_WORD };
     const victim = { socket: null as tls.TLSSocket | null, seen: null as Promise<Watched> | null };
     // Within the very call that hands the socket out: it may fail right behind.
     await this.#victim(the, near, (socket) => {
       victim.socket = socket;
-      victim.seen = program(socket, the, random, peer.written);
+      look(socket);
+      victim.seen = program(socket, the, random, peer.written, lastWord);
     });
     const opened = victim.socket;
     const result = victim.seen === null ? null : await settled(victim.seen, HANG);
-    const hang = result === 'hang' || (await settled(peer.over, HANG)) === 'hang';
-    // What a socket that nobody got hold of leaves behind.
+    let hang = result === 'hang' || (await settled(peer.over, HANG)) === 'hang';
+    // What a socket that nobody got hold of leaves behind, and an end that was destroyed before its FIN.
     for (const end of wire.ends) end.destroy();
+    this.#tcp?.destroy();
+    this.#tcp = null;
+    if ((await settled(this.#over, HANG)) === 'hang') hang = true;
     const { sent, passed } = line;
     const last = framesOf(sent).at(-1);
     const whole = peer.closed() && last?.to === sent.length && passed >= sent.length;
@@ -127,17 +172,49 @@ export class Sockets implements AsyncDisposable {
     const received = opened === null ? null : (socketClosure(opened)?.receive ?? null);
     return {
       bytes: seen.bytes,
-      clean: (seen.ended && seen.secured) || received === 'closed',
+      clean: (seen.ended && seen.secured) || (received === 'closed' && seen.error === null),
+      closed: received === 'closed',
       error: seen.error,
       secured: seen.secured,
       whole,
       hang,
-      written: sent.length,
+      sent,
+      passed,
+      report: peer.report(),
+    };
+  }
+
+  /** The peer's part where it is OpenSSL: says it all, hears, closes, and reads to the end. */
+  async #foreign(
+    peer: KeyUpdatePeer,
+    the: SocketCase,
+    far: Duplex,
+    line: ReturnType<typeof lineOf>,
+  ): Promise<Playing> {
+    const role = otherSide(the.victim);
+    // The servers of the two victims have different keys for their tickets.
+    const slot = the.victim === 'server' ? 2 : 3;
+    const { tcp, report } = await peer.meet({ role, closes: 'first', slot });
+    splice(tcp, far);
+    let told: PeerReport | null = null;
+    // What it left open would hold the server below.
+    const closed = new Promise<void>((resolve) => tcp.once('close', () => resolve()));
+    const over = (async () => {
+      const given = await report();
+      if (given !== 'hang') told = given;
+      await closed;
+    })();
+    return {
+      written: Promise.resolve(),
+      over,
+      // A reset destroys bytes that are on their way through the kernel.
+      closed: () => told?.closed === true && told.written === line.sent.length,
+      report: () => told,
     };
   }
 
   /** The peer's part: hears the request, says it all, closes, and reads to the end. */
-  #peer(the: SocketCase, far: Duplex, line: ReturnType<typeof lineOf>) {
+  #peer(the: SocketCase, far: Duplex, line: ReturnType<typeof lineOf>): Playing {
     const { connect: client, accept: server, says } = this.#stage;
     const role = otherSide(the.victim);
     let stream: TlsStream | null = null;
@@ -174,7 +251,8 @@ export class Sockets implements AsyncDisposable {
         tell();
       }
     })();
-    return { written, over, closed: () => stream !== null && stream.closure.sent !== null };
+    const closed = () => stream !== null && stream.closure.sent !== null;
+    return { written, over, closed, report: () => null };
   }
 
   /** Hands the victim's socket to `use`, unless its handshake does not get so far. */
@@ -193,36 +271,35 @@ export class Sockets implements AsyncDisposable {
       const arriving = once(this.#relay, 'connection');
       use(secureSocket({ ...(options as tls.ConnectionOptions), host: '127.0.0.1', port }));
       const [tcp] = (await arriving) as [net.Socket];
+      this.#tcp = tcp;
       splice(tcp, near);
       return;
     }
-    let tellGone: () => void = () => {};
-    const gone = new Promise<void>((resolve) => {
-      tellGone = resolve;
-    });
+    // One connection after the other, each waited for: the next one is ours.
     let arrived: (socket: tls.TLSSocket) => void = () => {};
-    // A connection of the conversation before may still be about.
-    let isOurs = (_socket: tls.TLSSocket) => under === 'tap';
     const secure = new Promise<void>((resolve) => {
       arrived = (socket) => {
-        if (!isOurs(socket)) return;
         use(socket);
         resolve();
       };
     });
-    this.#server.on('secureConnection', arrived);
+    this.#server.once('secureConnection', arrived);
+    this.#over = new Promise((resolve) => {
+      this.#server.once('connection', (connection: Duplex) => {
+        if (connection.destroyed) resolve();
+        else connection.once('close', () => resolve());
+      });
+    });
     if (under === 'tap') {
       this.#server.emit('connection', near);
-      near.once('close', () => tellGone());
     } else {
       const { port } = this.#server.address() as net.AddressInfo;
       const tcp = net.connect({ port, host: '127.0.0.1', allowHalfOpen: true, noDelay: true });
       await once(tcp, 'connect');
-      isOurs = ({ remotePort }) => remotePort === tcp.localPort;
+      this.#tcp = tcp;
       splice(tcp, near);
-      tcp.once('close', () => tellGone());
     }
-    await settled(Promise.race([secure, gone]), HANG);
+    await settled(Promise.race([secure, this.#over]), HANG);
     this.#server.off('secureConnection', arrived);
   }
 }
@@ -240,6 +317,7 @@ async function program(
   the: SocketCase,
   random: Random,
   written: Promise<void>,
+  lastWord: { readonly after: number; readonly bytes: Buffer } | null,
 ): Promise<Watched> {
   const pieces: Buffer[] = [];
   let ended = false;
@@ -257,7 +335,15 @@ async function program(
     secured = true;
   });
   const closed = new Promise<void>((resolve) => socket.once('close', () => resolve()));
-  const take = (bytes: Buffer) => void pieces.push(bytes);
+  let have = 0;
+  const take = (bytes: Buffer) => {
+    pieces.push(bytes);
+    const before = have;
+    have += bytes.length;
+    if (lastWord !== null && before < lastWord.after && have >= lastWord.after) {
+      socket.write(lastWord.bytes);
+    }
+  };
   const { reader } = the;
   let reading: Promise<void> = closed;
   socket.write(REQUEST);

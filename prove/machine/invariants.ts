@@ -106,7 +106,7 @@ const MOVES: Readonly<Record<Verdict, readonly Verdict[]>> = {
   open: ['secure', 'one-sided', 'truncated', 'alert', 'aborted', 'timed-out'],
   // What nobody waited for may still come, or fail to.
   'one-sided': ['secure', 'truncated', 'alert', 'aborted', 'timed-out'],
-  // So may what was waited for too short a time.
+  // So may what was waited for too short a time. For `one-sided` see below.
   'timed-out': ['secure', 'one-sided', 'truncated', 'alert'],
   aborted: ['secure', 'one-sided', 'truncated', 'alert'],
   secure: [],
@@ -114,10 +114,18 @@ const MOVES: Readonly<Record<Verdict, readonly Verdict[]>> = {
   alert: [],
 };
 
-/** Verdicts move along the table, and the last three nowhere. */
+/**
+ * Verdicts move along the table, and the last three nowhere. A caller whose wait was in vain, or who
+ * gave the stream up, cannot choose afterwards not to have waited: `one-sided` comes after that only
+ * where the peer's close_notify came after all, and the transport broke before ours was out.
+ */
 function verdictsMoveAlongTheTable({ before, after: me }: Step): string | null {
-  if (before.verdict === me.verdict || MOVES[before.verdict].includes(me.verdict)) return null;
-  return `${before.verdict} became ${me.verdict}`;
+  if (before.verdict === me.verdict) return null;
+  const gaveUp = before.verdict === 'timed-out' || before.verdict === 'aborted';
+  const late = gaveUp && me.verdict === 'one-sided' && me.truth.received !== 'closed';
+  return MOVES[before.verdict].includes(me.verdict) && !late
+    ? null
+    : `${before.verdict} became ${me.verdict}`;
 }
 
 /** The verdict is what the truth makes of it; no more was lost than was said, and no less. */
@@ -167,19 +175,23 @@ function whatResolvesIsClosed({ after: me, settled }: Step, rules: Rules): strin
 }
 
 /** Our direction ends by close_notify, unless something broke it: the transport's FIN comes after. */
-function closeNotifyComesBeforeFin({ before, after: me }: Step): string | null {
+function closeNotifyComesBeforeFin({ before, after: me }: Step, rules: Rules): string | null {
   if (before.out !== 'open' || me.out !== 'fin') return null;
   const closed = me.truth.sent === 'said' || me.truth.sent === 'alerted' || me.truth.sent === 'cut';
-  // Without it only who gave up waiting, or has nobody to tell: the peer has broken the stream off.
-  const excused = me.truth.gaveUp !== null || before.failed || isTruncation(me.truth.received);
+  // Two may do without: who gave up waiting for it to go out, and whom a truncation has failed. That
+  // stream ends as one that is given up does: what its owner still had to say is lost, and close_notify
+  // would have the peer take what it has for the whole. Where a truncation is only reported, the stream
+  // has not failed, and the rule stands.
+  const cutOff = rules.requireCloseNotify && isTruncation(me.truth.received);
+  const excused = me.truth.gaveUp !== null || cutOff;
   if (closed || excused) return null;
   return `FIN, and our direction was ${me.truth.sent}`;
 }
 
-/** shutdown ends in close_notify: what was asked for is on its way, out, or known to be impossible. */
+/** shutdown ends in close_notify: it is on its way, out, or known to be impossible. */
 function shutdownIsObeyed({ after: me }: Step): string | null {
   const asked = me.calls > 0 || me.close !== 'no';
-  if (!asked || !me.truth.established) return null;
+  if (!asked || !me.truth.established || me.failed) return null;
   return me.state.send.kind === 'open' ? 'shutdown was called, and nothing came of it' : null;
 }
 

@@ -454,9 +454,16 @@ export class Model {
     }
   }
 
-  /** `shutdown`, and `close` up to its last part: ask for close_notify, wait or not. */
+  /**
+   * `shutdown`, and `close` up to its last part: ask for close_notify, wait or not. What has failed stays
+   * as it ended: nothing is asked for any more, and the call is answered with the failure.
+   */
   #ask(turn: Turn, kind: 'wait' | 'waive'): void {
     const { me } = turn;
+    if (me.failed) {
+      this.#settle(turn);
+      return;
+    }
     if (kind === 'waive' && me.truth.gaveUp === null) me.truth.waived = true;
     this.#dispatch(turn, { type: kind });
     if (me.state.send.kind === 'open') this.#dispatch(turn, { type: 'shutdown' });
@@ -694,6 +701,12 @@ export class Model {
     const { me } = turn;
     me.state = this.#subject.step(me.state, event, HOUR[event.type]);
     if (fails) me.failed = true;
+    this.#settle(turn);
+  }
+
+  /** Every call that waits asks its question again. */
+  #settle(turn: Turn): void {
+    const { me } = turn;
     if (me.call !== '') {
       const outcome = this.#outcome(me, me.call === 'wait');
       if (outcome !== null) {

@@ -384,3 +384,23 @@ describeTls('a server made strict', () => {
     );
   }
 });
+
+describeTls('a listener that was there before strictServer', () => {
+  test(
+    'gets sockets that are strict already',
+    clean(async (scope) => {
+      scope.peersStay();
+      const seen: unknown[] = [];
+      const server = tls.createServer(pki().server);
+      // Whatever it does with the socket, a reader that it gives it to must not see an ordinary end.
+      server.on('secureConnection', (socket) => seen.push(socketClosure(socket)));
+      strictServer(server);
+      const port = await listening(scope, server);
+      const socket = tls.connect({ port, host: 'localhost', ca: pki().ca });
+      scope.defer(() => socket.destroy());
+      await once(socket, 'secureConnect');
+      await until('the server has it, too', () => seen.length > 0);
+      expect(seen).toMatchObject([{ verdict: 'open' }]);
+    }),
+  );
+});

@@ -19,7 +19,7 @@ const EOF_MISC = { category: 'asio.misc', value: 2, message: 'End of file' };
 const CANCELED = { category: 'system', value: 125, message: 'Operation canceled' };
 const TRUNCATED = { category: 'asio.ssl.stream', value: 1, message: 'stream truncated' };
 
-const received = (code: number, name: string): ClosureEvent => ({
+const received = (code: number | null, name: string): ClosureEvent => ({
   type: 'alert-received',
   alert: { code, name, authenticated: true },
 });
@@ -96,6 +96,16 @@ describe('toAsioErrorCode', () => {
       'unrecognized_name received, whose text lacks a word',
       closure([received(112, 'unrecognized_name')]),
       { category: 'asio.ssl', value: 167_773_272, message: 'tlsv1 unrecognized name' },
+    ],
+    [
+      'bad_record_mac received, of more words than two',
+      closure([received(20, 'bad_record_mac')]),
+      { category: 'asio.ssl', value: 167_773_180, message: 'sslv3 alert bad record mac' },
+    ],
+    [
+      'an alert received of which the engine did not tell the code',
+      closure([received(null, 'unknown')]),
+      { category: 'asio.ssl', value: 167_772_389, message: 'ssl handshake failure' },
     ],
     [
       'bad_record_mac sent',

@@ -85,6 +85,27 @@ for (const version of VERSIONS) {
     );
 
     test(
+      'what it had no room for is still readable after unwrap, which gives the transport away for good',
+      clean(async (scope) => {
+        const both = await pairInMemory(scope, version, {
+          client: { unreadLimit: 0 },
+          server: told,
+        });
+        const { client, server, clientTransport } = both;
+        await server.write('left');
+        const [closure] = await Promise.all([client.shutdown(), server.shutdown()]);
+        expect(closure.verdict).toBe('secure');
+        await client.unwrap();
+        // It is the next protocol's now.
+        client.abort();
+        expect(clientTransport.destroyed).toBe(false);
+        expect((await readAll(client)).toString()).toBe('left');
+        clientTransport.destroy();
+        await server.close();
+      }),
+    );
+
+    test(
       "unread: 'discard' keeps nothing, so no limit holds it up",
       clean(async (scope) => {
         const both = await pairInMemory(scope, version, {
