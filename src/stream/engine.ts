@@ -1,5 +1,5 @@
 /**
- * The TLS engine: Node's `tls`, on top of a tap. The only file that touches `node:tls`, so that
+ * The TLS engine: Node's `tls`, on top of a tap. With context.ts, all that touches `node:tls`, so that
  * another engine can take its place.
  *
  * What the engine adds to a `TLSSocket` is small: it sees the socket end, decides from the tap
@@ -9,6 +9,7 @@ import { EventEmitter, errorMonitor } from 'node:events';
 import type { Duplex } from 'node:stream';
 import tls from 'node:tls';
 import { CONTENT_TYPE } from '../record/record.ts';
+import { clientContext } from './context.ts';
 import { type EngineError, isTlsError } from './diagnose.ts';
 import { endByMessages, failMessages, isAbandoned, stakeOf } from './http-messages.ts';
 import { shorten } from './js-stream.ts';
@@ -131,7 +132,11 @@ export class Engine {
     const engine = new Engine(tap, events, owner);
     // Looked up at each call: tls.connect may be replaced, by our own `register` or somebody's tracing.
     // `register` knows a tap when it sees one, and leaves it alone.
-    const socket = tls.connect({ ...options, socket: tap });
+    const socket = tls.connect({
+      ...options,
+      secureContext: options.secureContext ?? clientContext(options),
+      socket: tap,
+    });
     engine.#adopt(socket, transport);
     const { onSecret } = events;
     if (onSecret !== undefined) socket.on('keylog', (line) => onSecret(line.toString('latin1')));

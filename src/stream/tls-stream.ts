@@ -20,7 +20,7 @@ import {
   step,
 } from '../closure/machine.ts';
 import type { Policy } from '../closure/policy.ts';
-import { type Closure, closureOf } from '../closure/verdict.ts';
+import { type Closure, closureOf, verdictOf } from '../closure/verdict.ts';
 import {
   AbortError,
   AbortedError,
@@ -1014,12 +1014,11 @@ export class TlsStream implements AsyncDisposable {
   #step(event: ClosureEvent): void {
     const next = step(this.#state, event, this.#now());
     if (next === this.#state) return;
-    const { verdict } = this.closure;
+    const before = verdictOf(this.#state);
     this.#state = next;
     this.#snapshot = null;
-    if (this.closure.verdict !== verdict) {
-      this.#observe({ type: 'verdict', verdict: this.closure.verdict });
-    }
+    const verdict = verdictOf(next);
+    if (verdict !== before) this.#observe({ type: 'verdict', verdict });
   }
 
   #observeCall(name: 'shutdown' | 'close', { wait = true }: ShutdownOptions): void {
