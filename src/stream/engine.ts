@@ -106,6 +106,10 @@ export class Engine {
   #cause: Error | null = null;
   /** `push` as the socket had it, which ends its stream when given null. */
   #push: ((chunk: unknown) => boolean) | null = null;
+  /** Whether somebody besides us has the socket, to hear its 'end'. */
+  #handedOut: boolean;
+  /** The end that came before. */
+  #heldEnd = false;
   #unsent = 0;
   /** Lengths of the chunks that the socket has been given and that `take` has not taken. */
   readonly #lengths: number[] = [];
@@ -115,6 +119,7 @@ export class Engine {
     this.#tap = tap;
     this.#events = events;
     this.#owner = owner;
+    this.#handedOut = owner === 'program';
   }
 
   /**
@@ -237,6 +242,19 @@ export class Engine {
     return this.#socket;
   }
 
+  /**
+   * The socket, for somebody who will listen to it. 'end' is told only once, so one that came before is
+   * told now.
+   */
+  handOut(): tls.TLSSocket | null {
+    this.#handedOut = true;
+    if (this.#heldEnd) {
+      this.#heldEnd = false;
+      this.pretendEnd();
+    }
+    return this.#socket;
+  }
+
   /** Bytes that `discardWrites` has discarded. */
   get unsent(): number {
     return this.#unsent;
@@ -323,6 +341,10 @@ export class Engine {
   pretendEnd(): void {
     const socket = this.#socket;
     if (socket === null || this.#push === null || socket.destroyed) return;
+    if (!this.#handedOut) {
+      this.#heldEnd = true;
+      return;
+    }
     this.#push(null);
     socket.read(0);
   }
@@ -479,7 +501,8 @@ export class Engine {
       this.#events.onCloseNotify();
       // Writes that wait would have gone out behind close_notify: then ours was not the last word.
       if (ANSWERS_BY_ITSELF && socket.writableLength === 0) tap.takeReply(this.#looksLikeAlert);
-      return push.call(socket, null);
+      this.#heldEnd = !this.#handedOut;
+      return this.#heldEnd ? false : push.call(socket, null);
     };
   }
 

@@ -221,6 +221,7 @@ export class TlsStream implements AsyncDisposable {
   get socket(): TLSSocket {
     this.#lent = true;
     if (!this.#tap.feeding) this.#flush();
+    this.#engine.handOut();
     return this.#tlsSocket;
   }
 
