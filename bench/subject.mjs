@@ -7,10 +7,11 @@
  *
  * - `stream`: this library, through `read()` and `write()`;
  * - `socket`: this library, through `stream.socket`;
+ * - `secure`: this library, through `secureSocket`, which is Node's own socket, strict;
  * - `tls`: `node:tls` on its own socket, as Node sets it up by default;
  * - `tcp`: `node:net`, no TLS at all. A limit.
  *
- * `socket`, `tls` and `tcp` run the very same code. Each task does some of its work first without a
+ * `socket`, `secure`, `tls` and `tcp` run the very same code. Each task does some of its work first without a
  * clock, so that the just-in-time compiler's work is not in the figures. Wall time runs until the
  * load has said that it has everything; CPU time is that of the whole process, collector included.
  */
@@ -48,7 +49,7 @@ const { values } = parseArgs({
     resume: { type: 'boolean' },
   },
 });
-const face = /** @type {'stream' | 'socket' | 'tls' | 'tcp'} */ (values.face);
+const face = /** @type {'stream' | 'socket' | 'secure' | 'tls' | 'tcp'} */ (values.face);
 const total = Number(values.total ?? 0);
 const warm = Number(values.warm ?? 0);
 const size = Number(values.size ?? 0);
@@ -70,7 +71,8 @@ const turn = () => new Promise((resolve) => setImmediate(resolve));
 
 // ---- a connection over each face
 
-const { connect } = face === 'stream' || face === 'socket' ? await library() : { connect: never };
+const { connect, secureSocket } =
+  face === 'tls' || face === 'tcp' ? { connect: never, secureSocket: never } : await library();
 
 /** @returns {never} */
 function never() {
@@ -91,7 +93,8 @@ async function openSocket(session) {
     await once(socket, 'connect');
     return socket;
   }
-  const socket = tls.connect(session === undefined ? target : { ...target, session });
+  const options = session === undefined ? target : { ...target, session };
+  const socket = face === 'secure' ? secureSocket(options) : tls.connect(options);
   await once(socket, 'secureConnect');
   return socket;
 }

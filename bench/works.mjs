@@ -151,8 +151,12 @@ const entryOf = (task, peer) => {
   return node(task, peer);
 };
 
+/** What a face of ours is called in a case. @param {string} face @param {string} task */
+const faceName = (face, task) =>
+  ({ stream: STREAM_CALLS[task], socket: 'stream.socket', secure: 'secureSocket()' })[face];
+
 /**
- * Both of our faces against some peers.
+ * Our faces against some peers; the drop-in socket against `node:tls` only, whose place it takes.
  *
  * @param {string} name @param {string} task @param {Readonly<Record<string, number | undefined>>} peers
  *   with the target of each
@@ -163,12 +167,12 @@ function facesAgainst(name, task, peers) {
   const [first = 'tls', ...rest] = names;
   return {
     entries: [
-      ...[node(task, 'stream'), entryOf(task, first), node(task, 'socket')],
+      ...['stream', first, 'socket', 'secure'].map((peer) => entryOf(task, peer)),
       ...rest.map((peer) => entryOf(task, peer)),
     ],
     cases: names.flatMap((peer) =>
-      ['stream', 'socket'].map((ours) => ({
-        name: `${name}, ${ours === 'stream' ? STREAM_CALLS[task] : 'stream.socket'}`,
+      ['stream', 'socket', ...(peer === 'tls' ? ['secure'] : [])].map((ours) => ({
+        name: `${name}, ${faceName(ours, task)}`,
         ours,
         peer,
         ...target(peers[peer]),
@@ -279,13 +283,16 @@ export function works({ large, medium, small }) {
         group: 'lives',
         load: suite(tls, '128'),
         amount: { total: 300, warm: 600, connections: 8, resume },
-        entries: ['stream', 'tls', ...others].map((peer) => entryOf('lives', peer)),
-        cases: ['tls', ...others].map((peer) => ({
-          name,
-          ours: 'stream',
-          peer,
-          ...target(peer === 'tls' ? 1.0 : undefined),
-        })),
+        entries: ['stream', 'tls', 'secure', ...others].map((peer) => entryOf('lives', peer)),
+        cases: [
+          ...['tls', ...others].map((peer) => ({
+            name,
+            ours: 'stream',
+            peer,
+            ...target(peer === 'tls' ? 1.0 : undefined),
+          })),
+          { name: `${name}, secureSocket()`, ours: 'secure', peer: 'tls', target: 1.0 },
+        ],
         metrics: [PER_SECOND, CPU_EACH],
         seconds: 2.5,
       });

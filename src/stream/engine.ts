@@ -481,6 +481,11 @@ export class Engine {
         const more = push.call(socket, chunk, encoding);
         if (PAUSE_IS_UNTOLD && !more) tap.pause();
         const { length } = chunk as Uint8Array;
+        // Whoever reads the socket by other means than `take` has taken what was noted before.
+        if (before === 0) {
+          this.#lengths.length = 0;
+          this.#lengthOfAll = 0;
+        }
         if (this.#owner === 'stream' && socket.readableLength === before + length) {
           this.#lengths.push(length);
           this.#lengthOfAll += length;

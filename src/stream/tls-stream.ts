@@ -794,11 +794,9 @@ export class TlsStream implements AsyncDisposable {
     const { caller } = this.#state;
     try {
       // An earlier shutdown has waited in vain, and said so.
-      if (caller.kind === 'expired' || caller.kind === 'cancelled') return this.closure;
-      return await this.#shutdown(options);
+      if (caller.kind !== 'expired' && caller.kind !== 'cancelled') await this.#shutdown(options);
     } catch (error) {
-      if (known) return this.closure;
-      throw error;
+      if (!known) throw error;
     } finally {
       const { send, receive } = this.#state;
       if (send.kind !== 'closed' || receive.kind !== 'closed') {
@@ -813,6 +811,7 @@ export class TlsStream implements AsyncDisposable {
       this.#engine.destroy();
       await goodbye;
     }
+    return this.closure;
   }
 
   /** FIN and a kind wait for the peer's, once. */

@@ -146,6 +146,28 @@ describeTls('a client', () => {
   );
 
   test(
+    'an answer that was whole when FIN came, though nobody had read it: no truncation',
+    clean(async (scope) => {
+      let cut = async () => {};
+      const { port } = await serve(scope, (stream, wire) => {
+        cut = () => wire.cut('FIN');
+        stream.respond({ ':status': 200 });
+        stream.end(BODY);
+      });
+      const { session } = sessionOf(scope, port);
+      const stream = session.request({ ':path': '/' });
+      const events: string[] = [];
+      for (const name of ['end', 'error']) stream.on(name, () => events.push(name));
+      await until('it is here', () => stream.readableLength === BODY.length);
+      await turns(20);
+      await cut();
+      await until('it has closed', () => stream.closed);
+      await turns();
+      expect(events).not.toContain('error');
+    }),
+  );
+
+  test(
     'a forged record: an error, never ’end’',
     clean(async (scope) => {
       const { port } = await serve(scope, async (stream, wire) => {

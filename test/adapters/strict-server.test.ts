@@ -1,15 +1,18 @@
 /** `strictServer`: what a server of Node's own sees of the ends of its clients. */
 import { once } from 'node:events';
+import { mkdtemp, rm } from 'node:fs/promises';
 import http2 from 'node:http2';
 import https from 'node:https';
 import net from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import tls from 'node:tls';
 import { expect, test } from 'vitest';
 import { socketClosure, strictServer } from '../../src/index.ts';
 import { describeTls, pki } from '../support/core-pki.ts';
 import { clean, type Scope, until } from '../support/core-scope.ts';
 import { reset } from '../support/core-transport.ts';
-import { codesOf, ENDS, turns, wired, wiredClient } from '../support/strict-wire.ts';
+import { codesOf, ENDS, turns, Wire, wired, wiredClient } from '../support/strict-wire.ts';
 
 /** Listens, and is closed with all its connections when the test ends. */
 async function listening<T extends tls.Server>(scope: Scope, server: T): Promise<number> {
@@ -401,6 +404,45 @@ describeTls('a listener that was there before strictServer', () => {
       await once(socket, 'secureConnect');
       await until('the server has it, too', () => seen.length > 0);
       expect(seen).toMatchObject([{ verdict: 'open' }]);
+    }),
+  );
+});
+
+describeTls('a server on a Unix domain socket', () => {
+  test(
+    'is strict in the same way',
+    clean(async (scope) => {
+      scope.peersStay();
+      const directory = await mkdtemp(join(tmpdir(), 'strict-server-'));
+      scope.defer(() => rm(directory, { recursive: true }));
+      const path = join(directory, 'socket');
+      const server = strictServer(tls.createServer(pki().server));
+      const endings: string[][] = [];
+      server.on('secureConnection', (socket) => {
+        endings.push(endingOf(socket));
+        socket.end('whole');
+        socket.resume();
+      });
+      server.listen(path);
+      await once(server, 'listening');
+      scope.defer(() => new Promise((resolve) => server.close(resolve)));
+      for (const closed of [true, false]) {
+        const raw = net.connect({ path, allowHalfOpen: true });
+        scope.defer(() => raw.destroy());
+        const wire = new Wire(raw);
+        const socket = tls.connect({ socket: wire, ca: pki().ca, servername: 'localhost' });
+        scope.defer(() => socket.destroy());
+        socket.on('error', () => {});
+        const [bytes] = await once(socket, 'data');
+        expect(String(bytes)).toBe('whole');
+        if (closed) socket.end();
+        else await wire.cut('FIN');
+        await until('it is over', () => endings.at(-1)?.some((one) => /^close/.test(one)) === true);
+      }
+      expect(endings).toEqual([
+        ['end', 'close false'],
+        ['error ERR_TLS_TRUNCATED', 'close true'],
+      ]);
     }),
   );
 });

@@ -84,6 +84,8 @@ describeTls('npm run bench', () => {
       'send 64 KB, stream.write() (CPU time)',
       'send 64 KB, stream.socket',
       'send 64 KB, stream.socket (CPU time)',
+      'send 64 KB, secureSocket()',
+      'send 64 KB, secureSocket() (CPU time)',
     ]);
     for (const row of rows) {
       expect(Object.keys(row)).toEqual(['case', 'ours', 'peer', 'peerName', 'unit', 'ratio']);

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { CONTENT_TYPE, HEADER_LENGTH, RecordScanner } from '../../src/record/record.ts';
+import { CONTENT_TYPE, HEADER_LENGTH, peekHeader, RecordScanner } from '../../src/record/record.ts';
 
 interface Seen {
   readonly type: number;
@@ -179,6 +179,26 @@ describe('RecordScanner', () => {
       const { seen, atBoundary } = scan(chunks);
       expect(seen, `CORE_SEED=${seed}, round ${round}`).toEqual(expected(records));
       expect(atBoundary, `CORE_SEED=${seed}, round ${round}`).toBe(true);
+    }
+  });
+});
+
+describe('peekHeader', () => {
+  const header = Uint8Array.of(0, 23, 3, 3, 1, 2);
+
+  test('a whole header, also where the bytes end with it', () => {
+    expect(peekHeader(header, 1)).toEqual({ type: 23, length: 258 });
+  });
+
+  test('a part of one is none', () => {
+    for (let end = 1; end < header.length; end++) {
+      expect(peekHeader(header.subarray(0, end), 1)).toBe(null);
+    }
+  });
+
+  test('what no version of TLS begins a record with is none', () => {
+    for (const major of [0, 2, 4, 32]) {
+      expect(peekHeader(Uint8Array.of(23, major, 3, 0, 100), 0)).toBe(null);
     }
   });
 });

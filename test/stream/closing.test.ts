@@ -2,11 +2,20 @@
 import { once } from 'node:events';
 import tls from 'node:tls';
 import { describe, expect, test } from 'vitest';
-import { secureSocket, socketClosure } from '../../src/index.ts';
+import { connect, secureSocket, socketClosure } from '../../src/index.ts';
 import { channel } from '../../src/testing/channel.ts';
 import { describeTls, pki } from '../support/core-pki.ts';
 import { clean, type Scope, turn, until } from '../support/core-scope.ts';
-import { closeBoth, only, pair, pairInMemory, readAll, VERSIONS } from '../support/core-streams.ts';
+import {
+  closeBoth,
+  only,
+  pair,
+  pairInMemory,
+  readAll,
+  rejection,
+  VERSIONS,
+} from '../support/core-streams.ts';
+import { tcpPair } from '../support/core-transport.ts';
 
 const told = { answer: 'when-told' } as const;
 
@@ -106,6 +115,27 @@ for (const version of VERSIONS) {
     );
 
     test(
+      'what is read meanwhile makes room for more, up to the limit again',
+      clean(async (scope) => {
+        const both = await pairInMemory(scope, version, {
+          client: { unreadLimit: 8 },
+          server: told,
+        });
+        const { client, server } = both;
+        const shutting = client.shutdown();
+        for (const text of ['eight by', 'tes more']) {
+          const before = client.closure.late;
+          await server.write(text);
+          await until('it is taken', () => client.closure.late === before + 8);
+          expect(Buffer.from((await client.read()) as Uint8Array).toString()).toBe(text);
+        }
+        await server.shutdown();
+        expect(await shutting).toMatchObject({ verdict: 'secure', late: 16 });
+        await closeBoth(both);
+      }),
+    );
+
+    test(
       "unread: 'discard' keeps nothing, so no limit holds it up",
       clean(async (scope) => {
         const both = await pairInMemory(scope, version, {
@@ -183,6 +213,21 @@ describe("a strict socket on the kernel's own, that is destroyed with an error",
   );
 
   test(
+    'a shutdown that the kernel refuses has sent nothing that counts',
+    clean(async (scope) => {
+      const socket = await open(scope);
+      const handle = (socket as unknown as { _handle: { shutdown(): number } })._handle;
+      // EPIPE, as libuv numbers it.
+      handle.shutdown = () => -32;
+      const failing = once(socket, 'error');
+      socket.end();
+      expect((await failing)[0]).toMatchObject({ code: 'EPIPE' });
+      await until('it is over', () => socket.closed);
+      expect(socketClosure(socket)).toMatchObject({ verdict: 'truncated', sent: null });
+    }),
+  );
+
+  test(
     "the program's own is no truncation",
     clean(async (scope) => {
       const socket = await open(scope);
@@ -192,6 +237,328 @@ describe("a strict socket on the kernel's own, that is destroyed with an error",
       expect((await failing)[0]).toBe(error);
       await until('it is over', () => socket.closed);
       expect(socketClosure(socket)).toMatchObject({ verdict: 'aborted', truncation: null });
+    }),
+  );
+});
+
+for (const version of VERSIONS) {
+  describeTls(`${version}: abort()`, () => {
+    test(
+      'after a truncation: from here on it is the caller who wants no more',
+      clean(async (scope) => {
+        const { client, server, serverTransport } = await pair(scope, version);
+        serverTransport.end();
+        const error = await rejection(client.read());
+        expect(error).toMatchObject({ code: 'ERR_TLS_TRUNCATED' });
+        client.abort();
+        for (const call of [client.read(), client.write('x'), client.shutdown()]) {
+          expect(await rejection(call)).toMatchObject({ code: 'ERR_TLS_ABORTED' });
+        }
+        // The verdict stays.
+        expect(client.closure.verdict).toBe('truncated');
+        server.abort();
+      }),
+    );
+
+    test(
+      'what was not read by then is gone',
+      clean(async (scope) => {
+        const { client, server } = await pairInMemory(scope, version);
+        await server.write('unread');
+        await until('it is here', () => client.socket.readableLength > 0);
+        client.abort();
+        expect(await rejection(client.read())).toMatchObject({ code: 'ERR_TLS_ABORTED' });
+        server.abort();
+      }),
+    );
+
+    test(
+      'after both have closed: the verdict stays, and calls fail',
+      clean(async (scope) => {
+        const { client, server } = await pairInMemory(scope, version);
+        await Promise.all([client.shutdown(), server.shutdown()]);
+        client.abort();
+        expect(await rejection(client.shutdown())).toMatchObject({ code: 'ERR_TLS_ABORTED' });
+        expect(client.closure.verdict).toBe('secure');
+        server.abort();
+      }),
+    );
+  });
+
+  describeTls(`${version}: what has ended stays as it ended`, () => {
+    test(
+      'a truncation that was waited past is none that was permitted, whatever is asked for later',
+      clean(async (scope) => {
+        const { client, server, serverTransport } = await pair(scope, version, { server: told });
+        const shutting = client.shutdown();
+        expect(await server.read()).toBe(null);
+        serverTransport.end();
+        expect(await rejection(shutting)).toMatchObject({ code: 'ERR_TLS_TRUNCATED' });
+        await client.shutdown({ wait: false }).catch(() => {});
+        expect(client.closure.verdict).toBe('truncated');
+        await client.close({ wait: false });
+        expect(client.closure.verdict).toBe('truncated');
+        server.abort();
+      }),
+    );
+
+    test(
+      'one that was dropped while it waited is not one-sided, whatever is asked for later',
+      clean(async (scope) => {
+        const { client, server } = await pair(scope, version, { server: told });
+        const shutting = rejection(client.shutdown());
+        expect(await server.read()).toBe(null);
+        client.abort();
+        expect(await shutting).toMatchObject({ code: 'ERR_TLS_ABORTED' });
+        await rejection(client.shutdown({ wait: false }));
+        expect(client.closure.verdict).toBe('aborted');
+        server.abort();
+      }),
+    );
+
+    test(
+      'the first failure is the one that is told, and by close, too, where nobody has heard of it',
+      clean(async (scope) => {
+        const { client, server, clientTransport, serverTransport } = await pair(scope, version);
+        await server.write('unread');
+        await turns();
+        serverTransport.end();
+        await until('it is cut', () => client.closure.verdict === 'truncated');
+        // No close_notify goes out behind that.
+        expect(client.closure.send).toBe('open');
+        clientTransport.destroy(Object.assign(new Error('read'), { code: 'ECONNRESET' }));
+        await turns();
+        const error = await rejection(client.close());
+        expect(error).toMatchObject({ code: 'ERR_TLS_TRUNCATED' });
+        expect(error.cause).toBe(undefined);
+        expect(client.closure.sent).toBe(null);
+        server.abort();
+      }),
+    );
+
+    test(
+      'after a truncation shutdown sends nothing',
+      clean(async (scope) => {
+        const { client, server, serverTransport } = await pair(scope, version);
+        await server.write('unread');
+        await turns();
+        serverTransport.end();
+        await until('it is cut', () => client.closure.verdict === 'truncated');
+        expect(await rejection(client.shutdown())).toMatchObject({ code: 'ERR_TLS_TRUNCATED' });
+        expect(client.closure).toMatchObject({ send: 'open', sent: null });
+        client.abort();
+        server.abort();
+      }),
+    );
+
+    test(
+      'close after a shutdown that was cancelled does not wait again',
+      clean(async (scope) => {
+        const { client, server } = await pair(scope, version, { server: told });
+        const controller = new AbortController();
+        const shutting = client.shutdown({ signal: controller.signal });
+        expect(await server.read()).toBe(null);
+        controller.abort();
+        expect(await rejection(shutting)).toMatchObject({ code: 'ABORT_ERR' });
+        const closing = client.close();
+        server.abort();
+        expect((await closing).verdict).toBe('aborted');
+        expect(client.closure.transportEnd).toBe('closed');
+      }),
+    );
+  });
+
+  describeTls(`${version}: the transport`, () => {
+    test(
+      'taken back, it has the listeners that it had, and is paused',
+      clean(async (scope) => {
+        const transports = await tcpPair(scope);
+        const heard: string[] = [];
+        const listener = (bytes: Buffer) => heard.push(String(bytes));
+        transports[0].on('data', listener);
+        const { client, server, serverTransport } = await pair(scope, version, { transports });
+        await Promise.all([client.shutdown(), server.shutdown()]);
+        const { transport } = await client.unwrap();
+        expect(transport.listeners('data')).toEqual([listener]);
+        expect(transport.isPaused()).toBe(true);
+        await server.unwrap();
+        serverTransport.end('in the clear');
+        transport.resume();
+        await until('it is heard', () => heard.length > 0);
+        expect(heard).toEqual(['in the clear']);
+        transport.destroy();
+        serverTransport.destroy();
+      }),
+    );
+
+    test(
+      'closed after both close_notify, it says by whom',
+      clean(async (scope) => {
+        const { client, server } = await pair(scope, version, { server: told });
+        const closing = client.close();
+        expect(await server.read()).toBe(null);
+        await server.shutdown();
+        await until('it is closing', () => client.closure.transportEnd !== null);
+        expect(client.closure).toMatchObject({ verdict: 'secure', transportEnd: 'closed' });
+        await Promise.all([closing, server.close()]);
+      }),
+    );
+
+    test(
+      'ends during the handshake: an error, though no close_notify is required',
+      clean(async (scope) => {
+        const [near, far] = await tcpPair(scope);
+        far.once('data', () => far.end());
+        const error = await rejection(
+          connect({
+            transport: near,
+            host: 'localhost',
+            ca: pki().ca,
+            requireCloseNotify: false,
+            ...only(version),
+          }),
+        );
+        expect(error).toMatchObject({ code: 'ERR_TLS_TRUNCATED', phase: 'handshake' });
+      }),
+    );
+  });
+
+  describeTls(`${version}: the socket, alone`, () => {
+    test(
+      "answer: 'when-told': does not answer by itself",
+      clean(async (scope) => {
+        const { client, server } = await pairInMemory(scope, version, { client: told });
+        const ended = once(client.socket, 'end');
+        client.socket.resume();
+        await server.shutdown({ wait: false });
+        await ended;
+        await turns();
+        expect(client.closure).toMatchObject({ send: 'open', sent: null });
+        client.socket.end();
+        await until('it is over', () => client.closure.verdict === 'secure');
+        await server.close();
+      }),
+    );
+
+    test(
+      'requireCloseNotify: false: ends itself at EOF as at close_notify',
+      clean(async (scope) => {
+        const { client, server, serverTransport } = await pair(scope, version, {
+          client: { requireCloseNotify: false },
+        });
+        const ended = once(client.socket, 'end');
+        client.socket.resume();
+        serverTransport.end();
+        await ended;
+        await until('close_notify has gone', () => client.closure.sent !== null);
+        server.abort();
+      }),
+    );
+
+    test(
+      'destroyed when only we, or only the peer, had closed: the transport goes with it',
+      clean(async (scope) => {
+        for (const first of ['client', 'server'] as const) {
+          const both = await pair(scope, version, { client: told, server: told });
+          await both[first].shutdown({ wait: false });
+          if (first === 'server') expect(await both.client.read()).toBe(null);
+          both.client.socket.destroy();
+          await turns();
+          expect(both.clientTransport.destroyed).toBe(true);
+          expect(both.client.closure.verdict).not.toBe('secure');
+          both.server.abort();
+        }
+      }),
+    );
+
+    test(
+      "the transport is destroyed under it: an error, never 'end'",
+      clean(async (scope) => {
+        const { client, server, clientTransport } = await pair(scope, version);
+        const { socket } = client;
+        const failing = once(socket, 'error');
+        let ended = false;
+        socket.on('end', () => {
+          ended = true;
+        });
+        socket.resume();
+        clientTransport.destroy();
+        expect((await failing)[0]).toMatchObject({ code: 'ERR_TLS_ABORTED' });
+        expect(ended).toBe(false);
+        server.abort();
+      }),
+    );
+  });
+}
+
+describeTls('TLSv1.2: the answer to close_notify', () => {
+  const RULE =
+    'RFC 5246 section 7.2.1: "The other party MUST respond with a close_notify alert of its own and close down the connection immediately, discarding any pending writes"';
+
+  test(
+    `what was written in the same turn is discarded (${RULE})`,
+    clean(async (scope) => {
+      const wire = channel({ onDestroy: 'reset' });
+      const { client, server } = await pair(scope, 'TLSv1.2', { transports: wire.ends });
+      await turns();
+      wire.back.hold();
+      await server.shutdown({ wait: false });
+      await turns();
+      const writing = client.write('late');
+      wire.back.flow();
+      await writing.catch(() => {});
+      expect(await server.read()).toBe(null);
+      expect(client.closure).toMatchObject({ verdict: 'secure', unsent: 4 });
+      await Promise.all([client.close(), server.close()]);
+    }),
+  );
+
+  test(
+    `a write that waits, and is discarded, rejects (${RULE})`,
+    clean(async (scope) => {
+      const wire = channel({ onDestroy: 'reset' });
+      const { client, server } = await pair(scope, 'TLSv1.2', { transports: wire.ends });
+      await turns();
+      wire.forth.clog();
+      // The engine has the first, and the socket the second.
+      void client.write(Buffer.alloc(100_000)).catch(() => {});
+      const writing = rejection(client.write(Buffer.alloc(100_000)));
+      await turns();
+      await server.shutdown({ wait: false });
+      await until('it has come', () => client.closure.received !== null);
+      await turns();
+      wire.forth.flow();
+      expect(await writing).toMatchObject({ code: 'ERR_TLS_SHUTDOWN' });
+      expect(client.closure.unsent).toBe(100_000);
+      client.abort();
+      server.abort();
+    }),
+  );
+
+  test(
+    'who has said already that it closes, and only waits for its writes to go out, discards none of them',
+    clean(async (scope) => {
+      const wire = channel({ onDestroy: 'reset' });
+      const { client, server } = await pair(scope, 'TLSv1.2', {
+        transports: wire.ends,
+        server: told,
+      });
+      await turns();
+      wire.forth.clog();
+      const said = Buffer.alloc(200_000, 'x');
+      // The engine has the first, and the socket the second.
+      const writing = Promise.all([client.write(said), client.write(said)]);
+      await turns();
+      const shutting = client.shutdown();
+      await turns();
+      expect(client.closure.send).toBe('closing');
+      await server.shutdown({ wait: false });
+      await until('it has come', () => client.closure.received !== null);
+      wire.forth.flow();
+      expect((await readAll(server)).equals(Buffer.concat([said, said]))).toBe(true);
+      await writing;
+      expect(await shutting).toMatchObject({ verdict: 'secure', unsent: 0 });
+      await Promise.all([client.close(), server.close()]);
     }),
   );
 });

@@ -100,6 +100,24 @@ for (const version of VERSIONS) {
     );
 
     test(
+      'what somebody took out of the socket is not waited for',
+      clean(async (scope) => {
+        const both = await pair(scope, version);
+        const { socket } = both.client;
+        const data = pattern(20_000);
+        for (const at of [0, 10_000]) {
+          await both.server.write(data.subarray(at, at + 10_000));
+          await until('it has come', () => socket.readableLength === at + 10_000);
+        }
+        expect(data.subarray(0, 15_000).equals(socket.read(15_000))).toBe(true);
+        expect(data.subarray(15_000).equals((await both.client.read()) ?? Buffer.of())).toBe(true);
+        await both.server.write('and on');
+        expect(Buffer.from((await both.client.read()) ?? []).toString()).toBe('and on');
+        await closeBoth(both);
+      }),
+    );
+
+    test(
       'leaving an iteration early keeps the stream usable',
       clean(async (scope) => {
         const both = await pair(scope, version);

@@ -48,27 +48,33 @@ for (const version of VERSIONS) {
   );
 }
 
-test(
-  'what a transport was given to write stays as it was, for whoever keeps it',
-  clean(async (scope) => {
-    const transports = await tcpPair(scope);
-    const [near] = transports;
-    const kept: Array<{ chunk: Uint8Array; length: number }> = [];
-    const { write } = near;
-    near.write = ((chunk: Uint8Array, ...rest: []) => {
-      kept.push({ chunk, length: chunk.length });
-      return write.call(near, chunk, ...rest);
-    }) as typeof near.write;
-    const both = await pair(scope, 'TLSv1.3', { transports });
-    const said = pattern(300_000);
-    const reading = readAll(both.server);
-    await both.client.write(said);
-    await both.client.shutdown({ wait: false });
-    expect((await reading).equals(said)).toBe(true);
-    await closeBoth(both);
-    expect(kept.some(({ length }) => length >= 16_384)).toBe(true);
-    for (const { chunk, length } of kept) expect(chunk.length).toBe(length);
-  }),
+test.each(['write', '_writev'] as const)(
+  'what a transport was given to write stays as it was, for whoever keeps it (in %s)',
+  async (method) => {
+    const body = clean(async (scope) => {
+      const transports = await tcpPair(scope);
+      const [near] = transports;
+      const kept: Array<{ chunk: Uint8Array; length: number }> = [];
+      const original = near[method] as (first: unknown, ...rest: unknown[]) => unknown;
+      Object.assign(near, {
+        [method](first: Uint8Array | Array<{ chunk: Uint8Array }>, ...rest: unknown[]) {
+          const chunks = Array.isArray(first) ? first.map(({ chunk }) => chunk) : [first];
+          for (const chunk of chunks) kept.push({ chunk, length: chunk.length });
+          return original.call(near, first, ...rest);
+        },
+      });
+      const both = await pair(scope, 'TLSv1.3', { transports });
+      const said = pattern(300_000);
+      const reading = readAll(both.server);
+      await both.client.write(said);
+      await both.client.shutdown({ wait: false });
+      expect((await reading).equals(said)).toBe(true);
+      await closeBoth(both);
+      expect(kept.some(({ length }) => length >= 16_384)).toBe(true);
+      for (const { chunk, length } of kept) expect(chunk.length).toBe(length);
+    });
+    await body();
+  },
 );
 
 test(

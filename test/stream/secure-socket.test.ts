@@ -40,6 +40,22 @@ async function serve(
 const send = (socket: tls.TLSSocket, bytes: string | Buffer) =>
   new Promise<void>((resolve) => socket.write(bytes, () => resolve()));
 
+/** Holds back what TLS sends, and its FIN, until the call that delivers it in one segment. */
+function together({ raw }: Wire): () => void {
+  const { write, end } = raw;
+  const parts: Uint8Array[] = [];
+  raw.write = ((chunk: Uint8Array, done: () => void) => {
+    parts.push(chunk);
+    done();
+    return true;
+  }) as typeof write;
+  raw.end = (() => raw) as typeof end;
+  return () => {
+    Object.assign(raw, { write, end });
+    raw.end(Buffer.concat(parts));
+  };
+}
+
 /** Over the kernel's socket, and over any other stream. */
 const OVER = {
   'of its own': async () => ({}),
@@ -162,6 +178,89 @@ for (const [over, transport] of Object.entries(OVER)) {
       );
 
       test(
+        "a fatal alert behind data that nobody has read, and more behind it: the data, then an error, never 'end'",
+        clean(async (scope) => {
+          const data = pattern(5_000);
+          let injected = false;
+          const port = await serve(scope, async (socket, wire) => {
+            socket.on('error', () => {});
+            await send(socket, data);
+            await turns();
+            // What the server answers to bytes that are not the client's: an alert, under its key.
+            const { write } = wire.raw;
+            wire.raw.write = ((chunk: Uint8Array, ...rest: []) => {
+              write.call(wire.raw, chunk, ...rest);
+              wire.raw.write = write;
+              void turns(20).then(() => {
+                injected = true;
+                wire.raw.write(Buffer.concat([Buffer.from([23, 3, 3, 0, 40]), Buffer.alloc(40)]));
+              });
+              return true;
+            }) as typeof write;
+            wire.push(Buffer.concat([Buffer.from([23, 3, 3, 0, 64]), Buffer.alloc(64, 7)]));
+          });
+          const told: unknown[] = [];
+          const onTruncated = (message: unknown) => void told.push(message);
+          subscribe('close-notify.truncated', onTruncated);
+          scope.defer(() => unsubscribe('close-notify.truncated', onTruncated));
+          const socket = await open(scope, port, only(version));
+          const events: string[] = [];
+          socket.on('end', () => events.push('end'));
+          socket.on('error', () => events.push('error'));
+          await until('the alert has come', () => events.includes('error'));
+          await until('more has come', () => injected);
+          await turns(20);
+          const bytes: Buffer[] = [];
+          socket.on('data', (chunk) => bytes.push(chunk));
+          await until('it is over', () => socket.closed);
+          expect(events).not.toContain('end');
+          expect(Buffer.concat(bytes).equals(data)).toBe(true);
+          expect(socketClosure(socket)).toMatchObject({ verdict: 'alert', received: null });
+          // An alert is no truncation.
+          expect(told).toEqual([]);
+        }),
+      );
+
+      test(
+        'destroyed by its reader, within the data that close_notify follows: nobody else ended it',
+        clean(async (scope) => {
+          const port = await serve(scope, async (socket, wire) => {
+            const deliver = together(wire);
+            socket.end('whole');
+            await turns(20);
+            deliver();
+          });
+          const socket = await open(scope, port, only(version));
+          socket.on('data', () => socket.destroy());
+          await once(socket, 'close');
+          expect(socketClosure(socket)).toMatchObject({ verdict: 'aborted', truncation: null });
+        }),
+      );
+
+      test(
+        'cut when its reader, who had enough for a while, has read all: an error',
+        clean(async (scope) => {
+          let cut = async () => {};
+          const port = await serve(scope, async (socket, wire) => {
+            cut = () => wire.cut('FIN');
+            await send(socket, 'Pay $100');
+          });
+          // Full with the first byte.
+          const socket = await open(scope, port, { ...only(version), highWaterMark: 1 } as object);
+          await until('it has come', () => socket.readableLength > 0);
+          await turns();
+          const events: string[] = [];
+          socket.on('end', () => events.push('end'));
+          socket.on('error', (error: Error & { code?: string }) => events.push(`${error.code}`));
+          expect(String(socket.read())).toBe('Pay $100');
+          await turns();
+          await cut();
+          await until('it is over', () => events.length > 0);
+          expect(events).toEqual(['ERR_TLS_TRUNCATED']);
+        }),
+      );
+
+      test(
         'a close_notify that was forged is none',
         clean(async (scope) => {
           const port = await serve(scope, async (socket, wire) => {
@@ -215,6 +314,27 @@ for (const [over, transport] of Object.entries(OVER)) {
         socket.destroy();
         await once(socket, 'close');
         expect(socketClosure(socket)?.verdict).toBe('aborted');
+      }),
+    );
+
+    test(
+      "in mode 'report' a truncation is told once, also of what nobody has read yet",
+      clean(async (scope) => {
+        const port = await serve(scope, async (socket, wire) => {
+          await send(socket, 'Pay $100');
+          await wire.cut('FIN');
+        });
+        const told: string[] = [];
+        const onTruncated = (message: unknown) =>
+          void told.push((message as TruncatedMessage).outcome);
+        subscribe('close-notify.truncated', onTruncated);
+        scope.defer(() => unsubscribe('close-notify.truncated', onTruncated));
+        const socket = await open(scope, port, { mode: 'report' } as object);
+        await until('it is cut', () => told.length > 0);
+        await turns(20);
+        socket.resume();
+        await once(socket, 'close');
+        expect(told).toEqual(['end']);
       }),
     );
 
@@ -327,6 +447,67 @@ describeTls('options', () => {
     }),
   );
 
+  test.each([true, false])(
+    'over a stream: allowHalfOpen (%s) is the stream’s, as in tls.connect',
+    async (allowHalfOpen) => {
+      const body = clean(async (scope) => {
+        const wire = channel();
+        wire.ends[0].allowHalfOpen = allowHalfOpen;
+        const socket = secureSocket({
+          socket: wire.ends[0],
+          ca: pki().ca,
+          servername: 'localhost',
+        });
+        scope.defer(() => socket.destroy());
+        const server = await accept(wire.ends[1], pki().server);
+        expect(socket.allowHalfOpen).toBe(allowHalfOpen);
+        const shutting = server.shutdown();
+        socket.resume();
+        await once(socket, 'end');
+        if (allowHalfOpen) {
+          await turns();
+          expect(socket.writable).toBe(true);
+          socket.end();
+        }
+        expect((await shutting).verdict).toBe('secure');
+        await server.close();
+        expect(socketClosure(socket)?.verdict).toBe('secure');
+      });
+      await body();
+    },
+  );
+
+  test(
+    'onread: close_notify in the bytes with which its reader has enough is one',
+    clean(async (scope) => {
+      const port = await serve(scope, async (socket, wire) => {
+        const deliver = together(wire);
+        socket.end('whole');
+        await turns(20);
+        deliver();
+      });
+      let read = '';
+      const onread = {
+        buffer: Buffer.alloc(64),
+        callback: (length: number, bytes: Uint8Array) => {
+          read += Buffer.from(bytes.subarray(0, length)).toString();
+          return false;
+        },
+      };
+      const socket = secureSocket({ host: 'localhost', port, ca: pki().ca, onread } as never);
+      scope.defer(() => socket.destroy());
+      const events: string[] = [];
+      for (const name of ['end', 'error']) socket.on(name, () => events.push(name));
+      const over = () => events.length > 0 || socketClosure(socket)?.received !== null;
+      await until('all has come', over);
+      expect(socketClosure(socket)?.verdict).not.toBe('truncated');
+      socket.resume();
+      await until('it is told', () => events.length > 0);
+      expect([read, events]).toEqual(['whole', ['end']]);
+      expect(socketClosure(socket)?.received).not.toBe(null);
+    }),
+  );
+
   test(
     'that nobody listens at: the error of the system',
     clean(async () => {
@@ -345,7 +526,10 @@ describeTls('options', () => {
 
 for (const version of VERSIONS) {
   describeTls(`${version}: a reset behind the peer's close_notify`, () => {
-    const arrange = async (scope: Scope) => {
+    const arrange = async (
+      scope: Scope,
+      before: (socket: tls.TLSSocket, clog: () => void) => void = () => {},
+    ) => {
       const wire = channel();
       const socket = secureSocket({
         socket: wire.ends[0],
@@ -360,6 +544,8 @@ for (const version of VERSIONS) {
       await server.write('all that it had to say');
       await server.shutdown({ wait: false });
       await until('close_notify has come', () => socketClosure(socket)?.received !== null);
+      before(socket, () => wire.forth.clog());
+      await turns();
       wire.back.cut('reset');
       await until('the reset has come', () => socketClosure(socket)?.transportEnd === 'reset');
       server.abort();
@@ -388,5 +574,42 @@ for (const version of VERSIONS) {
         expect(events).toEqual(['error', 'close']);
       }),
     );
+
+    test.each([
+      ['ends', (socket: tls.TLSSocket): void => void socket.end()],
+      [
+        'writes several things at once',
+        (socket: tls.TLSSocket): void => {
+          socket.cork();
+          socket.write('more');
+          socket.write('and more');
+          process.nextTick(() => socket.uncork());
+        },
+      ],
+    ] as const)('whoever %s fails at once', async (_what, act) => {
+      const body = clean(async (scope) => {
+        const { socket, events } = await arrange(scope);
+        act(socket);
+        await until('the socket is closed', () => events.includes('close'));
+        expect(events).toEqual(['error', 'close']);
+      });
+      await body();
+    });
+
+    test.each([
+      ['a write', (socket: tls.TLSSocket): void => void socket.write(pattern(100_000))],
+      ['an end', (socket: tls.TLSSocket): void => void socket.end()],
+    ] as const)('%s that waits for the transport fails at once', async (_what, act) => {
+      const body = clean(async (scope) => {
+        const { socket, events } = await arrange(scope, (it, clog) => {
+          clog();
+          act(it);
+        });
+        await until('the socket is closed', () => events.includes('close'));
+        expect(events.slice(0, 2)).toEqual(['error', 'close']);
+        expect(socket.readableEnded).toBe(false);
+      });
+      await body();
+    });
   });
 }

@@ -163,6 +163,28 @@ for (const version of VERSIONS) {
     );
 
     test(
+      "shutdown() while a listener to 'data' is paused: it gets everything once it resumes, then 'end'",
+      clean(async (scope) => {
+        const { client, server } = await pair(scope, version, { server: { answer: 'when-told' } });
+        const { socket } = client;
+        const got: Buffer[] = [];
+        socket.on('data', (chunk) => got.push(chunk));
+        socket.pause();
+        const shutting = client.shutdown();
+        const data = pattern(10_000);
+        await server.write(data);
+        await server.shutdown();
+        expect((await shutting).verdict).toBe('secure');
+        expect(got).toEqual([]);
+        const ended = once(socket, 'end');
+        socket.resume();
+        await ended;
+        expect(Buffer.concat(got).equals(data)).toBe(true);
+        await Promise.all([client.close(), server.close()]);
+      }),
+    );
+
+    test(
       'an end that no record of the peer brought is no close_notify',
       clean(async (scope) => {
         const { client, server } = await pair(scope, version);

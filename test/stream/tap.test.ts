@@ -473,3 +473,151 @@ describe('close_notify on its way out', () => {
     expect(tap.errored).toBe(null);
   });
 });
+
+describe('an engine that answers close_notify by itself, within the feeding of it', () => {
+  const isAlert = ({ type }: { readonly type: number }) => type === 21;
+
+  /** A tap whose engine writes `replies` to each record that it is fed, and then asks what it has sent. */
+  function answering(transport: Duplex, replies: Array<readonly Buffer[]>) {
+    const made = tapOn(transport);
+    made.tap.on('data', () => {
+      for (const reply of replies.shift() ?? []) made.tap.write(reply);
+      made.tap.takeReply(isAlert);
+    });
+    return made;
+  }
+
+  const sent = (log: readonly string[]) =>
+    log.filter((line) => line === 'close_notify sent').length;
+
+  test('the answer counts once the transport has taken it, behind all that was written before', async () => {
+    const transport = new SlowTransport();
+    const { tap, log } = answering(transport, [[record(21, 26)]]);
+    let then = 0;
+    tap.afterCloseNotify(() => then++);
+    tap.write(record(23, 40));
+    transport.push(record(21, 26));
+    await turns();
+    for (const expected of [0, 0, 1]) {
+      expect([sent(log), then]).toEqual([expected, expected]);
+      transport.taken.shift()?.();
+      await turns();
+    }
+    // Whatever is written behind it is no second one.
+    tap.write(record(21, 26));
+    await turns();
+    transport.taken.shift()?.();
+    await turns();
+    expect([sent(log), then]).toEqual([1, 1]);
+  });
+
+  test('something else is no answer: an alert that went before, or one with data behind it', async () => {
+    const transport = new SlowTransport();
+    const { tap, log } = answering(transport, [[record(21, 26), record(23, 40)]]);
+    tap.write(record(21, 26));
+    transport.push(record(23, 3));
+    await turns();
+    while (transport.taken.length > 0) {
+      transport.taken.shift()?.();
+      await turns();
+    }
+    expect(log).toContain('sent 23 40');
+    expect(sent(log)).toBe(0);
+  });
+
+  test('an answer to an earlier record is none to this one', async () => {
+    const transport = new SlowTransport();
+    const { tap, log } = tapOn(transport);
+    let number = 0;
+    tap.on('data', () => {
+      if (number++ === 0) tap.write(record(21, 26));
+      else tap.takeReply(isAlert);
+    });
+    transport.push(record(23, 3));
+    await turns();
+    // Nothing is being fed.
+    tap.takeReply(isAlert);
+    transport.push(record(23, 3));
+    await turns();
+    transport.taken.shift()?.();
+    await turns();
+    expect(number).toBe(2);
+    expect(sent(log)).toBe(0);
+  });
+});
+
+describe('what it gathers at the end of a handshake', () => {
+  /** How many calls of the transport carry what is written, and how often it is corked. */
+  function corkable() {
+    const writes: number[] = [];
+    const transport = new Duplex({
+      read() {},
+      write(_chunk, _encoding, done) {
+        writes.push(1);
+        done();
+      },
+      writev(chunks, done) {
+        writes.push(chunks.length);
+        done();
+      },
+    });
+    return { transport, writes };
+  }
+
+  test('leaves at the end of the turn, together', async () => {
+    const { transport, writes } = corkable();
+    const { tap } = tapOn(transport);
+    tap.on('data', () => {
+      tap.write(record(22, 3));
+      tap.write(record(22, 3));
+    });
+    tap.write(record(22, 3));
+    expect(writes.splice(0)).toEqual([1]);
+    transport.emit('data', record(22, 3));
+    tap.write(record(23, 3));
+    expect(writes).toEqual([]);
+    await turns();
+    expect(writes).toEqual([3]);
+    expect(transport.writableCorked).toBe(0);
+    tap.establish();
+    tap.write(record(23, 3));
+    expect(writes).toEqual([3, 1]);
+    // From here on nothing is worth a wait.
+    transport.emit('data', record(23, 3));
+    expect(writes).toEqual([3, 1, 1, 1]);
+  });
+
+  test('a transport that is let go of within that turn is not corked any more, nor uncorked later', async () => {
+    const { transport, writes } = corkable();
+    const { tap } = tapOn(transport);
+    tap.on('data', () => tap.write(record(22, 3)));
+    transport.emit('data', record(22, 3));
+    tap.detach();
+    expect(transport.writableCorked).toBe(0);
+    expect(writes).toEqual([1]);
+    // Whoever has it now.
+    transport.cork();
+    await turns();
+    expect(transport.writableCorked).toBe(1);
+  });
+
+  test('what the engine writes in one go reaches the transport in one go', async () => {
+    const { transport, writes } = corkable();
+    const { tap } = tapOn(transport);
+    let done = 0;
+    let taken = 0;
+    const parts = [record(23, 3), record(23, 4), record(23, 5)];
+    tap.send(parts, () => done++);
+    expect(writes).toEqual([3]);
+    // Somebody is shown the bytes here, and may keep them.
+    tap.send(
+      [record(23, 3)],
+      () => done++,
+      () => taken++,
+    );
+    tap.send([], () => done++);
+    await turns();
+    expect([done, taken]).toEqual([3, 0]);
+    expect(transport.writableCorked).toBe(0);
+  });
+});

@@ -1,7 +1,7 @@
 /** Transports that we open: what is read from them goes through one memory for all. */
 import type net from 'node:net';
 import { expect, test } from 'vitest';
-import { accept, connect, type TlsStream } from '../../src/index.ts';
+import { accept, connect, type Observer, type TlsStream } from '../../src/index.ts';
 import { pki } from '../support/core-pki.ts';
 import { clean, turn } from '../support/core-scope.ts';
 import { pattern, readAll } from '../support/core-streams.ts';
@@ -71,5 +71,31 @@ test(
     expect(Buffer.concat(parts).equals(said)).toBe(true);
     transport.end();
     await new Promise((resolve) => transport.once('close', resolve));
+  }),
+);
+
+test(
+  'an observer may keep the bytes that it is shown, in both directions',
+  clean(async (scope) => {
+    const kept: Array<{ bytes: Uint8Array; copy: Buffer }> = [];
+    const record: Observer = {
+      observe() {},
+      onBytes: (_direction, bytes) => void kept.push({ bytes, copy: Buffer.from(bytes) }),
+    };
+    const said = pattern(300_000);
+    const servers: Array<Promise<TlsStream>> = [];
+    const port = await listen(scope, (socket) => servers.push(accept(socket, pki().server)));
+    const client = await connect({ host: 'localhost', port, ca: pki().ca, record });
+    const server = (await servers[0]) as TlsStream;
+    await Promise.all([
+      client.write(said),
+      server.write(said),
+      ...[client, server].map(async (stream) => {
+        for (let have = 0; have < said.length; ) have += (await stream.read())?.length ?? 0;
+      }),
+    ]);
+    await Promise.all([client.close(), server.close()]);
+    expect(kept.length).toBeGreaterThan(20);
+    expect(kept.every(({ bytes, copy }) => copy.equals(bytes))).toBe(true);
   }),
 );
