@@ -43,7 +43,7 @@ const program = new Command('npm run bench --')
     parseSize,
     256 * MIB,
   )
-  .option('--full', '1 GB in every transfer, whatever the message: takes about an hour')
+  .option('--full', '1 GB in every transfer, whatever the message: takes hours')
   .option('--against-itself', 'put node:tls in our place: what the ratios are worth')
   .option('--list', 'print the names of the cases, and measure nothing')
   .option('--out <file>', 'write all samples there, as JSON')
