@@ -135,6 +135,7 @@ export class Engine {
     owner: Owner = 'stream',
   ): Engine {
     const engine = new Engine(tap, events, owner);
+    tap.gatherFlights();
     // Looked up at each call: tls.connect may be replaced, by our own `register` or somebody's tracing.
     // `register` knows a tap when it sees one, and leaves it alone.
     const socket = tls.connect({

@@ -97,6 +97,8 @@ export class Tap extends Duplex {
   #established = false;
   /** What is being fed was received during the handshake. */
   #handshaking = true;
+  /** Whether what goes out during the handshake waits for what follows it. */
+  #gathers = false;
   /** The transport is corked until the event loop has turned. */
   #gathering = false;
   /**
@@ -240,6 +242,15 @@ export class Tap extends Duplex {
   /** Feeds the engine by `feed`, which must be done with the bytes when it returns, and not by 'data'. */
   feedBy(feed: (bytes: Uint8Array) => void): void {
     this.#feed = feed;
+  }
+
+  /**
+   * Sends the last flight of the handshake in one segment with what its completion brings about: the
+   * first request, or a close_notify. For clients; a server's session tickets that came late would find
+   * a client that has closed already, and draw a reset.
+   */
+  gatherFlights(): void {
+    this.#gathers = true;
   }
 
   /** The handshake is complete. May be told within the feeding of its last record. */
@@ -453,7 +464,7 @@ export class Tap extends Duplex {
       this.#closeNotifyWritten = false;
       this.#isCloseNotify = null;
     }
-    if (this.#feeding && this.#handshaking) this.#gather();
+    if (this.#gathers && this.#feeding && this.#handshaking) this.#gather();
     this.#unflushed++;
     const onWritten = (error?: Error | null) => {
       this.#unflushed--;
@@ -484,11 +495,7 @@ export class Tap extends Duplex {
     };
   }
 
-  /**
-   * Holds writes back until the callbacks of this turn of the event loop are over. The last flight of a
-   * handshake then goes out in one segment with what its completion brings about: the first request, or
-   * a close_notify.
-   */
+  /** Holds writes back until the callbacks of this turn of the event loop are over. */
   #gather(): void {
     if (this.#gathering) return;
     this.#gathering = true;
