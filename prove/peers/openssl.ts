@@ -1,15 +1,14 @@
 /** The OpenSSL peer that sends KeyUpdate: how it is compiled, started, talked to and stopped. */
-import { type ChildProcess, execFile, spawn, spawnSync } from 'node:child_process';
-import { createHash } from 'node:crypto';
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { access, lstat, mkdir, mkdtemp, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import net from 'node:net';
 import os from 'node:os';
 import path from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
-import { promisify } from 'node:util';
 import { settled } from '../cuts/splice.ts';
+import { compile } from './compile.ts';
 
 /** What the peer saw of a connection; keyupdate.cpp says more. */
 export interface PeerReport {
@@ -47,7 +46,6 @@ export interface Talk {
 }
 
 const SOURCE = fileURLToPath(new URL('keyupdate.cpp', import.meta.url));
-const run = promisify(execFile);
 
 /** What OpenSSL's headers say they are; null where there are none, or no compiler. */
 export function opensslHeaders(): string | null {
@@ -62,34 +60,8 @@ export function opensslHeaders(): string | null {
   return status === 0 && found !== null ? (found[1] as string) : null;
 }
 
-/** Compiles it, once for each state of its source and of the headers. @returns the program's path. */
-export async function compilePeer(headers: string): Promise<string> {
-  // In a folder that only this user can write to: what is found there gets executed.
-  const uid = process.getuid?.() ?? 0;
-  const folder = path.join(os.tmpdir(), `close-notify-peers-${uid}`);
-  await mkdir(folder, { recursive: true, mode: 0o700 });
-  const found = await lstat(folder);
-  if (!found.isDirectory() || found.uid !== uid || (found.mode & 0o022) !== 0) {
-    throw new Error(`${folder} is not a folder of this user's own`);
-  }
-  const hash = createHash('sha256')
-    .update(headers)
-    .update(await readFile(SOURCE));
-  const program = path.join(folder, `keyupdate-${hash.digest('hex').slice(0, 16)}`);
-  const made = await access(program).then(
-    () => true,
-    () => false,
-  );
-  if (made) return program;
-  // Somebody else may be compiling it too; whoever is last to rename wins, with the same file.
-  const unfinished = `${program}.${process.pid}`;
-  await run('g++', [
-    ...['-std=c++17', '-O1', '-Wall', '-Wextra', '-o', unfinished, SOURCE],
-    ...['-lssl', '-lcrypto', '-lpthread'],
-  ]);
-  await rename(unfinished, program);
-  return program;
-}
+/** @returns the path of the compiled program. */
+export const compilePeer = (headers: string): Promise<string> => compile(SOURCE, headers);
 
 type Line = { event?: string; port?: number; id?: number; heard?: string } & Omit<
   PeerReport,

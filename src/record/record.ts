@@ -21,8 +21,12 @@ export function peekHeader(
 ): { readonly type: number; readonly length: number } | null {
   // The major version is 3 in all of SSL 3.0 to TLS 1.3.
   if (at + HEADER_LENGTH > bytes.length || bytes[at + 1] !== 3) return null;
-  const length = ((bytes[at + 3] as number) << 8) | (bytes[at + 4] as number);
-  return { type: bytes[at] as number, length };
+  return { type: bytes[at] as number, length: lengthAt(bytes, at) };
+}
+
+/** The length in the header at `at`. */
+function lengthAt(bytes: Uint8Array, at: number): number {
+  return ((bytes[at + 3] as number) << 8) | (bytes[at + 4] as number);
 }
 
 /**
@@ -91,7 +95,7 @@ export class RecordScanner {
 
   /** Its length, after the header. */
   get length(): number {
-    return ((this.#header[3] as number) << 8) | (this.#header[4] as number);
+    return lengthAt(this.#header, 0);
   }
 
   #finish(): void {

@@ -243,17 +243,12 @@ export class Engine {
     return this.#socket;
   }
 
-  /**
-   * The socket, for somebody who will listen to it. 'end' is told only once, so one that came before is
-   * told now.
-   */
-  handOut(): tls.TLSSocket | null {
+  /** Somebody will listen to the socket. 'end' is told only once, so one that came before is told now. */
+  handOut(): void {
     this.#handedOut = true;
-    if (this.#heldEnd) {
-      this.#heldEnd = false;
-      this.pretendEnd();
-    }
-    return this.#socket;
+    if (!this.#heldEnd) return;
+    this.#heldEnd = false;
+    this.pretendEnd();
   }
 
   /** Bytes that `discardWrites` has discarded. */

@@ -95,9 +95,7 @@ export class Tap extends Duplex {
   #isBulk: ((record: SeenRecord) => boolean) | null = null;
   /** The handshake is complete. */
   #established = false;
-  /** What is being fed was received during the handshake. */
-  #handshaking = true;
-  /** Whether what goes out during the handshake waits for what follows it. */
+  /** Whether what the engine sends of itself now waits for what follows it. */
   #gathers = false;
   /** The transport is corked until the event loop has turned. */
   #gathering = false;
@@ -172,10 +170,7 @@ export class Tap extends Duplex {
       }
     }
     for (const [name, listener] of this.#listeners) transport.on(name, listener);
-    divertReads(transport, (bytes) => {
-      this.#onData(bytes, true);
-      return true;
-    });
+    divertReads(transport, (bytes) => this.#onData(bytes, true));
     // The engine pauses and resumes the tap; 'resume' is when it is ready for more.
     this.on('resume', () => this.#pump());
 
@@ -341,7 +336,7 @@ export class Tap extends Duplex {
         }
         const piece = chunk.subarray(from, end);
         this.#events.onBytes?.('received', piece);
-        this.#handshaking = !this.#established;
+        if (this.#established) this.#gathers = false;
         this.#reply = null;
         this.#feeding = true;
         try {
@@ -464,7 +459,7 @@ export class Tap extends Duplex {
       this.#closeNotifyWritten = false;
       this.#isCloseNotify = null;
     }
-    if (this.#gathers && this.#feeding && this.#handshaking) this.#gather();
+    if (this.#gathers && this.#feeding) this.#gather();
     this.#unflushed++;
     const onWritten = (error?: Error | null) => {
       this.#unflushed--;

@@ -58,8 +58,8 @@ export const TRANSPORT_KEYS: ReadonlySet<string> = new Set<keyof TransportOption
   'autoSelectFamilyAttemptTimeout',
 ]);
 
-/** Takes bytes that were read, and copies what it keeps. @returns whether it wants more. */
-export type Sink = (bytes: Uint8Array) => boolean;
+/** Takes bytes that were read, and copies what it keeps; pauses the transport when it has enough. */
+export type Sink = (bytes: Uint8Array) => void;
 
 /**
  * What is read from the sockets that we open goes into this one memory, of which the kernel fills as
@@ -229,10 +229,13 @@ function connectSocket(
   });
 }
 
+/** @returns whether to read on. */
 function onRead(socket: net.Socket, length: number): boolean {
   const bytes = READ.subarray(0, length);
   const sink = sinks.get(socket);
-  return sink === undefined ? socket.push(Buffer.from(bytes)) : sink(bytes);
+  if (sink === undefined) return socket.push(Buffer.from(bytes));
+  sink(bytes);
+  return true;
 }
 
 /** An AggregateError (several addresses, all failed) has no message of its own. */

@@ -33,6 +33,7 @@ import {
   type PeerName,
 } from '../support/interop-peers.ts';
 import { testPki } from '../support/interop-pki.ts';
+import { playedOnce } from '../support/interop-runs.ts';
 
 /** What each needs to be installed. openssl makes the certificate for all. */
 const NEEDS: Readonly<Record<Peer, readonly PeerName[]>> = {
@@ -81,36 +82,8 @@ const INITIATORS: Readonly<Record<number, Side | null>> = {
   9: 'A',
 };
 
-/** Runs at once: more would only wait for the processor. */
-const SLOTS = 4;
-const waiting: Array<() => void> = [];
-let running = 0;
-const runs = new Map<string, Promise<Result>>();
-
 /** Plays a case, or gives what came out when it was played. */
-function measure(one: Case): Promise<Result> {
-  const title = titleOf(one);
-  let result = runs.get(title);
-  if (result === undefined) {
-    result = inSlot(one);
-    // Each test that asks for it gets the rejection.
-    result.catch(() => {});
-    runs.set(title, result);
-  }
-  return result;
-}
-
-async function inSlot(one: Case): Promise<Result> {
-  if (running >= SLOTS) await new Promise<void>((resolve) => waiting.push(resolve));
-  else running++;
-  try {
-    return await play(one, await testPki());
-  } finally {
-    const next = waiting.shift();
-    if (next === undefined) running--;
-    else next();
-  }
-}
+const measure = playedOnce(titleOf, async (one: Case) => play(one, await testPki()));
 
 async function measureAll(peers: readonly Peer[]): Promise<Measured[]> {
   const cases = peers.flatMap(casesOf);

@@ -8,13 +8,13 @@
 import { readFile, writeFile } from 'node:fs/promises';
 import { describe, expect, it } from 'vitest';
 import { missingPeers } from '../support/interop-peers.ts';
+import { playedOnce } from '../support/interop-runs.ts';
 import { measuredPeers, PACKAGES, renderPeers, versionOf } from '../support/peers-doc.ts';
 import {
   casesOf,
   type Ending,
   type MatrixCase,
   type MatrixPeer,
-  type MatrixResult,
   PEERS,
   play,
   titleOf,
@@ -85,36 +85,8 @@ function expected({ peer, ending }: MatrixCase): Expected {
   return EXPECTED[ending];
 }
 
-/** Runs at once: more would only wait for the processor. */
-const SLOTS = 4;
-const waiting: Array<() => void> = [];
-let running = 0;
-const runs = new Map<string, Promise<MatrixResult>>();
-
 /** Plays a case, or gives what came out when it was played. */
-function measure(one: MatrixCase): Promise<MatrixResult> {
-  const title = titleOf(one);
-  let result = runs.get(title);
-  if (result === undefined) {
-    result = inSlot(one);
-    // Each test that asks for it gets the rejection.
-    result.catch(() => {});
-    runs.set(title, result);
-  }
-  return result;
-}
-
-async function inSlot(one: MatrixCase): Promise<MatrixResult> {
-  if (running >= SLOTS) await new Promise<void>((resolve) => waiting.push(resolve));
-  else running++;
-  try {
-    return await play(one);
-  } finally {
-    const next = waiting.shift();
-    if (next === undefined) running--;
-    else next();
-  }
-}
+const measure = playedOnce(titleOf, play);
 
 const timeout = 120_000;
 const names = Object.keys(PEERS) as MatrixPeer[];

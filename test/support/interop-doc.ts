@@ -110,7 +110,8 @@ function merge(rows: readonly string[][], tls: number, role: number): string[][]
   return mergeBy(mergeBy(rows, tls), role);
 }
 
-function mergeBy(rows: readonly string[][], column: number): string[][] {
+/** Rows that differ in nothing but one column become one. */
+export function mergeBy(rows: readonly string[][], column: number): string[][] {
   const merged = new Map<string, string[]>();
   for (const row of rows) {
     const key = JSON.stringify(row.toSpliced(column, 1));

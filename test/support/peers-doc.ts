@@ -1,5 +1,6 @@
 /** docs/peers.md, made from what a run of the matrix measured. */
 import { spawnSync } from 'node:child_process';
+import { mergeBy } from './interop-doc.ts';
 import {
   ENDINGS,
   type Ending,
@@ -98,17 +99,6 @@ function rowOf([{ peer, tls, role }, { calls, closure, said }]: MeasuredPeer): s
     `${closure.verdict}${cause}`,
     said?.replaceAll('|', '\\|') ?? '–',
   ];
-}
-
-function mergeBy(rows: readonly string[][], column: number): string[][] {
-  const merged = new Map<string, string[]>();
-  for (const row of rows) {
-    const key = JSON.stringify(row.toSpliced(column, 1));
-    const same = merged.get(key);
-    if (same === undefined) merged.set(key, [...row]);
-    else same[column] += `, ${row[column]}`;
-  }
-  return [...merged.values()];
 }
 
 /** What the tables come to, computed from them. */
