@@ -31,6 +31,8 @@ export interface EngineEvents {
    * case `unauthorized` says why.
    */
   onError(error: EngineError, unauthorized: string | null): void;
+  /** Where present: `take` has bytes that it had not. Told within the feeding of the engine. */
+  onData?(): void;
   /** Where present: each line of the key log. */
   readonly onSecret?: ((line: string) => void) | undefined;
   /** Whether each record is to be told before the next one is looked at. */
@@ -111,9 +113,15 @@ export class Engine {
   /** The end that came before. */
   #heldEnd = false;
   #unsent = 0;
-  /** Lengths of the chunks that the socket has been given and that `take` has not taken. */
-  readonly #lengths: number[] = [];
-  #lengthOfAll = 0;
+  /**
+   * Decrypted bytes that `take` has not taken. They do not go into the socket while nobody has it: its
+   * queue costs a turn of microtasks and a copy for what the stream's own `read` can have as it came.
+   */
+  readonly #inbox: Uint8Array[] = [];
+  #inboxBytes = 0;
+  /** The socket was told that it has enough. */
+  #inboxFull = false;
+  #onInboxEmpty: (() => void) | null = null;
 
   private constructor(tap: Tap | null, events: EngineEvents, owner: Owner) {
     this.#tap = tap;
@@ -243,12 +251,26 @@ export class Engine {
     return this.#socket;
   }
 
-  /** Somebody will listen to the socket. 'end' is told only once, so one that came before is told now. */
+  /**
+   * Somebody will listen to the socket. It gets what nobody has taken, and as 'end' is told only once,
+   * one that came before is told now.
+   */
   handOut(): void {
     this.#handedOut = true;
+    for (const chunk of this.#inbox.splice(0)) this.#push?.(chunk);
+    this.#inboxBytes = 0;
+    this.#inboxFull = false;
+    const waiting = this.#onInboxEmpty;
+    this.#onInboxEmpty = null;
+    waiting?.();
     if (!this.#heldEnd) return;
     this.#heldEnd = false;
     this.pretendEnd();
+  }
+
+  /** Whether `take` has to look into the socket, which tells 'readable'. */
+  get handedOut(): boolean {
+    return this.#handedOut;
   }
 
   /** Bytes that `discardWrites` has discarded. */
@@ -264,28 +286,44 @@ export class Engine {
     return this.#events.strict?.() ?? true;
   }
 
-  /**
-   * Takes decrypted bytes out of the socket, as they lie there where they are many, and joined where
-   * they are few; null if there are none.
-   */
+  /** Takes decrypted bytes, as they came where they are many, and joined where they are few. */
   take(): Uint8Array | null {
     const socket = this.#socket;
-    if (socket === null) return null;
-    const lengths = this.#lengths;
-    // Somebody else may have taken some.
-    if (socket.readableLength !== this.#lengthOfAll || lengths.length === 0) {
-      lengths.length = 0;
-      this.#lengthOfAll = 0;
-      return socket.read();
+    const inbox = this.#inbox;
+    const first = inbox.shift();
+    if (first === undefined) {
+      return this.#handedOut && socket !== null ? socket.read() : null;
     }
-    let length = lengths.shift() ?? 0;
-    for (let next = lengths[0]; next !== undefined; next = lengths[0]) {
-      if (length + next > JOINED) break;
-      length += next;
-      lengths.shift();
+    let bytes = first;
+    if (inbox[0] !== undefined && first.length + inbox[0].length <= JOINED) {
+      let length = first.length;
+      let count = 0;
+      for (const { length: next } of inbox) {
+        if (length + next > JOINED) break;
+        length += next;
+        count++;
+      }
+      bytes = Buffer.concat([first, ...inbox.splice(0, count)], length);
     }
-    this.#lengthOfAll -= length;
-    return socket.read(length);
+    this.#inboxBytes -= bytes.length;
+    if (this.#inboxFull && socket !== null && this.#inboxBytes < socket.readableHighWaterMark) {
+      this.#inboxFull = false;
+      if (!socket.destroyed) socket._read(0);
+    }
+    if (inbox.length === 0 && this.#onInboxEmpty !== null) {
+      process.nextTick(this.#onInboxEmpty);
+      this.#onInboxEmpty = null;
+    }
+    return bytes;
+  }
+
+  /** @returns whether more is wanted. */
+  #receive(chunk: Uint8Array, enough: number): boolean {
+    this.#inbox.push(chunk);
+    this.#inboxBytes += chunk.length;
+    this.#inboxFull = this.#inboxBytes >= enough;
+    this.#events.onData?.();
+    return !this.#inboxFull;
   }
 
   /** Ends our side: what was written before goes out, then close_notify. */
@@ -384,6 +422,10 @@ export class Engine {
 
   /** Runs `then` once the socket's decrypted bytes have been read. */
   #afterReading(then: () => void): void {
+    if (this.#inbox.length > 0) {
+      this.#onInboxEmpty = () => this.#afterReading(then);
+      return;
+    }
     const socket = this.#socket;
     if (socket === null || socket.readableLength === 0) {
       then();
@@ -473,19 +515,10 @@ export class Engine {
     const push = socket.push;
     socket.push = (chunk: unknown, encoding?: BufferEncoding): boolean => {
       if (chunk !== null) {
-        const before = socket.readableLength;
-        const more = push.call(socket, chunk, encoding);
+        const more = this.#handedOut
+          ? push.call(socket, chunk, encoding)
+          : this.#receive(chunk as Uint8Array, socket.readableHighWaterMark);
         if (PAUSE_IS_UNTOLD && !more) tap.pause();
-        const { length } = chunk as Uint8Array;
-        // Whoever reads the socket by other means than `take` has taken what was noted before.
-        if (before === 0) {
-          this.#lengths.length = 0;
-          this.#lengthOfAll = 0;
-        }
-        if (this.#owner === 'stream' && socket.readableLength === before + length) {
-          this.#lengths.push(length);
-          this.#lengthOfAll += length;
-        }
         return more;
       }
       // Node ends the stream also when its handle goes away. Only an end within the feeding of a

@@ -176,6 +176,7 @@ export class TlsStream implements AsyncDisposable {
     try {
       this.#engine = options.start(this.#tap, {
         onSecure: (socket) => this.#onSecure(socket),
+        onData: () => this.#ask(),
         onCloseNotify: () => this.#onCloseNotify(),
         onEarlyCloseNotify: () => this.#onEarlyCloseNotify(),
         onError: (error, unauthorized) => this.#onEngineError(error, unauthorized),
@@ -222,6 +223,8 @@ export class TlsStream implements AsyncDisposable {
     this.#lent = true;
     if (!this.#tap.feeding) this.#flush();
     this.#engine.handOut();
+    // A call that waits for bytes now has to hear of them from the socket, unless its 'data' is taken.
+    if (this.#questions.size > 0) process.nextTick(() => this.#listen());
     return this.#tlsSocket;
   }
 
@@ -913,10 +916,11 @@ export class TlsStream implements AsyncDisposable {
     });
   }
 
-  /** Have the socket say when there is something to read. */
+  /** Have the socket say when there is something to read, if somebody has it. */
   #listen(): void {
     const socket = this.#engine.socket;
-    if (this.#listening || socket === null || socket.readableFlowing === true) return;
+    if (this.#listening || socket === null || !this.#engine.handedOut) return;
+    if (socket.readableFlowing === true) return;
     // Whoever listens to 'data' is its reader. A stream that has a listener to 'readable' never flows.
     if (socket.listenerCount('data') > 0) return;
     this.#listening = true;
@@ -941,48 +945,44 @@ export class TlsStream implements AsyncDisposable {
    * `ends` says that running out of time or being cancelled is an event of the closure: the
    * handshake and the shutdown end that way, a read does not.
    */
-  async #until<T>(
+  #until<T>(
     answer: () => T | undefined,
     { signal, deadline }: WaitOptions,
     wait: { phase: Phase; deadline: number; message: string; ends?: boolean },
   ): Promise<T> {
-    try {
-      return await withLimits<T>(
-        (resolve, reject) => {
-          const question = () => {
-            try {
-              const found = answer();
-              if (found !== undefined) resolve(found);
-            } catch (error) {
-              reject(error);
-            }
-          };
-          this.#questions.add(question);
-          question();
-          return () => this.#questions.delete(question);
+    return withLimits<T>(
+      (resolve, reject) => {
+        const question = () => {
+          try {
+            const found = answer();
+            if (found !== undefined) resolve(found);
+          } catch (error) {
+            if (error === this.#failure) this.#reported = true;
+            reject(error);
+          }
+        };
+        this.#questions.add(question);
+        question();
+        return () => this.#questions.delete(question);
+      },
+      { signal, deadline: deadline ?? wait.deadline },
+      {
+        onDeadline: (ms) => {
+          this.#observe({ type: 'deadline', phase: wait.phase, ms });
+          if (wait.ends) this.#dispatch({ type: 'deadline' });
+          return new TimeoutError(`${wait.message} within ${ms} ms`, {
+            phase: wait.phase,
+            closure: this.closure,
+            hint: this.#timeoutHint(wait.phase),
+          });
         },
-        { signal, deadline: deadline ?? wait.deadline },
-        {
-          onDeadline: (ms) => {
-            this.#observe({ type: 'deadline', phase: wait.phase, ms });
-            if (wait.ends) this.#dispatch({ type: 'deadline' });
-            return new TimeoutError(`${wait.message} within ${ms} ms`, {
-              phase: wait.phase,
-              closure: this.closure,
-              hint: this.#timeoutHint(wait.phase),
-            });
-          },
-          onAbort: (reason) => {
-            this.#observe({ type: 'call', name: 'cancel', detail: wait.phase });
-            if (wait.ends) this.#dispatch({ type: 'cancel' });
-            return new AbortError({ phase: wait.phase, closure: this.closure, cause: reason });
-          },
+        onAbort: (reason) => {
+          this.#observe({ type: 'call', name: 'cancel', detail: wait.phase });
+          if (wait.ends) this.#dispatch({ type: 'cancel' });
+          return new AbortError({ phase: wait.phase, closure: this.closure, cause: reason });
         },
-      );
-    } catch (error) {
-      if (error === this.#failure) this.#reported = true;
-      throw error;
-    }
+      },
+    );
   }
 
   #timeoutHint(phase: Phase): string | undefined {

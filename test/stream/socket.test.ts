@@ -185,6 +185,64 @@ for (const version of VERSIONS) {
     );
 
     test(
+      'taken after reads, it has what nobody read, in order, then what comes, then the end',
+      clean(async (scope) => {
+        const { client, server, clientTransport } = await pair(scope, version);
+        const data = pattern(400_000);
+        const writing = server.write(data);
+        await until('the client has enough', () => clientTransport.isPaused());
+        const got = [await client.read(), await client.read()] as Buffer[];
+        await until('and has it again', () => clientTransport.isPaused());
+        const { socket } = client;
+        socket.on('data', (chunk) => got.push(chunk));
+        await writing;
+        const closing = server.close();
+        await once(socket, 'end');
+        expect(Buffer.concat(got).equals(data)).toBe(true);
+        expect((await client.close()).verdict).toBe('secure');
+        expect((await closing).verdict).toBe('secure');
+      }),
+    );
+
+    test(
+      'taken when a truncation waits for its reader, it has every byte, then the error',
+      clean(async (scope) => {
+        const { client, server, serverTransport } = await pair(scope, version);
+        const data = pattern(30_000);
+        await server.write(data);
+        await until('all is with the transport', () => serverTransport.writableLength === 0);
+        serverTransport.end();
+        await until('it is known', () => client.closure.verdict === 'truncated');
+        const first = (await client.read()) as Buffer;
+        const got: Buffer[] = [first];
+        const events: string[] = [];
+        const { socket } = client;
+        for (const name of ['end', 'error']) socket.on(name, () => events.push(name));
+        socket.on('data', (chunk) => got.push(chunk));
+        await new Promise((resolve) => socket.once('close', resolve));
+        expect(events).toEqual(['error']);
+        expect(socket.errored).toMatchObject({ code: 'ERR_TLS_TRUNCATED' });
+        expect(first.length).toBeLessThan(data.length);
+        expect(Buffer.concat(got).equals(data)).toBe(true);
+        server.abort();
+      }),
+    );
+
+    test(
+      'taken while a read waits: the read gets the next bytes all the same',
+      clean(async (scope) => {
+        const { client, server } = await pair(scope, version);
+        const reading = client.read();
+        expect(client.socket.getProtocol()).toBe(version);
+        await server.write('hello');
+        expect(await reading).toEqual(Buffer.from('hello'));
+        await server.write('again');
+        expect(await client.read()).toEqual(Buffer.from('again'));
+        await Promise.all([client.close(), server.close()]);
+      }),
+    );
+
+    test(
       'an end that no record of the peer brought is no close_notify',
       clean(async (scope) => {
         const { client, server } = await pair(scope, version);
