@@ -11,6 +11,7 @@ import tls from 'node:tls';
 import { CONTENT_TYPE } from '../record/record.ts';
 import { clientContext } from './context.ts';
 import { type EngineError, isTlsError } from './diagnose.ts';
+import { type Gathered, gather } from './gather.ts';
 import { endByMessages, failMessages, isAbandoned, stakeOf } from './http-messages.ts';
 import { shorten } from './js-stream.ts';
 import { endedByCloseNotify } from './kernel-socket.ts';
@@ -119,8 +120,10 @@ export class Engine {
    */
   readonly #inbox: Uint8Array[] = [];
   #inboxBytes = 0;
-  /** The socket was told that it has enough. */
+  /** Whoever feeds the engine was told that it has enough. */
   #inboxFull = false;
+  /** What the engine has decrypted within the feeding that goes on; null where it comes by push. */
+  #gathered: Gathered | null = null;
   #onInboxEmpty: (() => void) | null = null;
 
   private constructor(tap: Tap | null, events: EngineEvents, owner: Owner) {
@@ -456,6 +459,7 @@ export class Engine {
   }
 
   #onError(error: Error, socket: tls.TLSSocket): void {
+    this.#deliver();
     if (this.#failed) return;
     const why = socket.authorizationError as unknown as string | null;
     this.#failed = this.#owner === 'stream';
@@ -490,7 +494,7 @@ export class Engine {
   #overTap(tap: Tap, socket: tls.TLSSocket, transport: Duplex): void {
     lendAddresses(socket, transport);
     const feed = shorten(socket, tap, transport);
-    if (feed !== null) tap.feedBy(feed);
+    if (feed !== null) this.#feedBy(feed, tap, socket);
 
     // The socket calls _final when all that was written has been encrypted and taken by the tap, and
     // in it has close_notify made.
@@ -505,7 +509,8 @@ export class Engine {
       });
     };
 
-    if (PAUSE_IS_UNTOLD) {
+    const pauses = PAUSE_IS_UNTOLD || this.#gathered !== null;
+    if (pauses) {
       const read = socket._read;
       socket._read = (size) => {
         read.call(socket, size);
@@ -518,9 +523,10 @@ export class Engine {
         const more = this.#handedOut
           ? push.call(socket, chunk, encoding)
           : this.#receive(chunk as Uint8Array, socket.readableHighWaterMark);
-        if (PAUSE_IS_UNTOLD && !more) tap.pause();
+        if (pauses && !more) tap.pause();
         return more;
       }
+      this.#deliver();
       // Node ends the stream also when its handle goes away. Only an end within the feeding of a
       // record is about what the peer sent.
       if (!tap.feeding || this.#failed) return false;
@@ -538,6 +544,25 @@ export class Engine {
       this.#heldEnd = !this.#handedOut;
       return this.#heldEnd ? false : push.call(socket, null);
     };
+  }
+
+  #feedBy(feed: (bytes: Uint8Array) => void, tap: Tap, socket: tls.TLSSocket): void {
+    const gathered = this.#owner === 'stream' ? gather(socket, () => this.#deliver()) : null;
+    this.#gathered = gathered;
+    tap.feedBy(
+      gathered === null
+        ? feed
+        : (bytes) => {
+            gathered.during(() => feed(bytes));
+            this.#deliver();
+          },
+    );
+  }
+
+  /** Hands on what has been decrypted, as Node does for each record. */
+  #deliver(): void {
+    if (this.#gathered === null) return;
+    for (const piece of this.#gathered.take()) this.#socket?.push(piece);
   }
 
   #watch(socket: tls.TLSSocket, events: KernelEvents): void {

@@ -209,12 +209,12 @@ for (const version of VERSIONS) {
       clean(async (scope) => {
         const { client, server, serverTransport } = await pair(scope, version);
         const data = pattern(30_000);
-        await server.write(data);
+        await server.write(data.subarray(0, 10_000));
+        const got = [(await client.read()) as Buffer];
+        await server.write(data.subarray(10_000));
         await until('all is with the transport', () => serverTransport.writableLength === 0);
         serverTransport.end();
         await until('it is known', () => client.closure.verdict === 'truncated');
-        const first = (await client.read()) as Buffer;
-        const got: Buffer[] = [first];
         const events: string[] = [];
         const { socket } = client;
         for (const name of ['end', 'error']) socket.on(name, () => events.push(name));
@@ -222,7 +222,6 @@ for (const version of VERSIONS) {
         await new Promise((resolve) => socket.once('close', resolve));
         expect(events).toEqual(['error']);
         expect(socket.errored).toMatchObject({ code: 'ERR_TLS_TRUNCATED' });
-        expect(first.length).toBeLessThan(data.length);
         expect(Buffer.concat(got).equals(data)).toBe(true);
         server.abort();
       }),

@@ -1,0 +1,154 @@
+/**
+ * Decrypted bytes, gathered: what the records of one feeding held comes in one piece.
+ *
+ * Theory of operation. For each record Node takes 64 KB of memory, cuts it down to what was in the record,
+ * wraps it, and queues it. With records of 64 bytes that is most of what receiving costs; with large ones it
+ * is what makes the garbage. A `net.Socket` that opens its own connection can do without (its option
+ * `onread`): there the bytes go into one memory again and again, and a callback is told how many. Node does
+ * not pass that option on where TLS is put on a given stream. So here it is set the way that the
+ * constructor of `net.Socket` would have set it, and all sockets share one memory: the engine decrypts
+ * only while it is fed, and what a feeding brought is copied out before anybody else is fed.
+ *
+ * The parts are not documented: three symbols of `net.Socket`, and `onread` and `useUserBuffer` of the
+ * native handle. How many bytes came is what Node itself says to the callback. Where a part is missing,
+ * nothing is changed.
+ */
+import { Socket, type SocketConstructorOpts } from 'node:net';
+import type { TLSSocket } from './engine.ts';
+
+/** Where all decrypted bytes go first. As long as several feedings, so that few end at its end. */
+const MEMORY = Buffer.allocUnsafeSlow(262_144);
+
+/** With less room than a record may need, the engine begins at the front again. */
+const ROOM = 16_384;
+
+/** Who is being fed. */
+let current: Gathered | null = null;
+
+/** What one socket has decrypted and nobody has taken. */
+export class Gathered {
+  /** In MEMORY: what came since the last copy, and where the engine writes next. */
+  #from = 0;
+  #to = 0;
+  #pieces: Uint8Array[] = [];
+  readonly #stray: () => void;
+
+  /** @param stray called should something come while nothing is fed, with nobody to take it. */
+  constructor(stray: () => void) {
+    this.#stray = stray;
+  }
+
+  /** Runs `feed`. What others were in the middle of gathering is out of the way of what it brings. */
+  during(feed: () => void): void {
+    const outer = current;
+    if (outer !== null) outer.#copy();
+    current = this;
+    try {
+      feed();
+    } finally {
+      this.#copy();
+      current = outer;
+    }
+  }
+
+  /** Takes it. */
+  take(): readonly Uint8Array[] {
+    this.#copy();
+    if (this.#pieces.length === 0) return NOTHING;
+    const pieces = this.#pieces;
+    this.#pieces = [];
+    return pieces;
+  }
+
+  /** @internal The engine wrote so many bytes. */
+  add(length: number): void {
+    this.#to += length;
+    if (MEMORY.length - this.#to < ROOM) {
+      this.#copy();
+      this.#from = 0;
+      this.#to = 0;
+    }
+    if (current === this) return;
+    this.#copy();
+    this.#stray();
+  }
+
+  /** @internal Where it is to write next. */
+  get next(): Uint8Array {
+    return MEMORY.subarray(this.#to);
+  }
+
+  #copy(): void {
+    if (this.#from === this.#to) return;
+    this.#pieces.push(Buffer.from(MEMORY.subarray(this.#from, this.#to)));
+    this.#from = this.#to;
+  }
+}
+
+const NOTHING: readonly Uint8Array[] = [];
+
+interface Handle {
+  onread: (this: Handle, bytes?: ArrayBuffer) => unknown;
+  useUserBuffer(memory: Uint8Array): void;
+}
+
+type Symbols = Readonly<Record<'kBuffer' | 'kBufferCb' | 'kBufferGen', symbol>>;
+
+/** What `net.Socket` keeps its option `onread` under; null where that is not so. Looked up once. */
+let symbols: Symbols | null | undefined;
+
+function symbolsOf(): Symbols | null {
+  if ('bun' in process.versions || 'deno' in process.versions) return null;
+  const found = Object.getOwnPropertySymbols(
+    new Socket({
+      onread: { buffer: new Uint8Array(1), callback: () => true },
+    } as SocketConstructorOpts),
+  );
+  const named = (name: string) => found.find(({ description }) => description === name);
+  const [kBuffer, kBufferCb, kBufferGen] = ['kBuffer', 'kBufferCb', 'kBufferGen'].map(named);
+  if (kBuffer === undefined || kBufferCb === undefined || kBufferGen === undefined) return null;
+  return { kBuffer, kBufferCb, kBufferGen };
+}
+
+/**
+ * Gathers what a TLS socket decrypts, from here on, instead of pushing it.
+ *
+ * @param stray as for `Gathered`.
+ * @returns where it is; null where that cannot be done, and everything is as it was.
+ */
+export function gather(socket: TLSSocket, stray: () => void): Gathered | null {
+  if (symbols === undefined) symbols = symbolsOf();
+  const own = socket as unknown as Record<symbol, unknown>;
+  const handle = (socket as unknown as { readonly _handle?: Handle | null })._handle;
+  if (
+    symbols === null ||
+    handle === null ||
+    handle === undefined ||
+    typeof handle.useUserBuffer !== 'function' ||
+    typeof handle.onread !== 'function' ||
+    own[symbols.kBuffer] !== null
+  ) {
+    return null;
+  }
+  const { kBuffer, kBufferCb, kBufferGen } = symbols;
+  const gathered = new Gathered(stray);
+  let memory = gathered.next;
+  own[kBufferCb] = (length: number) => gathered.add(length);
+  own[kBufferGen] = () => {
+    memory = gathered.next;
+    return memory;
+  };
+  const { onread } = handle;
+  // Only for the time of the call: a socket that has a memory of its own stops reading when it is paused,
+  // and would not hear of the peer's end.
+  handle.onread = function (bytes) {
+    own[kBuffer] = memory;
+    try {
+      return onread.call(this, bytes);
+    } finally {
+      own[kBuffer] = null;
+    }
+  };
+  handle.useUserBuffer(memory);
+  return gathered;
+}
