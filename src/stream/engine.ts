@@ -561,8 +561,11 @@ export class Engine {
 
   /** Hands on what has been decrypted, as Node does for each record. */
   #deliver(): void {
-    if (this.#gathered === null) return;
-    for (const piece of this.#gathered.take()) this.#socket?.push(piece);
+    const gathered = this.#gathered;
+    if (gathered === null) return;
+    for (let piece = gathered.take(); piece !== undefined; piece = gathered.take()) {
+      this.#socket?.push(piece);
+    }
   }
 
   #watch(socket: tls.TLSSocket, events: KernelEvents): void {

@@ -30,7 +30,7 @@ export class Gathered {
   /** In MEMORY: what came since the last copy, and where the engine writes next. */
   #from = 0;
   #to = 0;
-  #pieces: Uint8Array[] = [];
+  readonly #pieces: Uint8Array[] = [];
   readonly #stray: () => void;
 
   /** @param stray called should something come while nothing is fed, with nobody to take it. */
@@ -51,13 +51,10 @@ export class Gathered {
     }
   }
 
-  /** Takes it. */
-  take(): readonly Uint8Array[] {
+  /** Takes the next piece. One by one, for whoever gets it may throw. */
+  take(): Uint8Array | undefined {
     this.#copy();
-    if (this.#pieces.length === 0) return NOTHING;
-    const pieces = this.#pieces;
-    this.#pieces = [];
-    return pieces;
+    return this.#pieces.shift();
   }
 
   /** @internal The engine wrote so many bytes. */
@@ -84,8 +81,6 @@ export class Gathered {
     this.#from = this.#to;
   }
 }
-
-const NOTHING: readonly Uint8Array[] = [];
 
 interface Handle {
   onread: (this: Handle, bytes?: ArrayBuffer) => unknown;
