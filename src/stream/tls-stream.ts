@@ -308,23 +308,27 @@ export class TlsStream implements AsyncDisposable {
    * @throws {ShutdownError} after shutdown, or after our close_notify answered the peer's.
    * @throws {TruncatedError | AlertError | AbortedError | TimeoutError | AbortError}
    */
-  async write(data: Uint8Array | string, options?: WaitOptions): Promise<void> {
-    if (options !== undefined) {
-      checkWaitOptions(options);
-      throwIfAborted(options.signal, 'write');
+  write(data: Uint8Array | string, options?: WaitOptions): Promise<void> {
+    try {
+      if (options !== undefined) {
+        checkWaitOptions(options);
+        throwIfAborted(options.signal, 'write');
+      }
+      if (typeof data !== 'string' && !(data instanceof Uint8Array)) {
+        throw new OptionError('data must be a Uint8Array or a string');
+      }
+      this.#driven = true;
+      this.#mayWrite();
+      this.#observer?.observe(
+        { type: 'data', direction: 'sent', bytes: Buffer.byteLength(data) },
+        this.#now(),
+      );
+      const socket = this.#tlsSocket;
+      // Most writes need not wait, and then not a promise of their own either.
+      return this.#post(socket, data) ? DONE : this.#drained(socket, options);
+    } catch (error) {
+      return Promise.reject(error);
     }
-    if (typeof data !== 'string' && !(data instanceof Uint8Array)) {
-      throw new OptionError('data must be a Uint8Array or a string');
-    }
-    this.#driven = true;
-    this.#mayWrite();
-    this.#observer?.observe(
-      { type: 'data', direction: 'sent', bytes: Buffer.byteLength(data) },
-      this.#now(),
-    );
-    const socket = this.#tlsSocket;
-    if (this.#post(socket, data)) return;
-    await this.#drained(socket, options);
   }
 
   /**
@@ -1033,6 +1037,8 @@ export class TlsStream implements AsyncDisposable {
     this.#observer?.observe(observation, this.#now());
   }
 }
+
+const DONE: Promise<void> = Promise.resolve();
 
 /** A write of up to so many bytes waits for others of its turn. */
 const SMALL = 8_192;
