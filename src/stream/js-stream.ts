@@ -7,7 +7,8 @@
  * loop before it lets the engine go on. That turn, for every 64 KB or less, is most of what a Duplex
  * under TLS costs when much is sent. So where those parts are what they are expected to be, the tap
  * gives bytes to the handle itself, and takes the engine's buffers all at once, and the engine goes on
- * as soon as the current callback is over, which is what Node does for a socket of the kernel's.
+ * as soon as the current callback is over, which is what Node does for a socket of the kernel's. And
+ * where the engine has ended, the tap need not be ended too, as a stream: it only has to be empty.
  *
  * The engine's buffers are copies, made for this one write, and garbage as soon as the kernel has copied
  * them in turn. V8 collects them late, so that each write goes through memory that no cache holds: a
@@ -22,21 +23,25 @@ import { MessageChannel, type MessagePort } from 'node:worker_threads';
 import type { TLSSocket } from './engine.ts';
 import { isKernelSocket } from './kernel-socket.ts';
 
-/** A write of the engine, which goes on once it is finished. */
-type WriteRequest = object;
+/** A write, or the end, of the engine, which goes on once it is finished. */
+type Request = object;
 
 interface JsStream {
   /** Gives ciphertext to the engine, which is done with the memory when this returns. */
   readBuffer(bytes: Uint8Array): void;
-  finishWrite(request: WriteRequest, error: number): void;
+  finishWrite(request: Request, error: number): void;
+  finishShutdown(request: Request, error: number): void;
 }
 
 interface JsStreamSocket {
   /** Null once it is closing. */
   readonly _handle: JsStream | null;
-  doWrite(request: WriteRequest, buffers: Uint8Array[]): number;
+  doWrite(request: Request, buffers: Uint8Array[]): number;
+  doShutdown(request: Request): number;
   /** Called by us when a write is done, and by Node to cancel one when the socket is closed. */
   finishWrite(handle: JsStream, error: number): void;
+  /** Likewise for the end. */
+  finishShutdown(handle: JsStream, error: number): void;
 }
 
 /** What a tap does for the engine. */
@@ -46,6 +51,8 @@ export interface Below {
    * `taken` when the transport has taken all, and nobody else has seen it.
    */
   send(buffers: readonly Uint8Array[], done: () => void, taken?: () => void): void;
+  /** Calls back once the transport has taken all that was sent. */
+  afterFlush(then: () => void): void;
 }
 
 /**
@@ -111,11 +118,14 @@ export function shorten(
     typeof handle.readBuffer !== 'function' ||
     typeof handle.finishWrite !== 'function' ||
     typeof wrap.doWrite !== 'function' ||
-    typeof wrap.finishWrite !== 'function'
+    typeof wrap.finishWrite !== 'function' ||
+    typeof handle.finishShutdown !== 'function' ||
+    typeof wrap.doShutdown !== 'function' ||
+    typeof wrap.finishShutdown !== 'function'
   ) {
     return null;
   }
-  let current: WriteRequest | null = null;
+  let current: Request | null = null;
   let streak = 0;
   const { finishWrite } = wrap;
   wrap.finishWrite = (from, error) => {
@@ -138,6 +148,21 @@ export function shorten(
     const bytes = buffers.reduce((sum, { length }) => sum + length, 0);
     const worth = bytes >= WORTH_FREEING && copiesAtOnce(transport);
     below.send(buffers, done, worth ? () => free(buffers) : undefined);
+    return 0;
+  };
+  let ending: Request | null = null;
+  const { finishShutdown } = wrap;
+  wrap.finishShutdown = (from, error) => {
+    const request = ending;
+    ending = null;
+    if (request === null) finishShutdown.call(wrap, from, error);
+    else from.finishShutdown(request, error);
+  };
+  const ended = () => wrap.finishShutdown(handle, 0);
+  wrap.doShutdown = (request) => {
+    ending = request;
+    // Not at once, for the same reason; and a socket that is closing cancels it.
+    if (wrap._handle !== null) process.nextTick(() => below.afterFlush(ended));
     return 0;
   };
   return (bytes) => {

@@ -525,7 +525,12 @@ export class Tap extends Duplex {
   }
 
   override _final(done: () => void): void {
-    this.#onFlushed = done;
+    this.afterFlush(done);
+  }
+
+  /** Calls back once the transport has taken all that was written, unless the tap is gone by then. */
+  afterFlush(then: () => void): void {
+    this.#onFlushed = then;
     this.#flushed();
   }
 
