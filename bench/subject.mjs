@@ -454,7 +454,7 @@ async function closingCost(what) {
     for (const end of ends) await end();
     return sample;
   };
-  await run(warm);
+  for (let left = warm; left > 0; left -= total) await run(total);
   return run(total);
 }
 

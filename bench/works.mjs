@@ -336,7 +336,7 @@ export function works({ large, medium, small }) {
     name: cost,
     group: 'closing',
     load: {},
-    amount: { total: 300, warm: 600 },
+    amount: { total: 300, warm: 1_800 },
     entries: [
       node('cost-of-shutdown', 'stream'),
       { ...node('cost-of-write', 'stream'), id: 'write' },
