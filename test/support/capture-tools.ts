@@ -127,8 +127,26 @@ export interface LiveCapture {
 /** How the connection of a live capture ends: by s_client's `Q`, or by its server's death. */
 export type LiveEnding = 'closed' | 'truncated' | 'reset';
 
-/** OpenSSL's client and server talk on loopback, and a program that is not ours captures it. */
+/**
+ * OpenSSL's client and server talk on loopback, and a program that is not ours captures it. On a busy
+ * machine tcpdump loses a packet now and then; where tshark sees that one is missing, they talk again.
+ */
 export async function captureLive(
+  ...conversation: Parameters<typeof captureOnce>
+): Promise<LiveCapture> {
+  for (let again = 4; ; again--) {
+    const captured = await captureOnce(...conversation);
+    if (again === 0 || !TOOLS.tshark.there || !lacksPackets(captured.file)) return captured;
+  }
+}
+
+/** Whether tshark sees that packets are missing. The file may still be written to. */
+function lacksPackets(file: string): boolean {
+  const missing = 'tcp.analysis.lost_segment || tcp.analysis.ack_lost_segment';
+  return spawnSync('tshark', ['-r', file, '-Y', missing], { encoding: 'utf8' }).stdout !== '';
+}
+
+async function captureOnce(
   scope: Scope,
   version: Version,
   ending: LiveEnding,
