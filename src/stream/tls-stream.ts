@@ -8,8 +8,8 @@
  * is a question asked of that state again whenever something changes (`#until`), so there is one
  * place where waits, deadlines and signals meet.
  *
- * There is no buffer above the TLS socket but one: what `shutdown` had to take out of the socket to
- * get at the close_notify behind it.
+ * What was decrypted and nobody has read waits in the engine, or in the socket once that was taken. There
+ * is one buffer besides: what `shutdown` had to take out of the way of the close_notify behind it.
  */
 import type { Duplex } from 'node:stream';
 import {
