@@ -120,8 +120,6 @@ export class Engine {
    */
   readonly #inbox: Uint8Array[] = [];
   #inboxBytes = 0;
-  /** Whoever feeds the engine was told that it has enough. */
-  #inboxFull = false;
   /** What the engine has decrypted within the feeding that goes on; null where it comes by push. */
   #gathered: Gathered | null = null;
   #onInboxEmpty: (() => void) | null = null;
@@ -262,7 +260,6 @@ export class Engine {
     this.#handedOut = true;
     for (const chunk of this.#inbox.splice(0)) this.#push?.(chunk);
     this.#inboxBytes = 0;
-    this.#inboxFull = false;
     const waiting = this.#onInboxEmpty;
     this.#onInboxEmpty = null;
     waiting?.();
@@ -308,11 +305,9 @@ export class Engine {
       }
       bytes = Buffer.concat([first, ...inbox.splice(0, count)], length);
     }
+    const wasFull = this.#inboxIsFull;
     this.#inboxBytes -= bytes.length;
-    if (this.#inboxFull && socket !== null && this.#inboxBytes < socket.readableHighWaterMark) {
-      this.#inboxFull = false;
-      if (!socket.destroyed) socket._read(0);
-    }
+    if (wasFull && !this.#inboxIsFull && socket?.destroyed === false) socket._read(0);
     if (inbox.length === 0 && this.#onInboxEmpty !== null) {
       process.nextTick(this.#onInboxEmpty);
       this.#onInboxEmpty = null;
@@ -320,13 +315,17 @@ export class Engine {
     return bytes;
   }
 
+  /** It holds as much as the socket would, and whoever feeds the engine was told so. */
+  get #inboxIsFull(): boolean {
+    return this.#socket !== null && this.#inboxBytes >= this.#socket.readableHighWaterMark;
+  }
+
   /** @returns whether more is wanted. */
-  #receive(chunk: Uint8Array, enough: number): boolean {
+  #receive(chunk: Uint8Array): boolean {
     this.#inbox.push(chunk);
     this.#inboxBytes += chunk.length;
-    this.#inboxFull = this.#inboxBytes >= enough;
     this.#events.onData?.();
-    return !this.#inboxFull;
+    return !this.#inboxIsFull;
   }
 
   /** Ends our side: what was written before goes out, then close_notify. */
@@ -522,7 +521,7 @@ export class Engine {
       if (chunk !== null) {
         const more = this.#handedOut
           ? push.call(socket, chunk, encoding)
-          : this.#receive(chunk as Uint8Array, socket.readableHighWaterMark);
+          : this.#receive(chunk as Uint8Array);
         if (pauses && !more) tap.pause();
         return more;
       }

@@ -92,6 +92,25 @@ function copiesAtOnce(transport: Duplex): boolean {
   );
 }
 
+/** Has the one request of a kind that is under way finished by `wrap[name]`. @returns what sets it. */
+function pending(
+  wrap: JsStreamSocket,
+  name: 'finishWrite' | 'finishShutdown',
+): (request: Request) => void {
+  let current: Request | null = null;
+  const original = wrap[name];
+  wrap[name] = (handle, error) => {
+    const request = current;
+    current = null;
+    // The first flight of a handshake may have gone out the long way, before this was set up.
+    if (request === null) original.call(wrap, handle, error);
+    else handle[name](request, error);
+  };
+  return (request) => {
+    current = request;
+  };
+}
+
 /**
  * Joins a TLS socket that was put on a tap to that tap, the short way.
  *
@@ -125,16 +144,9 @@ export function shorten(
   ) {
     return null;
   }
-  let current: Request | null = null;
+  const beginWrite = pending(wrap, 'finishWrite');
+  const beginShutdown = pending(wrap, 'finishShutdown');
   let streak = 0;
-  const { finishWrite } = wrap;
-  wrap.finishWrite = (from, error) => {
-    const request = current;
-    current = null;
-    // The first flight of a handshake may have gone out the long way, before this was set up.
-    if (request === null) finishWrite.call(wrap, from, error);
-    else from.finishWrite(request, error);
-  };
   const finish = () => wrap.finishWrite(handle, 0);
   const done = () => {
     // Never at once: the engine is in the middle of the call that made the write.
@@ -142,7 +154,7 @@ export function shorten(
     else process.nextTick(finish);
   };
   wrap.doWrite = (request, buffers) => {
-    current = request;
+    beginWrite(request);
     // A socket that is closing cancels it in a moment.
     if (wrap._handle === null) return 0;
     const bytes = buffers.reduce((sum, { length }) => sum + length, 0);
@@ -150,17 +162,9 @@ export function shorten(
     below.send(buffers, done, worth ? () => free(buffers) : undefined);
     return 0;
   };
-  let ending: Request | null = null;
-  const { finishShutdown } = wrap;
-  wrap.finishShutdown = (from, error) => {
-    const request = ending;
-    ending = null;
-    if (request === null) finishShutdown.call(wrap, from, error);
-    else from.finishShutdown(request, error);
-  };
   const ended = () => wrap.finishShutdown(handle, 0);
   wrap.doShutdown = (request) => {
-    ending = request;
+    beginShutdown(request);
     // Not at once, for the same reason; and a socket that is closing cancels it.
     if (wrap._handle !== null) process.nextTick(() => below.afterFlush(ended));
     return 0;
