@@ -461,13 +461,18 @@ export class Tap extends Duplex {
     }
     if (this.#gathers && this.#feeding) this.#gather();
     this.#unflushed++;
+    let onTaken = this.#events.onBytes === undefined ? taken : undefined;
+    const tellTaken = () => {
+      onTaken?.();
+      onTaken = undefined;
+    };
     const onWritten = (error?: Error | null) => {
       this.#unflushed--;
       if (error) {
         this.#onError(error);
         return;
       }
-      if (this.#events.onBytes === undefined) taken?.();
+      tellTaken();
       if (closeNotify || (this.#replyUntaken && this.#unflushed === 0)) this.#onTaken();
       this.#flushed();
     };
@@ -479,6 +484,9 @@ export class Tap extends Duplex {
       this.#onError(error as Error);
       return;
     }
+    // A transport that took all of it at once still calls back later. Where many connections write in one
+    // turn, what they sent would until then fill memory that no cache holds.
+    if (this.#transport.writableLength === 0) tellTaken();
     if (more) {
       done();
       return;

@@ -42,6 +42,43 @@ const failure = (code: string) => Object.assign(new Error(`write ${code}`), { co
 const record = (type: number, length: number) =>
   Buffer.concat([Buffer.from([type, 3, 3, length >> 8, length & 0xff]), Buffer.alloc(length)]);
 
+test('memory can be given back at once if the transport took all at once, and otherwise when it did', async () => {
+  const held: Array<() => void> = [];
+  let hold = false;
+  const transport = new Duplex({
+    read() {},
+    write(_chunk, _encoding, done) {
+      if (hold) held.push(done);
+      else done();
+    },
+  });
+  const tap = new Tap(
+    transport,
+    { onRecord() {}, onTransportEnd() {}, onCloseNotifySent() {}, onDestroyed() {} },
+    undefined,
+  );
+  let taken = 0;
+  const send = () =>
+    tap.send(
+      [record(23, 30), record(23, 30)],
+      () => {},
+      () => taken++,
+    );
+  send();
+  expect(taken).toBe(1);
+  await turns();
+  expect(taken).toBe(1);
+  hold = true;
+  send();
+  await turns();
+  expect(taken).toBe(1);
+  held.shift()?.();
+  await turns();
+  held.shift()?.();
+  await turns();
+  expect(taken).toBe(2);
+});
+
 test('the engine is done only when the transport has taken everything, and only then is close_notify sent', async () => {
   const transport = new SlowTransport();
   const { tap, log } = tapOn(transport);
