@@ -205,15 +205,14 @@ export const sizesFor = (bytes, full) =>
  * Bytes in messages of a size, with as many to warm up, and no fewer than the compiler needs: `write()` of
  * 1 KB takes twice its time for the first 200,000 times.
  *
- * @param {number} total @param {number} size @returns {Amount}
+ * @param {number} total @param {number} size @param {number} rate MB/s, roughly
+ * @returns {{ amount: Amount, seconds: number }} of one turn
  */
-const inMessages = (total, size) => {
-  const warm = Math.max(Math.min(total, 512 * MIB), Math.min(262_144 * size, 256 * MIB));
-  return { total, warm: Math.ceil(warm / size) * size, size };
+const inMessages = (total, size, rate) => {
+  const least = Math.max(Math.min(total, 512 * MIB), Math.min(262_144 * size, 256 * MIB));
+  const warm = Math.ceil(least / size) * size;
+  return { amount: { total, warm, size }, seconds: 0.3 + (total + warm) / (rate * MB) };
 };
-
-/** @param {number} bytes @param {number} rate MB/s, roughly */
-const secondsFor = (bytes, rate) => 0.3 + (2 * bytes) / (rate * MB);
 
 // ---- the list
 
@@ -231,9 +230,8 @@ export function works({ large, medium, small }) {
       name,
       group: 'throughput',
       load: {},
-      amount: inMessages(large, 65_536),
+      ...inMessages(large, 65_536, 600),
       metrics: transfer,
-      seconds: secondsFor(large, 600),
       ...facesAgainst(name, task, {
         tls: bulk,
         boost: task === 'both' ? undefined : 1.3,
@@ -251,9 +249,8 @@ export function works({ large, medium, small }) {
         name: `${task} ${label}`,
         group: 'messages',
         load: {},
-        amount: inMessages(total, size),
+        ...inMessages(total, size, size === 64 ? 25 : 300),
         metrics: transfer,
-        seconds: secondsFor(total, size === 64 ? 25 : 300),
         ...facesAgainst(`${task} ${label}`, task, { tls: 1.1 }),
       });
     }
@@ -414,9 +411,8 @@ export function works({ large, medium, small }) {
         name,
         group: 'ciphers',
         load,
-        amount: inMessages(large / 2, 65_536),
+        ...inMessages(large / 2, 65_536, 600),
         metrics: transfer,
-        seconds: secondsFor(large / 2, 600),
         ...facesAgainst(name, task, {
           tls: task === 'receive' ? 1.0 : 0.95,
           openssl: undefined,
@@ -428,11 +424,12 @@ export function works({ large, medium, small }) {
   // How it grows.
   for (const connections of [10, 100, 1_000]) {
     const runs = connections === 1_000 ? { runs: 3 } : {};
+    const { amount } = inMessages(Math.min(large, 256 * MIB), 65_536, 600);
     list.push({
       name: `${connections} connections`,
       group: 'growth',
       load: {},
-      amount: { ...inMessages(Math.min(large, 256 * MIB), 65_536), connections },
+      amount: { ...amount, connections },
       entries: [node('grow', 'stream'), node('grow', 'tls'), node('grow', 'socket')],
       cases: [
         {

@@ -461,10 +461,10 @@ export class Tap extends Duplex {
     }
     if (this.#gathers && this.#feeding) this.#gather();
     this.#unflushed++;
-    let onTaken = this.#events.onBytes === undefined ? taken : undefined;
+    let untold = this.#events.onBytes === undefined ? taken : undefined;
     const tellTaken = () => {
-      onTaken?.();
-      onTaken = undefined;
+      untold?.();
+      untold = undefined;
     };
     const onWritten = (error?: Error | null) => {
       this.#unflushed--;
