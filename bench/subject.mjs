@@ -49,7 +49,7 @@ const { values } = parseArgs({
     resume: { type: 'boolean' },
   },
 });
-const face = /** @type {'stream' | 'socket' | 'secure' | 'tls' | 'tcp'} */ (values.face);
+const face = /** @type {'stream' | 'socket' | 'secure' | 'tls' | 'timed' | 'tcp'} */ (values.face);
 const total = Number(values.total ?? 0);
 const warm = Number(values.warm ?? 0);
 const size = Number(values.size ?? 0);
@@ -60,6 +60,9 @@ const ca = values.ca === undefined ? '' : readFileSync(values.ca, 'utf8');
 const target = { host, port, ca };
 
 /** @typedef {import('close-notify').TlsStream} TlsStream */
+
+/** Milliseconds: what a TlsStream waits for data by default. */
+const READ_DEADLINE = 300_000;
 
 /** Loaded only where it is measured: not by the peer, and not before `register`. */
 const library = () => import('close-notify');
@@ -72,7 +75,9 @@ const turn = () => new Promise((resolve) => setImmediate(resolve));
 // ---- a connection over each face
 
 const { connect, secureSocket } =
-  face === 'tls' || face === 'tcp' ? { connect: never, secureSocket: never } : await library();
+  face === 'tls' || face === 'timed' || face === 'tcp'
+    ? { connect: never, secureSocket: never }
+    : await library();
 
 /** @returns {never} */
 function never() {
@@ -95,6 +100,7 @@ async function openSocket(session) {
   }
   const options = session === undefined ? target : { ...target, session };
   const socket = face === 'secure' ? secureSocket(options) : tls.connect(options);
+  if (face === 'timed') socket.setTimeout(READ_DEADLINE);
   await once(socket, 'secureConnect');
   return socket;
 }
@@ -306,7 +312,7 @@ async function grow() {
   const samples = await transfer([
     { task: 'receive', total, warm, size },
     { task: 'send', total, warm, size },
-    { task: 'echo', total: 8_000, warm: 2_000, size: 64 },
+    { task: 'echo', total: 16_000, warm: 32_000, size: 64 },
   ]);
   return { amount: 0, wall: 0, cpu: 0, parts: samples };
 }

@@ -244,41 +244,50 @@ export class TlsStream implements AsyncDisposable {
    * @throws {AlertError | AbortedError | TimeoutError | AbortError}
    * @throws {UsageError} `ERR_TLS_READ_PENDING` while another read waits.
    */
-  async read(options?: WaitOptions): Promise<Uint8Array | null> {
-    if (options !== undefined) {
-      checkWaitOptions(options);
-      throwIfAborted(options.signal, 'read');
+  read(options?: WaitOptions): Promise<Uint8Array | null> {
+    try {
+      if (options !== undefined) {
+        checkWaitOptions(options);
+        throwIfAborted(options.signal, 'read');
+      }
+      if (this.#reading) {
+        throw new UsageError('ERR_TLS_READ_PENDING', 'another read is waiting', {
+          phase: 'read',
+          closure: this.closure,
+          hint: 'await the first read before the next one',
+        });
+      }
+      this.#driven = true;
+      this.#listen();
+      // What is there already takes no wait.
+      const bytes = this.#aborted ? null : this.#takeBytes();
+      return bytes === null ? this.#readLater(options) : Promise.resolve(this.#observeRead(bytes));
+    } catch (error) {
+      return Promise.reject(error);
     }
-    if (this.#reading) {
-      throw new UsageError('ERR_TLS_READ_PENDING', 'another read is waiting', {
-        phase: 'read',
-        closure: this.closure,
-        hint: 'await the first read before the next one',
-      });
-    }
-    this.#driven = true;
-    this.#listen();
-    // What is there already takes no wait.
-    const bytes = this.#aborted ? null : this.#takeBytes();
-    return bytes === null ? this.#readLater(options) : this.#observeRead(bytes);
   }
 
-  async #readLater(options: WaitOptions = {}): Promise<Uint8Array | null> {
-    this.#reading = true;
-    try {
-      return this.#observeRead(
-        await this.#until(() => this.#take(), options, {
-          phase: 'read',
-          deadline: this.#policy.deadlines.read,
-          message: 'no data came',
-        }),
-      );
-    } finally {
-      this.#reading = false;
-      // A shutdown may have waited for room, or for its turn to take what is unread.
-      this.#ask();
-    }
+  #readLater(options: WaitOptions = {}): Promise<Uint8Array | null> {
+    return this.#until(
+      () => {
+        const bytes = this.#take();
+        return bytes === undefined ? undefined : this.#observeRead(bytes);
+      },
+      options,
+      {
+        phase: 'read',
+        deadline: this.#policy.deadlines.read,
+        message: 'no data came',
+        during: this.#setReading,
+      },
+    );
   }
+
+  readonly #setReading = (reading: boolean) => {
+    this.#reading = reading;
+    // A shutdown may have waited for room, or for its turn to take what is unread.
+    if (!reading && this.#questions.size > 0) process.nextTick(() => this.#ask());
+  };
 
   #observeRead(bytes: Uint8Array | null): Uint8Array | null {
     if (bytes !== null) {
@@ -952,7 +961,14 @@ export class TlsStream implements AsyncDisposable {
   #until<T>(
     answer: () => T | undefined,
     { signal, deadline }: WaitOptions,
-    wait: { phase: Phase; deadline: number; message: string; ends?: boolean },
+    wait: {
+      readonly phase: Phase;
+      readonly deadline: number;
+      readonly message: string;
+      readonly ends?: boolean;
+      /** Told when the wait begins, and when it is over, before its promise settles. */
+      readonly during?: (waiting: boolean) => void;
+    },
   ): Promise<T> {
     return withLimits<T>(
       (resolve, reject) => {
@@ -966,8 +982,12 @@ export class TlsStream implements AsyncDisposable {
           }
         };
         this.#questions.add(question);
+        wait.during?.(true);
         question();
-        return () => this.#questions.delete(question);
+        return () => {
+          this.#questions.delete(question);
+          wait.during?.(false);
+        };
       },
       { signal, deadline: deadline ?? wait.deadline },
       {

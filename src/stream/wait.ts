@@ -65,28 +65,32 @@ export function withLimits<T>(
       reject(handlers.onAbort(signal.reason));
       return;
     }
-    let stopTimer = () => {};
+    // A read of a busy stream makes one of these for each message: what is not needed is not made.
+    let stopTimer: (() => void) | undefined;
+    let onAbort: (() => void) | undefined;
     let undo: (() => void) | undefined;
     let settled = false;
-    const onAbort = () => finish(() => reject(handlers.onAbort(signal?.reason)));
-    const finish = (settle: () => void) => {
-      if (settled) return;
+    const settle = (): boolean => {
+      if (settled) return false;
       settled = true;
-      stopTimer();
-      signal?.removeEventListener('abort', onAbort);
+      stopTimer?.();
+      if (onAbort !== undefined) signal?.removeEventListener('abort', onAbort);
       undo?.();
-      settle();
+      return true;
     };
     undo = start(
-      (value) => finish(() => resolve(value)),
-      (error) => finish(() => reject(error)),
+      (value) => settle() && resolve(value),
+      (error) => settle() && reject(error),
     );
     if (settled) {
       undo?.();
       return;
     }
-    signal?.addEventListener('abort', onAbort);
-    stopTimer = after(deadline, () => finish(() => reject(handlers.onDeadline(deadline))));
+    if (signal !== undefined) {
+      onAbort = () => settle() && reject(handlers.onAbort(signal.reason));
+      signal.addEventListener('abort', onAbort);
+    }
+    stopTimer = after(deadline, () => settle() && reject(handlers.onDeadline(deadline)));
   });
 }
 
