@@ -9,12 +9,11 @@
  * constructor of `net.Socket` would have set it, and all sockets share one memory: the engine decrypts
  * only while it is fed, and what a feeding brought is copied out before anybody else is fed.
  *
- * The parts are not documented: three symbols of `net.Socket`, and `onread` and `useUserBuffer` of the
- * native handle. How many bytes came is what Node itself says to the callback. Where a part is missing,
- * nothing is changed.
+ * The parts are not documented (user-buffer.ts). How many bytes came is what Node itself says to the
+ * callback. Where a part is missing, nothing is changed.
  */
-import { Socket, type SocketConstructorOpts } from 'node:net';
 import type { TLSSocket } from './engine.ts';
+import { userBufferOf } from './user-buffer.ts';
 
 /** Where all decrypted bytes go first. As long as several feedings, so that few end at its end. */
 const MEMORY = Buffer.allocUnsafeSlow(262_144);
@@ -82,29 +81,6 @@ export class Gathered {
   }
 }
 
-interface Handle {
-  onread: (this: Handle, bytes?: ArrayBuffer) => unknown;
-  useUserBuffer(memory: Uint8Array): void;
-}
-
-type Symbols = Readonly<Record<'kBuffer' | 'kBufferCb' | 'kBufferGen', symbol>>;
-
-/** What `net.Socket` keeps its option `onread` under; null where that is not so. Looked up once. */
-let symbols: Symbols | null | undefined;
-
-function symbolsOf(): Symbols | null {
-  if ('bun' in process.versions || 'deno' in process.versions) return null;
-  const found = Object.getOwnPropertySymbols(
-    new Socket({
-      onread: { buffer: new Uint8Array(1), callback: () => true },
-    } as SocketConstructorOpts),
-  );
-  const named = (name: string) => found.find(({ description }) => description === name);
-  const [kBuffer, kBufferCb, kBufferGen] = ['kBuffer', 'kBufferCb', 'kBufferGen'].map(named);
-  if (kBuffer === undefined || kBufferCb === undefined || kBufferGen === undefined) return null;
-  return { kBuffer, kBufferCb, kBufferGen };
-}
-
 /**
  * Gathers what a TLS socket decrypts, from here on, instead of pushing it.
  *
@@ -112,20 +88,9 @@ function symbolsOf(): Symbols | null {
  * @returns where it is; null where that cannot be done, and everything is as it was.
  */
 export function gather(socket: TLSSocket, stray: () => void): Gathered | null {
-  if (symbols === undefined) symbols = symbolsOf();
-  const own = socket as unknown as Record<symbol, unknown>;
-  const handle = (socket as unknown as { readonly _handle?: Handle | null })._handle;
-  if (
-    symbols === null ||
-    handle === null ||
-    handle === undefined ||
-    typeof handle.useUserBuffer !== 'function' ||
-    typeof handle.onread !== 'function' ||
-    own[symbols.kBuffer] !== null
-  ) {
-    return null;
-  }
-  const { kBuffer, kBufferCb, kBufferGen } = symbols;
+  const parts = userBufferOf(socket);
+  if (parts === null) return null;
+  const { own, handle, kBuffer, kBufferCb, kBufferGen } = parts;
   const gathered = new Gathered(stray);
   let memory = gathered.next;
   own[kBufferCb] = (length: number) => gathered.add(length);

@@ -6,6 +6,7 @@ import net from 'node:net';
 import type { Duplex } from 'node:stream';
 import type { Deadlines } from '../closure/policy.ts';
 import { ConnectError, OptionError, ResolveError, TimeoutError } from '../errors.ts';
+import { readInto } from './user-buffer.ts';
 import { abortsWith, after, withLimits } from './wait.ts';
 
 /** Where to connect to, and how: the options of `net.connect` that apply. */
@@ -62,8 +63,9 @@ export const TRANSPORT_KEYS: ReadonlySet<string> = new Set<keyof TransportOption
 export type Sink = (bytes: Uint8Array) => void;
 
 /**
- * What is read from the sockets that we open goes into this one memory, of which the kernel fills as
- * much as it has, and on to a sink before anything else is read. So no read takes memory of its own.
+ * What is read from the sockets that we open or accept goes into this one memory, of which the kernel
+ * fills as much as it has, and on to a sink before anything else is read. So no read takes memory of its
+ * own.
  */
 const READ = Buffer.allocUnsafeSlow(65_536);
 
@@ -73,12 +75,17 @@ const sinks = new WeakMap<Duplex, Sink>();
 const READS_INTO_MEMORY = !('bun' in process.versions || 'deno' in process.versions);
 
 /**
- * Has what is read from a socket that we opened given to `sink`, instead of to whoever reads the socket;
- * null ends that.
+ * Has what is read from a socket that we opened or accepted given to `sink`, instead of to whoever reads
+ * the socket; null ends that.
  */
 export function divertReads(transport: Duplex, sink: Sink | null): void {
   if (sink === null) sinks.delete(transport);
   else sinks.set(transport, sink);
+}
+
+/** For a socket that a server of ours has accepted, before anything is read from it. */
+export function shareMemory(socket: net.Socket): void {
+  readInto(socket, READ, (length) => onRead(socket, length));
 }
 
 type Addresses = dns.LookupAddress[];
