@@ -6,8 +6,9 @@ import { parseHTML } from 'linkedom';
 /** @typedef {import('./results.mjs').Row} Row */
 
 const ROW_HEIGHT = 18;
-const WIDTH = 1180;
-const LABELS = 365;
+/** Of the columns, and of a letter of a label. */
+const WIDTH = 815;
+const LETTER = 6;
 /** Ratios beyond these are drawn at the edge, with their figure. */
 const RANGE = /** @type {const} */ ([0.08, 3.5]);
 
@@ -52,12 +53,13 @@ export function plot(rows, date) {
     });
   const labels = [...new Set(points.map(({ label }) => label))];
   const columns = [...new Set(points.map(({ column }) => column))];
+  const margin = LETTER * Math.max(...labels.map(({ length }) => length));
   const { document } = parseHTML('<!doctype html><html><body></body></html>');
   const svg = Plot.plot({
     document,
-    width: WIDTH,
+    width: WIDTH + margin,
     height: labels.length * ROW_HEIGHT + 80,
-    marginLeft: LABELS,
+    marginLeft: margin,
     marginRight: 24,
     marginTop: 40,
     style: { fontSize: '11px', background: 'none' },
