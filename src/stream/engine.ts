@@ -552,7 +552,7 @@ export class Engine {
       gathered === null
         ? feed
         : (bytes) => {
-            gathered.during(() => feed(bytes));
+            gathered.during(bytes.length, () => feed(bytes));
             this.#deliver();
           },
     );

@@ -7,7 +7,10 @@
  * `onread`): there the bytes go into one memory again and again, and a callback is told how many. Node does
  * not pass that option on where TLS is put on a given stream. So here it is set the way that the
  * constructor of `net.Socket` would have set it, and all sockets share one memory: the engine decrypts
- * only while it is fed, and what a feeding brought is copied out before anybody else is fed.
+ * only while it is fed, and what a feeding brought is copied out before anybody else is fed. Only a socket
+ * that receives in bulk gets memory of its own, which is handed out as it is and not used again: one copy
+ * less. Where the engine writes next is said when it has written, so a socket goes over to that once the
+ * shared memory is at its end, and back with the first record of a feeding that is no bulk.
  *
  * The parts are not documented (user-buffer.ts). How many bytes came is what Node itself says to the
  * callback. Where a part is missing, nothing is changed.
@@ -15,18 +18,27 @@
 import type { TLSSocket } from './engine.ts';
 import { userBufferOf } from './user-buffer.ts';
 
-/** Where all decrypted bytes go first. As long as several feedings, so that few end at its end. */
+/** Where decrypted bytes go first. As long as several feedings, so that few end at its end. */
 const MEMORY = Buffer.allocUnsafeSlow(262_144);
 
-/** With less room than a record may need, the engine begins at the front again. */
+/** With less room than a record may need, the engine begins elsewhere: at the front again, or anew. */
 const ROOM = 16_384;
+
+/** A feeding of so many bytes, which may hold a whole record of the largest, is bulk. */
+const BULK = 16_384;
+
+/** Memory that bulk is decrypted into and handed out with: what one reading of the kernel brings. */
+const SLAB = 65_536;
 
 /** Who is being fed. */
 let current: Gathered | null = null;
 
 /** What one socket has decrypted and nobody has taken. */
 export class Gathered {
-  /** In MEMORY: what came since the last copy, and where the engine writes next. */
+  /** MEMORY, or one of our own for bulk. */
+  #memory: Buffer = MEMORY;
+  #bulk = false;
+  /** In the memory: what came since the last piece, and where the engine writes next. */
   #from = 0;
   #to = 0;
   readonly #pieces: Uint8Array[] = [];
@@ -37,46 +49,56 @@ export class Gathered {
     this.#stray = stray;
   }
 
-  /** Runs `feed`. What others were in the middle of gathering is out of the way of what it brings. */
-  during(feed: () => void): void {
+  /**
+   * Runs `feed`. What others were in the middle of gathering is out of the way of what it brings.
+   *
+   * @param length bytes of ciphertext that it feeds.
+   */
+  during(length: number, feed: () => void): void {
     const outer = current;
-    if (outer !== null) outer.#copy();
+    this.#bulk = length >= BULK;
+    if (outer !== null) outer.#cut();
     current = this;
     try {
       feed();
     } finally {
-      this.#copy();
+      this.#cut();
       current = outer;
     }
   }
 
   /** Takes the next piece. One by one, for whoever gets it may throw. */
   take(): Uint8Array | undefined {
-    this.#copy();
+    this.#cut();
     return this.#pieces.shift();
   }
 
   /** @internal The engine wrote so many bytes. */
   add(length: number): void {
     this.#to += length;
-    if (MEMORY.length - this.#to < ROOM) {
-      this.#copy();
+    const shared = this.#memory === MEMORY;
+    if (this.#memory.length - this.#to < ROOM || (!shared && !this.#bulk)) {
+      this.#cut();
+      this.#memory = this.#bulk ? Buffer.allocUnsafeSlow(SLAB) : MEMORY;
       this.#from = 0;
       this.#to = 0;
     }
     if (current === this) return;
-    this.#copy();
+    this.#cut();
     this.#stray();
   }
 
   /** @internal Where it is to write next. */
   get next(): Uint8Array {
-    return MEMORY.subarray(this.#to);
+    return this.#memory.subarray(this.#to);
   }
 
-  #copy(): void {
+  #cut(): void {
     if (this.#from === this.#to) return;
-    this.#pieces.push(Buffer.from(MEMORY.subarray(this.#from, this.#to)));
+    const piece = this.#memory.subarray(this.#from, this.#to);
+    // Whoever keeps a piece keeps all that it was cut from: no more than four times of what it has.
+    const lasts = this.#memory !== MEMORY && piece.length * 4 >= SLAB;
+    this.#pieces.push(lasts ? piece : Buffer.from(piece));
     this.#from = this.#to;
   }
 }

@@ -66,6 +66,34 @@ for (const version of VERSIONS) {
   );
 
   test(
+    `${version}: what was read in bulk stays as it was, and keeps no more than four times its own memory`,
+    clean(async (scope) => {
+      const wire = channel();
+      const { client, server } = await pairInMemory(scope, version, { transports: wire.ends });
+      const said = pattern(40 * 71_000);
+      const pieces: Uint8Array[] = [];
+      for (let at = 0; at < said.length; at += 71_000) {
+        wire.back.hold();
+        await server.write(said.subarray(at, at + 70_000));
+        await turn();
+        await server.write(said.subarray(at + 70_000, at + 71_000));
+        await turn();
+        wire.back.deliver();
+        wire.back.flow();
+        for (let left = 71_000; left > 0; left -= pieces.at(-1)?.length ?? 0) {
+          pieces.push((await client.read()) as Uint8Array);
+        }
+      }
+      expect(Buffer.concat(pieces).equals(said)).toBe(true);
+      const wasteful = pieces.filter(
+        ({ length, buffer }) => buffer.byteLength > Math.max(4 * length, Buffer.poolSize),
+      );
+      expect(wasteful).toEqual([]);
+      await Promise.all([client.close(), server.close()]);
+    }),
+  );
+
+  test(
     `${version}: Node's HTTP server reads from the handle of a stream's socket itself`,
     clean(async (scope) => {
       const { client, server } = await pair(scope, version);
