@@ -1,5 +1,5 @@
 /**
- * The TLS engine: Node's `tls`, on top of a tap. With context.ts, all that touches `node:tls`, so that
+ * The TLS engine: Node's `tls`, on top of a tap. With context.ts and socket-members.ts, all that touches `node:tls`, so that
  * another engine can take its place.
  *
  * What the engine adds to a `TLSSocket` is small: it sees the socket end, decides from the tap
@@ -15,6 +15,7 @@ import { type Gathered, gather } from './gather.ts';
 import { endByMessages, failMessages, isAbandoned, stakeOf } from './http-messages.ts';
 import { shorten } from './js-stream.ts';
 import { endedByCloseNotify } from './kernel-socket.ts';
+import { judgeNames, judgingNames, lendMembers } from './socket-members.ts';
 import type { SeenRecord, Tap } from './tap.ts';
 
 export type { ConnectionOptions, Server, TLSSocket } from 'node:tls';
@@ -70,7 +71,12 @@ export function connectSocket(
   options: tls.ConnectionOptions,
   listener?: () => void,
 ): tls.TLSSocket {
-  return tls.connect(options, listener);
+  return tls.connect(withContext(options), listener);
+}
+
+/** The same options with a context that others with equal ones may share. */
+function withContext<Options extends tls.ConnectionOptions>(options: Options): Options {
+  return { ...options, secureContext: options.secureContext ?? clientContext(options) };
 }
 
 /**
@@ -147,16 +153,19 @@ export class Engine {
     tap.gatherFlights();
     // Looked up at each call: tls.connect may be replaced, by our own `register` or somebody's tracing.
     // `register` knows a tap when it sees one, and leaves it alone.
-    const socket = tls.connect({
-      ...options,
-      secureContext: options.secureContext ?? clientContext(options),
-      socket: tap,
-    });
+    // A program's own check, and a program's own socket, are left as they are.
+    const byNames = IS_NODE && owner === 'stream' && options.checkServerIdentity === undefined;
+    const check = byNames ? { checkServerIdentity: judgeNames(() => socket) } : {};
+    const socket: tls.TLSSocket = tls.connect({ ...withContext(options), ...check, socket: tap });
     engine.#adopt(socket, transport);
+    if (byNames) judgingNames(socket, true);
     const { onSecret } = events;
     if (onSecret !== undefined) socket.on('keylog', (line) => onSecret(line.toString('latin1')));
     // Node emits 'secureConnect' only once the certificate has been judged.
-    socket.once('secureConnect', () => engine.#onSecure());
+    socket.once('secureConnect', () => {
+      if (byNames) judgingNames(socket, false);
+      engine.#onSecure();
+    });
     return engine;
   }
 
@@ -491,7 +500,7 @@ export class Engine {
   }
 
   #overTap(tap: Tap, socket: tls.TLSSocket, transport: Duplex): void {
-    lendAddresses(socket, transport);
+    lendMembers(socket, transport);
     const feed = shorten(socket, tap, transport);
     if (feed !== null) this.#feedBy(feed, tap, socket);
 
@@ -604,6 +613,8 @@ export class Engine {
   }
 }
 
+const IS_NODE = !('bun' in process.versions || 'deno' in process.versions);
+
 /** Bun tells of a server's connections on the server itself, never on a view of it. */
 const TELLS_ON_SERVER = 'bun' in process.versions;
 
@@ -640,52 +651,3 @@ const isData = ({ type }: SeenRecord): boolean => type === CONTENT_TYPE.applicat
 /** What is too long for an alert, unless it is padded: more than two bytes, a type byte and a tag. */
 const looksLikeData13 = ({ type, length }: SeenRecord): boolean =>
   type === CONTENT_TYPE.applicationData && length > 19;
-
-/** The members of a net.Socket that a TLS socket on a Duplex lacks, taken from the transport. */
-const ADDRESSES = [
-  'remoteAddress',
-  'remotePort',
-  'remoteFamily',
-  'localAddress',
-  'localPort',
-  'localFamily',
-  'autoSelectFamilyAttemptedAddresses',
-];
-const METHODS = ['setNoDelay', 'setKeepAlive', 'ref', 'unref', 'address'] as const;
-
-const TRANSPORT = Symbol('transport');
-
-interface Borrower {
-  readonly [TRANSPORT]: Record<string, unknown>;
-}
-
-/** A TLSSocket's prototype with these members: one for all sockets, so that none has to carry them. */
-const borrowing = Object.create(tls.TLSSocket.prototype) as object;
-for (const name of ADDRESSES) {
-  Object.defineProperty(borrowing, name, {
-    configurable: true,
-    get(this: Borrower) {
-      return this[TRANSPORT][name];
-    },
-  });
-}
-for (const name of METHODS) {
-  const own = tls.TLSSocket.prototype[name] as (...args: unknown[]) => unknown;
-  Object.defineProperty(borrowing, name, {
-    configurable: true,
-    writable: true,
-    value(this: Borrower, ...args: unknown[]) {
-      const transport = this[TRANSPORT];
-      const method = transport[name];
-      if (typeof method !== 'function') return own.apply(this, args);
-      const result = method.apply(transport, args);
-      // The chainable ones return the socket that they were called on.
-      return result === transport ? this : result;
-    },
-  });
-}
-
-function lendAddresses(socket: tls.TLSSocket, transport: Duplex): void {
-  (socket as unknown as Record<symbol, unknown>)[TRANSPORT] = transport;
-  Object.setPrototypeOf(socket, borrowing);
-}
