@@ -13,10 +13,11 @@ import { clientContext } from './context.ts';
 import { type EngineError, isTlsError } from './diagnose.ts';
 import { type Gathered, gather } from './gather.ts';
 import { endByMessages, failMessages, isAbandoned, stakeOf } from './http-messages.ts';
-import { shorten } from './js-stream.ts';
+import { type TapSocket, tapSocket } from './js-stream.ts';
 import { endedByCloseNotify } from './kernel-socket.ts';
 import { judgeNames, judgingNames, lendMembers } from './socket-members.ts';
 import type { SeenRecord, Tap } from './tap.ts';
+import { TapDuplex } from './tap-duplex.ts';
 
 export type { ConnectionOptions, Server, TLSSocket } from 'node:tls';
 
@@ -156,7 +157,8 @@ export class Engine {
     // A program's own check, and a program's own socket, are left as they are.
     const byNames = IS_NODE && owner === 'stream' && options.checkServerIdentity === undefined;
     const check = byNames ? { checkServerIdentity: judgeNames(() => socket) } : {};
-    const socket: tls.TLSSocket = tls.connect({ ...withContext(options), ...check, socket: tap });
+    const below = belowTls(tap, transport);
+    const socket: tls.TLSSocket = tls.connect({ ...withContext(options), ...check, socket: below });
     engine.#adopt(socket, transport);
     if (byNames) judgingNames(socket, true);
     const { onSecret } = events;
@@ -208,21 +210,22 @@ export class Engine {
     if (events.onSecret !== undefined) {
       view.listenerCount = (name) => (name === 'keylog' ? 1 : server.listenerCount(name));
     }
-    if (TELLS_ON_SERVER) engine.#hearOnServer(tap, server, transport);
-    if (listener === undefined) EventEmitter.prototype.emit.call(view, 'connection', tap);
-    else listener.call(view, tap);
+    const below = belowTls(tap, transport);
+    if (TELLS_ON_SERVER) engine.#hearOnServer(below, server, transport);
+    if (listener === undefined) EventEmitter.prototype.emit.call(view, 'connection', below);
+    else listener.call(view, below);
     return engine;
   }
 
   /**
    * Bun tells of a connection on the server itself, whoever its listener is called on. Which connection
-   * it is, its socket knows: somewhere in it is the tap.
+   * it is, its socket knows: somewhere in it is what it was put on.
    */
-  #hearOnServer(tap: Tap, server: tls.Server, transport: Duplex): void {
+  #hearOnServer(below: Duplex, server: tls.Server, transport: Duplex): void {
     const mine = (socket: object | undefined) =>
       socket !== undefined &&
       Reflect.ownKeys(socket).some(
-        (key) => (socket as Record<symbol, unknown>)[key as symbol] === tap,
+        (key) => (socket as Record<symbol, unknown>)[key as symbol] === below,
       );
     const onSecure = (socket: tls.TLSSocket) => {
       if (!mine(socket)) return;
@@ -243,7 +246,7 @@ export class Engine {
     server.setMaxListeners(0);
     server.on('secureConnection', onSecure);
     server.on('tlsClientError', onError);
-    tap.once('close', forget);
+    below.once('close', forget);
   }
 
   /** Watches a program's TLS socket that sits on the kernel's socket itself (`onKernelSocket`). */
@@ -501,8 +504,7 @@ export class Engine {
 
   #overTap(tap: Tap, socket: tls.TLSSocket, transport: Duplex): void {
     lendMembers(socket, transport);
-    const feed = shorten(socket, tap, transport);
-    if (feed !== null) this.#feedBy(feed, tap, socket);
+    this.#gather(tap, socket);
 
     // The socket calls _final when all that was written has been encrypted and taken by the tap, and
     // in it has close_notify made.
@@ -554,17 +556,14 @@ export class Engine {
     };
   }
 
-  #feedBy(feed: (bytes: Uint8Array) => void, tap: Tap, socket: tls.TLSSocket): void {
+  #gather(tap: Tap, socket: tls.TLSSocket): void {
     const gathered = this.#owner === 'stream' ? gather(socket, () => this.#deliver()) : null;
+    if (gathered === null) return;
     this.#gathered = gathered;
-    tap.feedBy(
-      gathered === null
-        ? feed
-        : (bytes) => {
-            gathered.during(bytes.length, () => feed(bytes));
-            this.#deliver();
-          },
-    );
+    tap.feedBy((bytes, feed) => {
+      gathered.during(bytes.length, () => feed(bytes));
+      this.#deliver();
+    });
   }
 
   /** Hands on what has been decrypted, as Node does for each record. */
@@ -611,6 +610,15 @@ export class Engine {
       return destroy.call(socket, this.#cause, ...rest);
     };
   }
+}
+
+/** What TLS on this tap is to be put on: to Node's types a Duplex, and no more. */
+function belowTls(tap: Tap, transport: Duplex): Duplex {
+  // With an authority of its own, or Node would read all that it trusts.
+  const putTls = (on: Duplex) =>
+    new tls.TLSSocket(on, { secureContext: tls.createSecureContext({ ca: [] }) });
+  const short: TapSocket | null = tapSocket(tap, transport, putTls);
+  return short === null ? new TapDuplex(tap) : (short as unknown as Duplex);
 }
 
 const IS_NODE = !('bun' in process.versions || 'deno' in process.versions);

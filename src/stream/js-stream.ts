@@ -1,27 +1,32 @@
 /**
  * The short way between a tap and Node's TLS engine.
  *
- * Theory of operation. Node puts TLS on a Duplex by way of a `JSStreamSocket`: it listens to the
- * Duplex's 'data' and gives each chunk to a native handle; in the other direction it writes each of the
- * engine's buffers to the Duplex, and once all of them are taken it waits for the next turn of the event
- * loop before it lets the engine go on. That turn, for every 64 KB or less, is most of what a Duplex
- * under TLS costs when much is sent. So where those parts are what they are expected to be, the tap
- * gives bytes to the handle itself, and takes the engine's buffers all at once, and the engine goes on
- * as soon as the current callback is over, which is what Node does for a socket of the kernel's. And
- * where the engine has ended, the tap need not be ended too, as a stream: it only has to be empty.
+ * Theory of operation. Node puts TLS on a Duplex by way of two objects: a `JsStream`, the native handle that
+ * has the engine's bytes written and read by JavaScript, and around it a `JSStreamSocket`, a `net.Socket`
+ * that listens to the Duplex's 'data', writes each of the engine's buffers to it, and then waits for the
+ * next turn of the event loop before it lets the engine go on. That turn, for every 64 KB or less, is most of
+ * what a Duplex under TLS costs when much is sent; and two more streams for each connection are a good part
+ * of what a short connection costs. Neither is needed: given a `net.Socket` with a handle, Node puts TLS on
+ * the handle and leaves the socket alone. So here is a handle, and around it the little that Node asks of such
+ * a socket. The tap gives bytes to the handle itself, and takes the engine's buffers all at once, and the engine
+ * goes on as soon as the current callback is over, which is what Node does for a socket of the kernel's.
  *
  * The engine's buffers are copies, made for this one write, and garbage as soon as the kernel has copied
  * them in turn. V8 collects them late, so that each write goes through memory that no cache holds: a
  * third of the CPU time of a bulk transfer. So they are given back at once (`free`).
  *
- * The parts are not documented: `_handle._parent`, the native handle below TLS, and its `_parentWrap`.
- * Where they are missing, on other runtimes, nothing is changed, and the tap is the Duplex that it is.
+ * The parts are not documented: `_handle` and its `_parent`, where the class of the handle is found, and what
+ * the handle is asked for and asks for. Where they are not as expected, on other runtimes, the tap is a
+ * Duplex for Node, as it would be for anybody (tap-duplex.ts).
  */
+import { EventEmitter } from 'node:events';
 import { Socket } from 'node:net';
-import type { Duplex } from 'node:stream';
+import { Duplex } from 'node:stream';
+import { getSystemErrorMap } from 'node:util';
 import { MessageChannel, type MessagePort } from 'node:worker_threads';
 import type { TLSSocket } from './engine.ts';
-import { isKernelSocket } from './kernel-socket.ts';
+import { copiesAtOnce, HandleWriter, type RequestClass } from './handle-writer.ts';
+import { type Above, TAP, type Tap } from './tap.ts';
 
 /** A write, or the end, of the engine, which goes on once it is finished. */
 type Request = object;
@@ -31,29 +36,35 @@ interface JsStream {
   readBuffer(bytes: Uint8Array): void;
   finishWrite(request: Request, error: number): void;
   finishShutdown(request: Request, error: number): void;
+  // What the engine calls; the numbers are 0, or a negative error.
+  onreadstart(): number;
+  onreadstop(): number;
+  onwrite(request: Request, buffers: Uint8Array[]): number;
+  onshutdown(request: Request): number;
+  isClosing(): boolean;
+  close(then: () => void): void;
 }
 
-interface JsStreamSocket {
-  /** Null once it is closing. */
-  readonly _handle: JsStream | null;
-  doWrite(request: Request, buffers: Uint8Array[]): number;
-  doShutdown(request: Request): number;
-  /** Called by us when a write is done, and by Node to cancel one when the socket is closed. */
-  finishWrite(handle: JsStream, error: number): void;
-  /** Likewise for the end. */
-  finishShutdown(handle: JsStream, error: number): void;
+type JsStreamClass = new () => JsStream;
+
+/** Null where there is none; looked for once. */
+let JsStream: JsStreamClass | null | undefined;
+
+/** The class of the handles that Node puts under TLS on a Duplex. */
+function findJsStream(putTls: (on: Duplex) => TLSSocket): JsStreamClass | null {
+  if ('bun' in process.versions || 'deno' in process.versions) return null;
+  const socket = putTls(new Duplex({ read() {}, write() {} }));
+  const { _handle } = socket as unknown as { readonly _handle?: { readonly _parent?: JsStream } };
+  const found = _handle?._parent?.constructor as JsStreamClass | undefined;
+  socket.destroy();
+  const methods = ['readBuffer', 'finishWrite', 'finishShutdown'] as const;
+  const known =
+    found?.name === 'JSStream' &&
+    methods.every((name) => typeof found.prototype[name] === 'function');
+  return known ? found : null;
 }
 
-/** What a tap does for the engine. */
-export interface Below {
-  /**
-   * Writes all of it. `done` is called when more is wanted, and not at all if the transport fails;
-   * `taken` when the transport has taken all, and nobody else has seen it.
-   */
-  send(buffers: readonly Uint8Array[], done: () => void, taken?: () => void): void;
-  /** Calls back once the transport has taken all that was sent. */
-  afterFlush(then: () => void): void;
-}
+const CANCELED = [...getSystemErrorMap()].find(([, [name]]) => name === 'ECANCELED')?.[0] ?? -125;
 
 /**
  * After so many writes in a row the engine waits for a turn of the event loop after all, so that a
@@ -81,95 +92,157 @@ function free(buffers: readonly Uint8Array[]): void {
   nowhere.postMessage(null, memory);
 }
 
-/** Whether what a transport has called back for is in the kernel, and nobody could have kept it. */
-function copiesAtOnce(transport: Duplex): boolean {
-  const { write, _write, _writev } = Socket.prototype;
-  return (
-    isKernelSocket(transport) &&
-    transport.write === write &&
-    transport._write === _write &&
-    transport._writev === _writev
-  );
-}
+/** What Node takes for a socket: its handle is a `JsStream`, and the rest is for the looks. */
+export class TapSocket extends EventEmitter implements Above {
+  readonly [TAP] = true;
+  // What Node asks of a socket that it puts TLS on.
+  _handle: JsStream | null;
+  readonly _parent = null;
+  readonly allowHalfOpen: boolean;
+  readonly connecting = false;
+  readonly readableLength = 0;
+  readonly writableLength = 0;
+  readonly timeout = 0;
 
-/** Has the one request of a kind that is under way finished by `wrap[name]`. @returns what sets it. */
-function pending(
-  wrap: JsStreamSocket,
-  name: 'finishWrite' | 'finishShutdown',
-): (request: Request) => void {
-  let current: Request | null = null;
-  const original = wrap[name];
-  wrap[name] = (handle, error) => {
-    const request = current;
-    current = null;
-    // The first flight of a handshake may have gone out the long way, before this was set up.
-    if (request === null) original.call(wrap, handle, error);
-    else handle[name](request, error);
+  wants = false;
+  destroyed = false;
+  readonly #tap: Tap;
+  readonly #transport: Duplex;
+  #writing: Request | null = null;
+  #ending: Request | null = null;
+  #streak = 0;
+  #wrote = false;
+
+  constructor(JsStream: JsStreamClass, tap: Tap, transport: Duplex) {
+    super();
+    this.#tap = tap;
+    this.#transport = transport;
+    this.allowHalfOpen = tap.halfOpen;
+    const handle = new JsStream();
+    this._handle = handle;
+    handle.onreadstart = () => this.#onReadStart();
+    handle.onreadstop = () => this.#onReadStop();
+    handle.onwrite = (request, buffers) => this.#onWrite(request, buffers);
+    handle.onshutdown = (request) => this.#onShutdown(request);
+    handle.isClosing = () => this.destroyed;
+    handle.close = (then) => {
+      this.once('close', then);
+      this.destroy();
+    };
+    tap.attach(this);
+  }
+
+  // ---- for the tap
+
+  pause(): void {
+    this.wants = false;
+  }
+
+  resume(): void {
+    if (this.wants) return;
+    this.wants = true;
+    // Within a call of the engine it cannot be fed.
+    process.nextTick(wanted, this.#tap);
+  }
+
+  feed(bytes: Uint8Array): void {
+    this._handle?.readBuffer(bytes);
+  }
+
+  /** In the order of a socket that is destroyed: 'error', then 'close', and what waits is cancelled. */
+  destroy(error?: Error): this {
+    const handle = this._handle;
+    if (handle === null) return this;
+    this._handle = null;
+    this.destroyed = true;
+    this.#tap.gone();
+    if (error !== undefined) process.nextTick(() => this.emit('error', error));
+    setImmediate(() => {
+      this.#finishWrite(handle, CANCELED);
+      const request = this.#ending;
+      this.#ending = null;
+      if (request !== null) handle.finishShutdown(request, CANCELED);
+      this.emit('close');
+    });
+    return this;
+  }
+
+  // ---- for the engine
+
+  #onReadStart(): number {
+    this.resume();
+    return 0;
+  }
+
+  #onReadStop(): number {
+    this.pause();
+    return 0;
+  }
+
+  #onWrite(request: Request, buffers: Uint8Array[]): number {
+    this.#writing = request;
+    // Whoever is destroying it cancels the write in a moment.
+    if (this._handle === null) return 0;
+    if (!this.#wrote) this.#shortenWrites(request);
+    let bytes = 0;
+    for (const { length } of buffers) bytes += length;
+    const worth = bytes >= WORTH_FREEING && copiesAtOnce(this.#transport);
+    this.#tap.send(buffers, this.#onSent, worth ? () => free(buffers) : undefined);
+    return 0;
+  }
+
+  /** The engine's first write shows of what class the requests are that a native handle takes. */
+  #shortenWrites(request: Request): void {
+    this.#wrote = true;
+    const writer = HandleWriter.of(this.#transport, request.constructor as RequestClass);
+    if (writer !== null) this.#tap.writeBy(writer);
+  }
+
+  readonly #onSent = () => {
+    // Never at once: the engine is in the middle of the call that made the write.
+    if (++this.#streak % STREAK === 0) setImmediate(this.#goOn);
+    else process.nextTick(this.#goOn);
   };
-  return (request) => {
-    current = request;
+
+  readonly #goOn = () => {
+    if (this._handle !== null) this.#finishWrite(this._handle, 0);
   };
+
+  #finishWrite(handle: JsStream, error: number): void {
+    const request = this.#writing;
+    this.#writing = null;
+    if (request !== null) handle.finishWrite(request, error);
+  }
+
+  #onShutdown(request: Request): number {
+    this.#ending = request;
+    // Not at once, for the same reason.
+    process.nextTick(() => this.#tap.end(() => this.#finishShutdown()));
+    return 0;
+  }
+
+  #finishShutdown(): void {
+    const request = this.#ending;
+    this.#ending = null;
+    if (request !== null) this._handle?.finishShutdown(request, 0);
+  }
 }
+// Node asks whether it is one. None of what it would inherit is used, but for the methods of EventEmitter.
+Object.setPrototypeOf(TapSocket.prototype, Socket.prototype);
+
+const wanted = (tap: Tap) => tap.wanted();
 
 /**
- * Joins a TLS socket that was put on a tap to that tap, the short way.
+ * What a TLS socket on this tap is to be put on.
  *
- * @param transport what is under the tap.
- * @returns what feeds the engine, synchronously; null where there is no short way.
+ * @param putTls makes a TLS socket on a Duplex, the long way, to look at.
+ * @returns null where Node is not as expected.
  */
-export function shorten(
-  socket: TLSSocket,
-  below: Below,
+export function tapSocket(
+  tap: Tap,
   transport: Duplex,
-): ((bytes: Uint8Array) => void) | null {
-  const above = socket as unknown as {
-    readonly _handle?: {
-      readonly _parent?: JsStream;
-      readonly _parentWrap?: JsStreamSocket;
-    } | null;
-  };
-  const handle = above._handle?._parent;
-  const wrap = above._handle?._parentWrap;
-  if (
-    handle === undefined ||
-    wrap === undefined ||
-    wrap._handle !== handle ||
-    typeof handle.readBuffer !== 'function' ||
-    typeof handle.finishWrite !== 'function' ||
-    typeof wrap.doWrite !== 'function' ||
-    typeof wrap.finishWrite !== 'function' ||
-    typeof handle.finishShutdown !== 'function' ||
-    typeof wrap.doShutdown !== 'function' ||
-    typeof wrap.finishShutdown !== 'function'
-  ) {
-    return null;
-  }
-  const beginWrite = pending(wrap, 'finishWrite');
-  const beginShutdown = pending(wrap, 'finishShutdown');
-  let streak = 0;
-  const finish = () => wrap.finishWrite(handle, 0);
-  const done = () => {
-    // Never at once: the engine is in the middle of the call that made the write.
-    if (++streak % STREAK === 0) setImmediate(finish);
-    else process.nextTick(finish);
-  };
-  wrap.doWrite = (request, buffers) => {
-    beginWrite(request);
-    // A socket that is closing cancels it in a moment.
-    if (wrap._handle === null) return 0;
-    const bytes = buffers.reduce((sum, { length }) => sum + length, 0);
-    const worth = bytes >= WORTH_FREEING && copiesAtOnce(transport);
-    below.send(buffers, done, worth ? () => free(buffers) : undefined);
-    return 0;
-  };
-  const ended = () => wrap.finishShutdown(handle, 0);
-  wrap.doShutdown = (request) => {
-    beginShutdown(request);
-    // Not at once, for the same reason; and a socket that is closing cancels it.
-    if (wrap._handle !== null) process.nextTick(() => below.afterFlush(ended));
-    return 0;
-  };
-  return (bytes) => {
-    if (wrap._handle !== null) handle.readBuffer(bytes);
-  };
+  putTls: (on: Duplex) => TLSSocket,
+): TapSocket | null {
+  if (JsStream === undefined) JsStream = findJsStream(putTls);
+  return JsStream === null ? null : new TapSocket(JsStream, tap, transport);
 }

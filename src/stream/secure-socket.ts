@@ -259,15 +259,15 @@ class Guard {
         },
         onTransportEnd: (ending) => guard.#onTapEnd(ending),
         onCloseNotifySent: () => guard.#dispatch({ type: 'close-notify-sent' }),
+        // The program ended its side: FIN follows close_notify, as on a plain socket.
+        onFinished: () => {
+          if (!transport.destroyed) transport.end();
+        },
         onDestroyed: () => guard.#letGo(tap, transport),
       },
       undefined,
       halfOpen,
     );
-    // The program ended its side: FIN follows close_notify, as on a plain socket.
-    tap.once('finish', () => {
-      if (!transport.destroyed) transport.end();
-    });
     try {
       guard.#engine = start(tap, guard.#events(), 'program');
     } catch (error) {

@@ -1,5 +1,5 @@
 /**
- * The Duplex between the TLS engine and the transport.
+ * What is between the TLS engine and the transport.
  *
  * Theory of operation. The TLS engine of Node cannot tell closure from truncation: close_notify and
  * a bare EOF both end its stream. It can be made to, from below, because the engine sees only what
@@ -16,11 +16,13 @@
  * 3. When the engine ends its own side, the tap lets close_notify go out and leaves the transport
  *    open. Ending or destroying the transport is the stream's decision, never the engine's.
  *
- * The tap knows nothing of sockets, deadlines or verdicts. It reports to `TapEvents`.
+ * The tap knows nothing of sockets, deadlines or verdicts. It reports to `TapEvents`. Nor does it know how
+ * the engine takes its bytes: what the engine has for its transport (js-stream.ts, tap-duplex.ts) is `Above`.
  */
-import { Duplex } from 'node:stream';
+import type { Duplex } from 'node:stream';
 import type { CutCause } from '../closure/machine.ts';
 import { peekHeader, RecordScanner } from '../record/record.ts';
+import type { HandleWriter } from './handle-writer.ts';
 import { divertReads } from './transport.ts';
 
 /** A record as its header tells of it. */
@@ -51,14 +53,29 @@ export interface TapEvents {
   onTransportEnd(ending: TransportEnding): void;
   /** The transport took the record that `expectCloseNotify` recognised. */
   onCloseNotifySent(): void;
+  /** Where present: the engine has ended, and the transport has taken all of it. */
+  onFinished?(): void;
   /** The engine let go of the tap. */
   onDestroyed(): void;
 }
 
-/** On every tap, of whichever copy of this library. */
-const TAP = Symbol.for('close-notify.tap');
+/** What the engine has for its transport. */
+export interface Above {
+  /** Whether the engine wants more for now. Whoever sets it tells `Tap.wanted`. */
+  readonly wants: boolean;
+  readonly destroyed: boolean;
+  pause(): void;
+  resume(): void;
+  /** Gives ciphertext to the engine, which is done with the memory when this returns. */
+  feed(bytes: Uint8Array): void;
+  /** Takes the transport away from the engine. Tells `Tap.gone`. */
+  destroy(error?: Error): void;
+}
 
-/** Whether a transport is a tap already, so that what is on it is strict. */
+/** On every `Above`, of whichever copy of this library. */
+export const TAP: unique symbol = Symbol.for('close-notify.tap');
+
+/** Whether what TLS is put on is a tap already, so that it is strict. */
 export function isTap(transport: unknown): boolean {
   return typeof transport === 'object' && transport !== null && TAP in transport;
 }
@@ -71,8 +88,9 @@ export function causeOf({ code }: { readonly code?: string }): 'reset' | 'error'
   return code !== undefined && RESETS.has(code) ? 'reset' : 'error';
 }
 
-export class Tap extends Duplex {
-  readonly [TAP] = true;
+export class Tap {
+  /** What the engine's socket is to take for its own `allowHalfOpen`. */
+  readonly halfOpen: boolean;
   readonly #transport: Duplex;
   readonly #events: TapEvents;
   readonly #received: RecordScanner;
@@ -91,7 +109,9 @@ export class Tap extends Duplex {
   #offset = 0;
   #pumping = false;
   #feeding = false;
-  #feed: (bytes: Uint8Array) => void = (bytes) => void this.emit('data', bytes);
+  #above: Above | null = null;
+  #writer: HandleWriter | null = null;
+  #feedBy: ((bytes: Uint8Array, feed: (bytes: Uint8Array) => void) => void) | null = null;
   #isBulk: ((record: SeenRecord) => boolean) | null = null;
   /** The handshake is complete. */
   #established = false;
@@ -124,17 +144,13 @@ export class Tap extends Duplex {
   // biome-ignore lint/suspicious/noExplicitAny: the listeners of events with different arguments
   readonly #listeners: ReadonlyArray<readonly [string, (...args: any[]) => void]>;
 
-  /**
-   * @param halfOpen what the engine's socket is to take for its own `allowHalfOpen`.
-   */
   constructor(
     transport: Duplex,
     events: TapEvents,
     head: Uint8Array | undefined,
     halfOpen: boolean = true,
   ) {
-    // The tap itself never ends its readable side, so for it the option means nothing.
-    super({ allowHalfOpen: halfOpen });
+    this.halfOpen = halfOpen;
     this.#transport = transport;
     this.#events = events;
     this.#received = new RecordScanner((type, length, alert) =>
@@ -171,9 +187,6 @@ export class Tap extends Duplex {
     }
     for (const [name, listener] of this.#listeners) transport.on(name, listener);
     divertReads(transport, (bytes) => this.#onData(bytes, true));
-    // The engine pauses and resumes the tap; 'resume' is when it is ready for more.
-    this.on('resume', () => this.#pump());
-
     // Nothing is reported before the engine is there to hear it. And a transport that is over
     // already says nothing by itself.
     process.nextTick(() => {
@@ -234,9 +247,43 @@ export class Tap extends Duplex {
     else this.#onCloseNotifyTaken = then;
   }
 
-  /** Feeds the engine by `feed`, which must be done with the bytes when it returns, and not by 'data'. */
-  feedBy(feed: (bytes: Uint8Array) => void): void {
-    this.#feed = feed;
+  /** Joins the tap to what the engine has for its transport. */
+  attach(above: Above): void {
+    this.#above = above;
+  }
+
+  /** The engine is ready for more. Never to be told within a call of the engine. */
+  wanted(): void {
+    this.#pump();
+  }
+
+  /** Has the engine paused, and resumed, where it does not do so itself. */
+  pause(): void {
+    this.#above?.pause();
+  }
+
+  resume(): void {
+    this.#above?.resume();
+  }
+
+  /** The engine let go. */
+  gone(): void {
+    this.#events.onDestroyed();
+  }
+
+  /** Takes the transport away from the engine, which fails with `error`. */
+  destroy(error?: Error): void {
+    this.#above?.destroy(error);
+  }
+
+  /** Writes by `writer` as far as it can. */
+  writeBy(writer: HandleWriter): void {
+    this.#writer = writer;
+  }
+
+  /** Feeds the engine by `by`, which is given the bytes, and what feeds them. */
+  feedBy(by: (bytes: Uint8Array, feed: (bytes: Uint8Array) => void) => void): void {
+    this.#feedBy = by;
   }
 
   /**
@@ -314,9 +361,6 @@ export class Tap extends Duplex {
   /**
    * Feeds the engine record by record for as long as it takes them; `force` feeds even while it has
    * asked for a pause, which is bounded by what one read of the transport delivered.
-   *
-   * Emitting 'data' rather than calling push(): push() hands a chunk on at once in some states of
-   * the stream and buffers it in others, and everything here rests on 'at once'.
    */
   #pump(force = false): void {
     if (this.#pumping || this.#detached) return;
@@ -324,8 +368,10 @@ export class Tap extends Duplex {
     try {
       for (;;) {
         const chunk = this.#queue[0];
-        if (chunk === undefined || this.#stopped !== null || this.destroyed) break;
-        if (!force && !this.readableFlowing) break;
+        const above = this.#above;
+        if (chunk === undefined || above === null) break;
+        if (this.#stopped !== null || above.destroyed) break;
+        if (!force && !above.wants) break;
         const from = this.#offset;
         const end = this.#takePiece(chunk, from);
         if (end === chunk.length) {
@@ -340,7 +386,8 @@ export class Tap extends Duplex {
         this.#reply = null;
         this.#feeding = true;
         try {
-          this.#feed(piece);
+          if (this.#feedBy === null) above.feed(piece);
+          else this.#feedBy(piece, this.#feedAbove);
         } finally {
           this.#feeding = false;
         }
@@ -350,6 +397,8 @@ export class Tap extends Duplex {
     }
     this.#afterPump();
   }
+
+  readonly #feedAbove = (bytes: Uint8Array) => this.#above?.feed(bytes);
 
   /** @returns where what the engine is fed next ends. */
   #takePiece(chunk: Uint8Array, from: number): number {
@@ -370,7 +419,7 @@ export class Tap extends Duplex {
     if (this.#detached) return;
     if (this.#stopped !== null || this.#queue.length > 0) {
       this.#transport.pause();
-    } else if (this.#ending === null && this.readableFlowing && this.#transport.isPaused()) {
+    } else if (this.#ending === null && this.#above?.wants && this.#transport.isPaused()) {
       this.#transport.resume();
     }
     if (this.#ending === null) return;
@@ -419,24 +468,6 @@ export class Tap extends Duplex {
 
   // ---- engine to transport
 
-  override _read(): void {
-    // The engine gets its data from #pump; see there.
-  }
-
-  override _write(chunk: Uint8Array, _encoding: string, done: () => void): void {
-    this.send([chunk], done);
-  }
-
-  override _writev(
-    chunks: Array<{ chunk: Uint8Array; encoding: BufferEncoding }>,
-    done: () => void,
-  ): void {
-    this.send(
-      chunks.map(({ chunk }) => chunk),
-      done,
-    );
-  }
-
   /**
    * Writes to the transport, and calls `done` when it wants more, and `taken` once the transport has
    * taken all of it, unless somebody here was shown the bytes.
@@ -461,24 +492,41 @@ export class Tap extends Duplex {
     }
     if (this.#gathers && this.#feeding) this.#gather();
     this.#unflushed++;
-    let untold = this.#events.onBytes === undefined ? taken : undefined;
-    const tellTaken = () => {
-      untold?.();
-      untold = undefined;
-    };
-    const onWritten = (error?: Error | null) => {
+    const free = this.#events.onBytes === undefined ? taken : undefined;
+    const settle = (error?: Error | null) => {
       this.#unflushed--;
       if (error) {
         this.#onError(error);
         return;
       }
-      tellTaken();
       if (closeNotify || (this.#replyUntaken && this.#unflushed === 0)) this.#onTaken();
       this.#flushed();
     };
+    const outcome = this.#writer?.write(chunks, (error) => {
+      if (!error) free?.();
+      settle(error);
+      if (!error && !this.#detached) done();
+    });
+    if (outcome === 'later') return;
+    if (outcome === 'taken') {
+      free?.();
+      // Not within the call of the engine that made it.
+      if (closeNotify || this.#replyUntaken || this.#onFlushed !== null) process.nextTick(settle);
+      else this.#unflushed--;
+      done();
+      return;
+    }
+    let untold = free;
+    const tellTaken = () => {
+      untold?.();
+      untold = undefined;
+    };
     let more: boolean;
     try {
-      more = this.#write(chunks, onWritten);
+      more = this.#write(chunks, (error) => {
+        if (!error) tellTaken();
+        settle(error);
+      });
     } catch (error) {
       // The engine above is native code: an exception would have nobody to catch it.
       this.#onError(error as Error);
@@ -532,25 +580,19 @@ export class Tap extends Duplex {
     drained?.();
   }
 
-  override _final(done: () => void): void {
-    this.afterFlush(done);
-  }
-
-  /** Calls back once the transport has taken all that was written, unless the tap is gone by then. */
-  afterFlush(then: () => void): void {
-    this.#onFlushed = then;
+  /** The engine has ended. Calls back once the transport has taken all of it. */
+  end(then: () => void): void {
+    this.#onFlushed = () => {
+      then();
+      this.#events.onFinished?.();
+    };
     this.#flushed();
   }
 
   #flushed(): void {
     const done = this.#onFlushed;
-    if (done === null || this.#unflushed > 0 || this.destroyed) return;
+    if (done === null || this.#unflushed > 0 || this.#above?.destroyed) return;
     this.#onFlushed = null;
     done();
-  }
-
-  override _destroy(error: Error | null, done: (error: Error | null) => void): void {
-    this.#events.onDestroyed();
-    done(error);
   }
 }

@@ -1,7 +1,8 @@
-/** The tap by itself, between a transport that is slow or broken and an engine that is not there. */
+/** The tap by itself, as a Duplex, between a transport that is slow or broken and an engine that is not there. */
 import { Duplex } from 'node:stream';
 import { describe, expect, test } from 'vitest';
 import { Tap, type TransportEnding } from '../../src/stream/tap.ts';
+import { TapDuplex } from '../../src/stream/tap-duplex.ts';
 import { turn } from '../support/core-scope.ts';
 
 /** A transport whose writes are taken when the test says so. */
@@ -30,7 +31,7 @@ function tapOn(transport: Duplex, head?: Uint8Array) {
     },
     head,
   );
-  return { tap, endings, log, bytes };
+  return { tap, above: new TapDuplex(tap), endings, log, bytes };
 }
 
 async function turns(): Promise<void> {
@@ -74,13 +75,13 @@ test('memory can be given back at once if the transport took all at once, and ot
 
 test('the engine is done only when the transport has taken everything, and only then is close_notify sent', async () => {
   const transport = new SlowTransport();
-  const { tap, log } = tapOn(transport);
+  const { tap, above, log } = tapOn(transport);
   let finished = false;
-  tap.on('finish', () => {
+  above.on('finish', () => {
     finished = true;
   });
   tap.expectCloseNotify(({ type }) => type === 21);
-  tap.end(record(21, 26));
+  above.end(record(21, 26));
   for (let i = 0; i < 5; i++) await turn();
   expect(log).toEqual(['sent 21 26']);
   expect(finished).toBe(false);
@@ -95,10 +96,10 @@ test('the engine is done only when the transport has taken everything, and only 
 
 test('a record that nobody expects to be close_notify is not called so', async () => {
   const transport = new SlowTransport();
-  const { tap, log } = tapOn(transport);
-  tap.write(record(21, 26));
+  const { tap, above, log } = tapOn(transport);
+  above.write(record(21, 26));
   tap.expectCloseNotify(({ type }) => type === 21);
-  tap.write(record(23, 40));
+  above.write(record(23, 40));
   await turn();
   transport.taken.shift()?.();
   await turn();
@@ -109,29 +110,29 @@ test('a record that nobody expects to be close_notify is not called so', async (
 
 test('a write that fails is an ending of the transport, and no error of the tap', async () => {
   const transport = new SlowTransport();
-  const { tap, endings } = tapOn(transport);
-  tap.on('error', (error) => {
+  const { above, endings } = tapOn(transport);
+  above.on('error', (error) => {
     throw error;
   });
-  tap.write(record(23, 40));
+  above.write(record(23, 40));
   await turn();
   transport.taken[0]?.(Object.assign(new Error('write EPIPE'), { code: 'EPIPE' }));
   for (let i = 0; i < 5; i++) await turn();
   expect(endings.length).toBe(1);
   expect(endings[0]).toMatchObject({ cause: 'reset', insideRecord: false });
-  expect(tap.destroyed).toBe(false);
+  expect(above.destroyed).toBe(false);
 });
 
 test("records are fed one at a time, and the transport's EOF never", async () => {
   const transport = new SlowTransport();
-  const { tap, endings } = tapOn(transport);
+  const { tap, above, endings } = tapOn(transport);
   const fed: number[] = [];
   let ended = false;
-  tap.on('data', (chunk: Uint8Array) => {
+  above.on('data', (chunk: Uint8Array) => {
     expect(tap.feeding).toBe(true);
     fed.push(chunk.length);
   });
-  tap.on('end', () => {
+  above.on('end', () => {
     ended = true;
   });
   transport.push(Buffer.concat([record(22, 10), record(23, 0), record(23, 100).subarray(0, 20)]));
@@ -145,10 +146,10 @@ test("records are fed one at a time, and the transport's EOF never", async () =>
 
 test('stopped in the middle of a chunk, it feeds no more, and gives back the rest to the byte', async () => {
   const transport = new SlowTransport();
-  const { tap } = tapOn(transport);
+  const { tap, above } = tapOn(transport);
   const before = transport.allowHalfOpen;
   let fed = 0;
-  tap.on('data', () => {
+  above.on('data', () => {
     fed++;
     tap.stop('closed');
   });
@@ -195,12 +196,14 @@ describe('what it takes over, and gives back', () => {
 
   test('a transport that is let go of is paused, also from within the feeding of a record', async () => {
     const outside = new SlowTransport();
-    tapOn(outside).tap.resume().detach();
+    const { tap: quiet } = tapOn(outside);
+    quiet.resume();
+    quiet.detach();
     expect(outside.isPaused()).toBe(true);
 
     const inside = new SlowTransport();
-    const { tap } = tapOn(inside);
-    tap.on('data', () => tap.detach());
+    const { tap, above } = tapOn(inside);
+    above.on('data', () => tap.detach());
     inside.push(record(23, 3));
     await turns();
     expect(inside.isPaused()).toBe(true);
@@ -208,9 +211,9 @@ describe('what it takes over, and gives back', () => {
 
   test('nothing is written to a transport that it has let go of, or done to it', async () => {
     const transport = new SlowTransport();
-    const { tap, bytes } = tapOn(transport);
+    const { tap, above, bytes } = tapOn(transport);
     tap.detach();
-    tap.write(record(23, 3));
+    above.write(record(23, 3));
     // Its owner reads it, to the peer's FIN for instance.
     transport.resume();
     tap.stop('waived');
@@ -229,9 +232,9 @@ describe('what it takes over, and gives back', () => {
 
   test('an empty head is no bytes', async () => {
     const transport = new SlowTransport();
-    const { tap, bytes } = tapOn(transport, Buffer.alloc(0));
+    const { above, bytes } = tapOn(transport, Buffer.alloc(0));
     const fed: number[] = [];
-    tap.on('data', (chunk: Uint8Array) => fed.push(chunk.length));
+    above.on('data', (chunk: Uint8Array) => fed.push(chunk.length));
     transport.push(record(23, 3));
     await turns();
     expect(fed).toEqual([8]);
@@ -246,9 +249,9 @@ function count(transport: Duplex, name: string, listener: unknown): number {
 describe('feeding', () => {
   test('a record that comes while one is fed waits for it', async () => {
     const transport = new SlowTransport();
-    const { tap } = tapOn(transport);
+    const { tap, above } = tapOn(transport);
     const fed: string[] = [];
-    tap.on('data', (chunk: Uint8Array) => {
+    above.on('data', (chunk: Uint8Array) => {
       fed.push(`begin ${chunk.length}`);
       // A transport in memory delivers within any call.
       if (chunk.length === 8) transport.emit('data', record(23, 4));
@@ -265,9 +268,9 @@ describe('feeding', () => {
     ['paused', (tap) => tap.pause()],
   ])('it feeds nothing more once it is %s', async (_, act) => {
     const transport = new SlowTransport();
-    const { tap } = tapOn(transport);
+    const { tap, above } = tapOn(transport);
     let fed = 0;
-    tap.on('data', () => {
+    above.on('data', () => {
       fed++;
       act(tap);
     });
@@ -285,8 +288,8 @@ describe('feeding', () => {
     expect(outside.isPaused()).toBe(true);
 
     const inside = new SlowTransport();
-    const { tap } = tapOn(inside);
-    tap.on('data', () => tap.stop('closed'));
+    const { tap, above } = tapOn(inside);
+    above.on('data', () => tap.stop('closed'));
     inside.push(record(21, 26));
     await turns();
     expect(inside.isPaused()).toBe(true);
@@ -299,9 +302,9 @@ describe('feeding', () => {
 
   test('a transport is not read for an engine that has enough', async () => {
     const transport = new SlowTransport();
-    const { tap } = tapOn(transport);
+    const { tap, above } = tapOn(transport);
     let fed = 0;
-    tap.on('data', () => {
+    above.on('data', () => {
       fed++;
       tap.pause();
     });
@@ -361,9 +364,9 @@ describe("the transport's ending", () => {
 
   test('EOF waits until all that came before is fed, and is told once', async () => {
     const transport = new SlowTransport();
-    const { tap, endings } = tapOn(transport);
+    const { tap, above, endings } = tapOn(transport);
     let fed = 0;
-    tap.on('data', () => {
+    above.on('data', () => {
       fed++;
       tap.pause();
     });
@@ -372,7 +375,7 @@ describe("the transport's ending", () => {
     // As a transport of another make may: this one does not end while it is paused.
     transport.emit('end');
     // And now nothing can be sent any more, which is no news before the EOF is.
-    tap.write(record(23, 3));
+    above.write(record(23, 3));
     transport.taken[0]?.(failure('EPIPE'));
     await turns();
     expect(fed).toBe(1);
@@ -404,11 +407,11 @@ describe("the transport's ending", () => {
     [0, ['eof']],
   ])('after EOF, destroyed here with %i writes on their way: %j', async (writes, causes) => {
     const transport = new SlowTransport();
-    const { tap, endings } = tapOn(transport);
+    const { tap, above, endings } = tapOn(transport);
     tap.resume();
     transport.push(null);
     await turns();
-    if (writes > 0) tap.write(record(23, 3));
+    if (writes > 0) above.write(record(23, 3));
     await turns();
     transport.destroy();
     await turns();
@@ -417,8 +420,8 @@ describe("the transport's ending", () => {
 
   test('close_notify has come: a reset is told, though trailing data waits', async () => {
     const transport = new SlowTransport();
-    const { tap, endings } = tapOn(transport);
-    tap.on('data', () => tap.stop('closed'));
+    const { tap, above, endings } = tapOn(transport);
+    above.on('data', () => tap.stop('closed'));
     transport.push(Buffer.concat([record(21, 26), Buffer.from('plaintext')]));
     await turns();
     transport.destroy(failure('ECONNRESET'));
@@ -454,11 +457,11 @@ describe('close_notify on its way out', () => {
 
   test('one that the transport did not take was not sent', async () => {
     const transport = new SlowTransport();
-    const { tap, endings, log } = tapOn(transport);
+    const { tap, above, endings, log } = tapOn(transport);
     let then = 0;
     tap.expectCloseNotify(isAlert);
     tap.afterCloseNotify(() => then++);
-    tap.write(record(21, 26));
+    above.write(record(21, 26));
     await turn();
     transport.taken[0]?.(failure('EPIPE'));
     await turns();
@@ -469,12 +472,12 @@ describe('close_notify on its way out', () => {
 
   test('it is sent once, whatever the engine writes behind it', async () => {
     const transport = new SlowTransport();
-    const { tap, log, bytes } = tapOn(transport);
+    const { tap, above, log, bytes } = tapOn(transport);
     let then = 0;
     tap.expectCloseNotify(isAlert);
     tap.afterCloseNotify(() => then++);
     for (const type of [21, 23, 21]) {
-      tap.write(record(type, 26));
+      above.write(record(type, 26));
       await turn();
       expect(then).toBe(Math.min(transport.taken.length - 1, 1));
       transport.taken.at(-1)?.();
@@ -489,9 +492,9 @@ describe('close_notify on its way out', () => {
 
   test('the engine goes on once for each time that the transport has drained', async () => {
     const transport = new SlowTransport({ writableHighWaterMark: 1 });
-    const { tap } = tapOn(transport);
+    const { above } = tapOn(transport);
     let taken = 0;
-    tap.write(record(23, 3), () => taken++);
+    above.write(record(23, 3), () => taken++);
     await turns();
     expect(taken).toBe(0);
     transport.taken[0]?.();
@@ -500,7 +503,7 @@ describe('close_notify on its way out', () => {
     transport.emit('drain');
     await turns();
     expect(taken).toBe(1);
-    expect(tap.errored).toBe(null);
+    expect(above.errored).toBe(null);
   });
 });
 
@@ -510,8 +513,8 @@ describe('an engine that answers close_notify by itself, within the feeding of i
   /** A tap whose engine writes `replies` to each record that it is fed, and then asks what it has sent. */
   function answering(transport: Duplex, replies: Array<readonly Buffer[]>) {
     const made = tapOn(transport);
-    made.tap.on('data', () => {
-      for (const reply of replies.shift() ?? []) made.tap.write(reply);
+    made.above.on('data', () => {
+      for (const reply of replies.shift() ?? []) made.above.write(reply);
       made.tap.takeReply(isAlert);
     });
     return made;
@@ -522,10 +525,10 @@ describe('an engine that answers close_notify by itself, within the feeding of i
 
   test('the answer counts once the transport has taken it, behind all that was written before', async () => {
     const transport = new SlowTransport();
-    const { tap, log } = answering(transport, [[record(21, 26)]]);
+    const { tap, above, log } = answering(transport, [[record(21, 26)]]);
     let then = 0;
     tap.afterCloseNotify(() => then++);
-    tap.write(record(23, 40));
+    above.write(record(23, 40));
     transport.push(record(21, 26));
     await turns();
     for (const expected of [0, 0, 1]) {
@@ -534,7 +537,7 @@ describe('an engine that answers close_notify by itself, within the feeding of i
       await turns();
     }
     // Whatever is written behind it is no second one.
-    tap.write(record(21, 26));
+    above.write(record(21, 26));
     await turns();
     transport.taken.shift()?.();
     await turns();
@@ -543,8 +546,8 @@ describe('an engine that answers close_notify by itself, within the feeding of i
 
   test('something else is no answer: an alert that went before, or one with data behind it', async () => {
     const transport = new SlowTransport();
-    const { tap, log } = answering(transport, [[record(21, 26), record(23, 40)]]);
-    tap.write(record(21, 26));
+    const { above, log } = answering(transport, [[record(21, 26), record(23, 40)]]);
+    above.write(record(21, 26));
     transport.push(record(23, 3));
     await turns();
     while (transport.taken.length > 0) {
@@ -557,10 +560,10 @@ describe('an engine that answers close_notify by itself, within the feeding of i
 
   test('an answer to an earlier record is none to this one', async () => {
     const transport = new SlowTransport();
-    const { tap, log } = tapOn(transport);
+    const { tap, above, log } = tapOn(transport);
     let number = 0;
-    tap.on('data', () => {
-      if (number++ === 0) tap.write(record(21, 26));
+    above.on('data', () => {
+      if (number++ === 0) above.write(record(21, 26));
       else tap.takeReply(isAlert);
     });
     transport.push(record(23, 3));
@@ -596,24 +599,24 @@ describe('what it gathers at the end of a handshake', () => {
 
   test('leaves at the end of the turn, together', async () => {
     const { transport, writes } = corkable();
-    const { tap } = tapOn(transport);
-    tap.on('data', () => {
-      tap.write(record(22, 3));
-      tap.write(record(22, 3));
+    const { tap, above } = tapOn(transport);
+    above.on('data', () => {
+      above.write(record(22, 3));
+      above.write(record(22, 3));
     });
-    tap.write(record(22, 3));
+    above.write(record(22, 3));
     // Nothing waits unless told to.
     transport.emit('data', record(22, 3));
     expect(writes.splice(0)).toEqual([1, 1, 1]);
     tap.gatherFlights();
     transport.emit('data', record(22, 3));
-    tap.write(record(23, 3));
+    above.write(record(23, 3));
     expect(writes).toEqual([]);
     await turns();
     expect(writes).toEqual([3]);
     expect(transport.writableCorked).toBe(0);
     tap.establish();
-    tap.write(record(23, 3));
+    above.write(record(23, 3));
     expect(writes).toEqual([3, 1]);
     // From here on nothing is worth a wait.
     transport.emit('data', record(23, 3));
@@ -622,9 +625,9 @@ describe('what it gathers at the end of a handshake', () => {
 
   test('a transport that is let go of within that turn is not corked any more, nor uncorked later', async () => {
     const { transport, writes } = corkable();
-    const { tap } = tapOn(transport);
+    const { tap, above } = tapOn(transport);
     tap.gatherFlights();
-    tap.on('data', () => tap.write(record(22, 3)));
+    above.on('data', () => above.write(record(22, 3)));
     transport.emit('data', record(22, 3));
     expect(transport.writableCorked).toBe(1);
     tap.detach();

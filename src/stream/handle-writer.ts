@@ -1,0 +1,128 @@
+/**
+ * Writing to a socket of the kernel's without its stream in between.
+ *
+ * Theory of operation. What the TLS engine writes waits for nothing: it makes one write at a time, and the
+ * next one when that is taken. So of all that `net.Socket` does with a write (queue, callbacks, 'drain') only
+ * the last step is needed, the call of the native handle: it tries to write at once, and says so. What the
+ * kernel does not take, libuv keeps, in order, and a `FIN` waits behind it just the same.
+ *
+ * The long way is taken whenever the stream has something of its own in it, or somebody looks on: bytes
+ * that wait, a cork, a timeout, a `write` that is not Node's.
+ *
+ * The parts are not documented: `writeBuffer`, `writev` and `writeQueueSize` of the native handle, and the
+ * class of the requests that it takes, which the engine's own writes show.
+ */
+import { Socket } from 'node:net';
+import type { Duplex } from 'node:stream';
+import { getSystemErrorName } from 'node:util';
+import { isKernelSocket } from './kernel-socket.ts';
+
+/** A write, as a native handle takes it. Used up only by one that libuv had to keep. */
+interface Request {
+  oncomplete?: (status: number) => void;
+  /** What is being written: the native side does not hold it. */
+  bytes?: readonly Uint8Array[];
+}
+
+/** The class of `Request`. */
+export type RequestClass = new () => Request;
+
+interface Handle {
+  /** 0, or a negative error number. */
+  writeBuffer(request: Request, bytes: Uint8Array): number;
+  writev(request: Request, chunks: readonly Uint8Array[], allBuffers: true): number;
+  /** Bytes that libuv keeps. */
+  readonly writeQueueSize: number;
+}
+
+const { write, _write, _writev } = Socket.prototype;
+
+/** Whether what is written to a transport goes to the kernel as it is, and nobody could keep it. */
+export function copiesAtOnce(transport: Duplex): boolean {
+  return (
+    isKernelSocket(transport) &&
+    transport.write === write &&
+    transport._write === _write &&
+    transport._writev === _writev
+  );
+}
+
+export class HandleWriter {
+  readonly #socket: Socket & { readonly _handle?: Handle | null };
+  readonly #Request: RequestClass;
+  /** One that no write has used up. */
+  #spare: Request;
+
+  private constructor(socket: Socket, Request: RequestClass) {
+    this.#socket = socket;
+    this.#Request = Request;
+    this.#spare = new Request();
+  }
+
+  /** @returns null for a transport that has no handle of the kernel's, or one that is not as expected. */
+  static of(transport: Duplex, Request: RequestClass): HandleWriter | null {
+    if (!copiesAtOnce(transport)) return null;
+    const { _handle: handle } = transport as unknown as { readonly _handle: Handle };
+    const known =
+      typeof handle.writeBuffer === 'function' &&
+      typeof handle.writev === 'function' &&
+      typeof handle.writeQueueSize === 'number';
+    return known ? new HandleWriter(transport as Socket, Request) : null;
+  }
+
+  /**
+   * Writes all of it.
+   *
+   * @param then told of what was not taken at once: with an error, or when the kernel has it.
+   * @returns `taken` at once; `later`; or null where this has to go the long way.
+   */
+  write(
+    chunks: readonly Uint8Array[],
+    then: (error: Error | null) => void,
+  ): 'taken' | 'later' | null {
+    const socket = this.#socket;
+    const { _handle: handle } = socket;
+    if (
+      !handle ||
+      socket.connecting ||
+      !socket.writable ||
+      socket.writableLength > 0 ||
+      socket.writableCorked > 0 ||
+      socket.timeout ||
+      !copiesAtOnce(socket)
+    ) {
+      return null;
+    }
+    const request = this.#spare;
+    const [first] = chunks;
+    const status =
+      chunks.length === 1
+        ? handle.writeBuffer(request, first as Uint8Array)
+        : handle.writev(request, chunks, true);
+    if (status === 0 && handle.writeQueueSize === 0) return 'taken';
+    this.#spare = new this.#Request();
+    const finish = (result: number) => {
+      if (result === 0) {
+        then(null);
+        return;
+      }
+      // As a socket does: whoever wrote hears of it first.
+      const error = errorOf(result);
+      then(error);
+      socket.destroy(error);
+    };
+    if (status !== 0) {
+      process.nextTick(finish, status);
+      return 'later';
+    }
+    request.bytes = chunks;
+    request.oncomplete = finish;
+    return 'later';
+  }
+}
+
+/** The error that Node makes of a failed write. */
+function errorOf(status: number): Error & { code: string } {
+  const code = getSystemErrorName(status);
+  return Object.assign(new Error(`write ${code}`), { errno: status, code, syscall: 'write' });
+}
