@@ -134,8 +134,9 @@ async function sessionOf(stage: Stage): Promise<Buffer> {
   using wire = channel();
   const accepting = accept(wire.ends[1], stage.accept);
   const client = await connect({ ...stage.connect, transport: wire.ends[0] });
-  const server = await accepting;
+  // Before the server goes on: its tickets come with the end of its handshake.
   const told = new Promise<Buffer>((resolve) => client.socket.once('session', resolve));
+  const server = await accepting;
   await server.write('x');
   const reading = client.read();
   // TLS 1.2 has told before the handshake was complete.

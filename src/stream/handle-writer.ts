@@ -27,6 +27,11 @@ interface Request {
 /** The class of `Request`. */
 export type RequestClass = new () => Request;
 
+/** A write that was not taken at once; `onDone` is told of its end, never within the call that made it. */
+export interface Pending {
+  onDone: ((error: (Error & { code?: string }) | null) => void) | null;
+}
+
 interface Handle {
   /** 0, or a negative error number. */
   writeBuffer(request: Request, bytes: Uint8Array): number;
@@ -73,13 +78,9 @@ export class HandleWriter {
   /**
    * Writes all of it.
    *
-   * @param then told of what was not taken at once: with an error, or when the kernel has it.
-   * @returns `taken` at once; `later`; or null where this has to go the long way.
+   * @returns `taken` where the kernel has it; null where it has to go the long way, and nothing was written.
    */
-  write(
-    chunks: readonly Uint8Array[],
-    then: (error: Error | null) => void,
-  ): 'taken' | 'later' | null {
+  write(chunks: readonly Uint8Array[]): 'taken' | Pending | null {
     const socket = this.#socket;
     const { _handle: handle } = socket;
     if (
@@ -101,23 +102,20 @@ export class HandleWriter {
         : handle.writev(request, chunks, true);
     if (status === 0 && handle.writeQueueSize === 0) return 'taken';
     this.#spare = new this.#Request();
+    const pending: Pending = { onDone: null };
     const finish = (result: number) => {
-      if (result === 0) {
-        then(null);
-        return;
-      }
-      // As a socket does: whoever wrote hears of it first.
-      const error = errorOf(result);
-      then(error);
-      socket.destroy(error);
+      const error = result === 0 ? null : errorOf(result);
+      pending.onDone?.(error);
+      // As a socket does: whoever wrote has heard of it first.
+      if (error !== null) socket.destroy(error);
     };
-    if (status !== 0) {
+    if (status === 0) {
+      request.bytes = chunks;
+      request.oncomplete = finish;
+    } else {
       process.nextTick(finish, status);
-      return 'later';
     }
-    request.bytes = chunks;
-    request.oncomplete = finish;
-    return 'later';
+    return pending;
   }
 }
 

@@ -115,10 +115,15 @@ export class Tap {
   #isBulk: ((record: SeenRecord) => boolean) | null = null;
   /** The handshake is complete. */
   #established = false;
-  /** Whether what the engine sends of itself now waits for what follows it. */
+  /** Whether what the engine writes while it is fed waits for what follows it in this turn. */
   #gathers = false;
-  /** The transport is corked until the event loop has turned. */
-  #gathering = false;
+  /**
+   * What the engine wrote while it was fed, and what is to follow it may be there in a moment: the answers to
+   * the rest of what came, a request behind the end of the handshake, close_notify behind session tickets.
+   */
+  #held: Uint8Array[] = [];
+  #heldCloseNotify = false;
+  #releasing = false;
   /**
    * `closed`: close_notify has come, and the queue from here on is trailing data. `waived`: the caller
    * looks no more at what the peer says, so an EOF means nothing either.
@@ -394,6 +399,9 @@ export class Tap {
       }
     } finally {
       this.#pumping = false;
+      // The peer has closed, and the answer may follow at once.
+      if (this.#stopped === 'closed' && this.#held.length > 0) this.#releaseLater();
+      else if (!this.#releasing) this.#release();
     }
     this.#afterPump();
   }
@@ -490,30 +498,54 @@ export class Tap {
       this.#closeNotifyWritten = false;
       this.#isCloseNotify = null;
     }
-    if (this.#gathers && this.#feeding) this.#gather();
-    this.#unflushed++;
+    if (this.#feeding && (this.#gathers || this.#queue.length > 0)) {
+      if (this.#held.length === 0) this.#unflushed++;
+      this.#held.push(...chunks);
+      this.#heldCloseNotify ||= closeNotify;
+      if (this.#gathers) this.#releaseLater();
+      done();
+      return;
+    }
     const free = this.#events.onBytes === undefined ? taken : undefined;
-    const settle = (error?: Error | null) => {
-      this.#unflushed--;
-      if (error) {
-        this.#onError(error);
-        return;
-      }
-      if (closeNotify || (this.#replyUntaken && this.#unflushed === 0)) this.#onTaken();
-      this.#flushed();
-    };
-    const outcome = this.#writer?.write(chunks, (error) => {
-      if (!error) free?.();
-      settle(error);
-      if (!error && !this.#detached) done();
-    });
-    if (outcome === 'later') return;
+    if (this.#held.length > 0) {
+      this.#held.push(...chunks);
+      this.#heldCloseNotify ||= closeNotify;
+      this.#release(done, free);
+      return;
+    }
+    this.#unflushed++;
+    this.#deliver(chunks, closeNotify, done, free);
+  }
+
+  /**
+   * Gives it to the transport.
+   *
+   * @param free called once the transport has taken all of it, unless it failed.
+   */
+  #deliver(
+    chunks: readonly Uint8Array[],
+    closeNotify: boolean,
+    done: () => void,
+    free: (() => void) | undefined,
+  ): void {
+    const outcome = this.#writer?.write(chunks);
     if (outcome === 'taken') {
       free?.();
       // Not within the call of the engine that made it.
-      if (closeNotify || this.#replyUntaken || this.#onFlushed !== null) process.nextTick(settle);
-      else this.#unflushed--;
+      if (closeNotify || this.#replyUntaken || this.#onFlushed !== null) {
+        process.nextTick(() => this.#settle(closeNotify, null));
+      } else {
+        this.#unflushed--;
+      }
       done();
+      return;
+    }
+    if (outcome !== undefined && outcome !== null) {
+      outcome.onDone = (error) => {
+        if (error === null) free?.();
+        this.#settle(closeNotify, error);
+        if (error === null && !this.#detached) done();
+      };
       return;
     }
     let untold = free;
@@ -525,7 +557,7 @@ export class Tap {
     try {
       more = this.#write(chunks, (error) => {
         if (!error) tellTaken();
-        settle(error);
+        this.#settle(closeNotify, error ?? null);
       });
     } catch (error) {
       // The engine above is native code: an exception would have nobody to catch it.
@@ -546,18 +578,34 @@ export class Tap {
     };
   }
 
-  /** Holds writes back until the callbacks of this turn of the event loop are over. */
-  #gather(): void {
-    if (this.#gathering) return;
-    this.#gathering = true;
-    this.#transport.cork();
-    setImmediate(() => this.#release());
+  /** The transport has taken a write, or failed to. */
+  #settle(closeNotify: boolean, error: (Error & { code?: string }) | null): void {
+    this.#unflushed--;
+    if (error !== null) {
+      this.#onError(error);
+      return;
+    }
+    if (closeNotify || (this.#replyUntaken && this.#unflushed === 0)) this.#onTaken();
+    this.#flushed();
   }
 
-  #release(): void {
-    if (!this.#gathering) return;
-    this.#gathering = false;
-    this.#transport.uncork();
+  /** What is held goes out once the callbacks of this turn of the event loop are over, if not before. */
+  #releaseLater(): void {
+    if (this.#releasing) return;
+    this.#releasing = true;
+    setImmediate(() => {
+      this.#releasing = false;
+      this.#release();
+    });
+  }
+
+  #release(done: () => void = () => {}, free?: () => void): void {
+    if (this.#held.length === 0) return;
+    const held = this.#held;
+    const closeNotify = this.#heldCloseNotify;
+    this.#held = [];
+    this.#heldCloseNotify = false;
+    this.#deliver(held, closeNotify, done, free);
   }
 
   /** Together; a transport calls back in order, so the last chunk speaks for all. */

@@ -597,7 +597,7 @@ describe('what it gathers at the end of a handshake', () => {
     return { transport, writes };
   }
 
-  test('leaves at the end of the turn, together', async () => {
+  test('leaves with what follows it', async () => {
     const { transport, writes } = corkable();
     const { tap, above } = tapOn(transport);
     above.on('data', () => {
@@ -610,33 +610,76 @@ describe('what it gathers at the end of a handshake', () => {
     expect(writes.splice(0)).toEqual([1, 1, 1]);
     tap.gatherFlights();
     transport.emit('data', record(22, 3));
-    above.write(record(23, 3));
     expect(writes).toEqual([]);
+    above.write(record(23, 3));
+    expect(writes.splice(0)).toEqual([3]);
     await turns();
-    expect(writes).toEqual([3]);
-    expect(transport.writableCorked).toBe(0);
+    expect(writes).toEqual([]);
     tap.establish();
     above.write(record(23, 3));
-    expect(writes).toEqual([3, 1]);
+    expect(writes).toEqual([1]);
     // From here on nothing is worth a wait.
     transport.emit('data', record(23, 3));
-    expect(writes).toEqual([3, 1, 1, 1]);
+    expect(writes).toEqual([1, 1, 1]);
   });
 
-  test('a transport that is let go of within that turn is not corked any more, nor uncorked later', async () => {
+  test('leaves at the end of the turn where nothing follows', async () => {
+    const { transport, writes } = corkable();
+    const { tap, above, log } = tapOn(transport);
+    tap.gatherFlights();
+    above.on('data', () => above.write(record(22, 3)));
+    transport.emit('data', record(22, 3));
+    transport.emit('data', record(22, 3));
+    expect(writes).toEqual([]);
+    await turns();
+    expect(writes).toEqual([2]);
+    expect(log.filter((line) => line.startsWith('sent')).length).toBe(2);
+  });
+
+  test('leaves before the transport is let go of', async () => {
     const { transport, writes } = corkable();
     const { tap, above } = tapOn(transport);
     tap.gatherFlights();
     above.on('data', () => above.write(record(22, 3)));
     transport.emit('data', record(22, 3));
-    expect(transport.writableCorked).toBe(1);
     tap.detach();
-    expect(transport.writableCorked).toBe(0);
     expect(writes).toEqual([1]);
-    // Whoever has it now.
-    transport.cork();
     await turns();
-    expect(transport.writableCorked).toBe(1);
+    expect(writes).toEqual([1]);
+  });
+
+  test.each([
+    [[3, 4], [2]],
+    [[3, 0], [1]],
+  ])(
+    'without a handshake to end: what the records of one chunk bring about leaves together (%j)',
+    (lengths, expected) => {
+      const { transport, writes } = corkable();
+      const { above } = tapOn(transport);
+      above.on('data', (chunk: Uint8Array) => {
+        if (chunk.length > 5) above.write(record(23, 3));
+      });
+      transport.emit('data', Buffer.concat(lengths.map((length) => record(23, length))));
+      expect(writes).toEqual(expected);
+    },
+  );
+
+  test('what was written before the peer closed leaves with the close_notify that answers it', async () => {
+    const { transport, writes } = corkable();
+    const { tap, above, log } = tapOn(transport);
+    above.on('data', (chunk: Uint8Array) => {
+      if (chunk[0] === 21) tap.stop('closed');
+      // Session tickets, say.
+      else above.write(record(22, 3));
+    });
+    transport.emit('data', Buffer.concat([record(22, 3), record(21, 26)]));
+    expect(writes).toEqual([]);
+    tap.expectCloseNotify(({ type }) => type === 21);
+    above.write(record(21, 26));
+    expect(writes).toEqual([2]);
+    await turns();
+    expect(log.at(-1)).toBe('close_notify sent');
+    expect(writes).toEqual([2]);
   });
 
   test('what the engine writes in one go reaches the transport in one go', async () => {
