@@ -15,7 +15,7 @@ import { type Gathered, gather } from './gather.ts';
 import { endByMessages, failMessages, isAbandoned, stakeOf } from './http-messages.ts';
 import { type TapSocket, tapSocket } from './js-stream.ts';
 import { endedByCloseNotify } from './kernel-socket.ts';
-import { judgeNames, judgingNames, lendMembers } from './socket-members.ts';
+import { judgeNames, lendMembers, type SocketOwner } from './socket-members.ts';
 import type { SeenRecord, Tap } from './tap.ts';
 import { TapDuplex } from './tap-duplex.ts';
 
@@ -102,9 +102,11 @@ export interface KernelEvents extends EngineEvents {
 }
 
 /** One connection's engine. */
-export class Engine {
+export class Engine implements SocketOwner {
   /** Null for a socket on the kernel's own, where nothing is between. */
   readonly #tap: Tap | null;
+  #transport: Duplex | null = null;
+  #judging = false;
   readonly #events: EngineEvents;
   readonly #owner: Owner;
   #socket: tls.TLSSocket | null = null;
@@ -115,7 +117,7 @@ export class Engine {
   /** What we destroyed the socket with. */
   #cause: Error | null = null;
   /** `push` as the socket had it, which ends its stream when given null. */
-  #push: ((chunk: unknown) => boolean) | null = null;
+  #push: tls.TLSSocket['push'] | null = null;
   /** Whether somebody besides us has the socket, to hear its 'end'. */
   #handedOut: boolean;
   /** The end that came before. */
@@ -160,12 +162,12 @@ export class Engine {
     const below = belowTls(tap, transport);
     const socket: tls.TLSSocket = tls.connect({ ...withContext(options), ...check, socket: below });
     engine.#adopt(socket, transport);
-    if (byNames) judgingNames(socket, true);
+    engine.#judging = byNames;
     const { onSecret } = events;
     if (onSecret !== undefined) socket.on('keylog', (line) => onSecret(line.toString('latin1')));
     // Node emits 'secureConnect' only once the certificate has been judged.
     socket.once('secureConnect', () => {
-      if (byNames) judgingNames(socket, false);
+      engine.#judging = false;
       engine.#onSecure();
     });
     return engine;
@@ -270,7 +272,7 @@ export class Engine {
    */
   handOut(): void {
     this.#handedOut = true;
-    for (const chunk of this.#inbox.splice(0)) this.#push?.(chunk);
+    for (const chunk of this.#inbox.splice(0)) this.#pushOn(chunk);
     this.#inboxBytes = 0;
     const waiting = this.#onInboxEmpty;
     this.#onInboxEmpty = null;
@@ -340,6 +342,10 @@ export class Engine {
     return !this.#inboxIsFull;
   }
 
+  #pushOn(chunk: unknown, encoding?: BufferEncoding): boolean {
+    return this.#push?.call(this.#socket as tls.TLSSocket, chunk, encoding) ?? false;
+  }
+
   /** Ends our side: what was written before goes out, then close_notify. */
   end(): void {
     this.#socket?.end();
@@ -393,7 +399,7 @@ export class Engine {
       this.#heldEnd = true;
       return;
     }
-    this.#push(null);
+    this.#pushOn(null);
     socket.read(0);
   }
 
@@ -497,63 +503,81 @@ export class Engine {
       if (this.#secure && cut && this.#strict) failMessages(socket, error);
       this.#onError(error, socket);
     });
-    const push = socket.push;
-    this.#push = (chunk) => push.call(socket, chunk);
-    if (transport !== null && this.#tap !== null) this.#overTap(this.#tap, socket, transport);
+    this.#push = socket.push;
+    if (transport === null || this.#tap === null) return;
+    this.#transport = transport;
+    lendMembers(socket, this);
+    this.#gather(this.#tap, socket);
   }
 
-  #overTap(tap: Tap, socket: tls.TLSSocket, transport: Duplex): void {
-    lendMembers(socket, transport);
-    this.#gather(tap, socket);
+  // ---- as the owner of a socket on a tap
 
-    // The socket calls _final when all that was written has been encrypted and taken by the tap, and
-    // in it has close_notify made.
-    const final = socket._final;
-    socket._final = (done) => {
-      if (this.#secure) tap.expectCloseNotify(this.#looksLikeAlert);
-      // Deno calls back before it has written close_notify, and a socket that has ended on both sides
-      // is then destroyed with it unsent. So nothing is final here before it went out.
-      final.call(socket, (error?: Error | null) => {
-        if (error || !this.#secure) done(error);
-        else tap.afterCloseNotify(done);
-      });
-    };
+  /** @internal */
+  get transport(): Duplex {
+    return this.#transport as Duplex;
+  }
 
-    const pauses = PAUSE_IS_UNTOLD || this.#gathered !== null;
-    if (pauses) {
-      const read = socket._read;
-      socket._read = (size) => {
-        read.call(socket, size);
-        tap.resume();
-      };
+  /** @internal */
+  get judging(): boolean {
+    return this.#judging;
+  }
+
+  /**
+   * @internal The socket calls _final when all that was written has been encrypted and taken by the tap, and
+   * in it has close_notify made.
+   */
+  onFinal(
+    final: (done: (error?: Error | null) => void) => void,
+    done: (error?: Error | null) => void,
+  ): void {
+    const tap = this.#tap as Tap;
+    if (this.#secure) tap.expectCloseNotify(this.#looksLikeAlert);
+    // Deno calls back before it has written close_notify, and a socket that has ended on both sides
+    // is then destroyed with it unsent. So nothing is final here before it went out.
+    final((error) => {
+      if (error || !this.#secure) done(error);
+      else tap.afterCloseNotify(done);
+    });
+  }
+
+  /** @internal */
+  onRead(): void {
+    if (this.#pauses) this.#tap?.resume();
+  }
+
+  /** Whether nobody else tells the tap that the socket has enough. */
+  get #pauses(): boolean {
+    return PAUSE_IS_UNTOLD || this.#gathered !== null;
+  }
+
+  /** @internal */
+  onPush(chunk: unknown, encoding: BufferEncoding | undefined): boolean {
+    const tap = this.#tap as Tap;
+    const socket = this.#socket as tls.TLSSocket;
+    if (chunk !== null) {
+      const more = this.#handedOut
+        ? this.#pushOn(chunk, encoding)
+        : this.#receive(chunk as Uint8Array);
+      if (!more && this.#pauses) tap.pause();
+      return more;
     }
-    const push = socket.push;
-    socket.push = (chunk: unknown, encoding?: BufferEncoding): boolean => {
-      if (chunk !== null) {
-        const more = this.#handedOut
-          ? push.call(socket, chunk, encoding)
-          : this.#receive(chunk as Uint8Array);
-        if (pauses && !more) tap.pause();
-        return more;
-      }
-      this.#deliver();
-      // Node ends the stream also when its handle goes away. Only an end within the feeding of a
-      // record is about what the peer sent.
-      if (!tap.feeding || this.#failed) return false;
-      // And a handshake that failed in this very record destroys the socket, which ends it too; its
-      // error is told a little later.
-      if (socket.destroyed) return false;
-      if (!this.#secure) {
-        this.#events.onEarlyCloseNotify();
-        return false;
-      }
-      tap.stop('closed');
-      this.#events.onCloseNotify();
-      // Writes that wait would have gone out behind close_notify: then ours was not the last word.
-      if (ANSWERS_BY_ITSELF && socket.writableLength === 0) tap.takeReply(this.#looksLikeAlert);
-      this.#heldEnd = !this.#handedOut;
-      return this.#heldEnd ? false : push.call(socket, null);
-    };
+    this.#deliver();
+    // Node ends the stream also when its handle goes away. Only an end within the feeding of a
+    // record is about what the peer sent.
+    if (!tap.feeding || this.#failed) return false;
+    // And a handshake that failed in this very record destroys the socket, which ends it too; its
+    // error is told a little later.
+    if (socket.destroyed) return false;
+    if (!this.#secure) {
+      this.#events.onEarlyCloseNotify();
+      return false;
+    }
+    tap.stop('closed');
+    this.#events.onCloseNotify();
+    // Writes that wait would have gone out behind close_notify: then ours was not the last word.
+    if (ANSWERS_BY_ITSELF && socket.writableLength === 0) tap.takeReply(this.#looksLikeAlert);
+    this.#heldEnd = !this.#handedOut;
+    return this.#heldEnd ? false : this.#pushOn(null);
   }
 
   #gather(tap: Tap, socket: tls.TLSSocket): void {

@@ -36,19 +36,54 @@ interface JsStream {
   readBuffer(bytes: Uint8Array): void;
   finishWrite(request: Request, error: number): void;
   finishShutdown(request: Request, error: number): void;
-  // What the engine calls; the numbers are 0, or a negative error.
-  onreadstart(): number;
-  onreadstop(): number;
-  onwrite(request: Request, buffers: Uint8Array[]): number;
-  onshutdown(request: Request): number;
-  isClosing(): boolean;
-  close(then: () => void): void;
 }
 
 type JsStreamClass = new () => JsStream;
 
+/** A handle with what the engine calls; the numbers are 0, or a negative error. */
+interface TapHandle extends JsStream {
+  socket: TapSocket;
+}
+
+type TapHandleClass = new () => TapHandle;
+
+function handleClassOf(JsStream: JsStreamClass): TapHandleClass {
+  return class extends JsStream {
+    declare socket: TapSocket;
+
+    onreadstart(): number {
+      this.socket.resume();
+      return 0;
+    }
+
+    onreadstop(): number {
+      this.socket.pause();
+      return 0;
+    }
+
+    onwrite(request: Request, buffers: Uint8Array[]): number {
+      this.socket.onWrite(request, buffers);
+      return 0;
+    }
+
+    onshutdown(request: Request): number {
+      this.socket.onShutdown(request);
+      return 0;
+    }
+
+    isClosing(): boolean {
+      return this.socket.destroyed;
+    }
+
+    close(then: () => void): void {
+      this.socket.once('close', then);
+      this.socket.destroy();
+    }
+  };
+}
+
 /** Null where there is none; looked for once. */
-let JsStream: JsStreamClass | null | undefined;
+let Handle: TapHandleClass | null | undefined;
 
 /** The class of the handles that Node puts under TLS on a Duplex. */
 function findJsStream(putTls: (on: Duplex) => TLSSocket): JsStreamClass | null {
@@ -96,7 +131,7 @@ function free(buffers: readonly Uint8Array[]): void {
 export class TapSocket extends EventEmitter implements Above {
   readonly [TAP] = true;
   // What Node asks of a socket that it puts TLS on.
-  _handle: JsStream | null;
+  _handle: TapHandle | null;
   readonly _parent = null;
   readonly allowHalfOpen: boolean;
   readonly connecting = false;
@@ -113,22 +148,13 @@ export class TapSocket extends EventEmitter implements Above {
   #streak = 0;
   #wrote = false;
 
-  constructor(JsStream: JsStreamClass, tap: Tap, transport: Duplex) {
+  constructor(Handle: TapHandleClass, tap: Tap, transport: Duplex) {
     super();
     this.#tap = tap;
     this.#transport = transport;
     this.allowHalfOpen = tap.halfOpen;
-    const handle = new JsStream();
-    this._handle = handle;
-    handle.onreadstart = () => this.#onReadStart();
-    handle.onreadstop = () => this.#onReadStop();
-    handle.onwrite = (request, buffers) => this.#onWrite(request, buffers);
-    handle.onshutdown = (request) => this.#onShutdown(request);
-    handle.isClosing = () => this.destroyed;
-    handle.close = (then) => {
-      this.once('close', then);
-      this.destroy();
-    };
+    this._handle = new Handle();
+    this._handle.socket = this;
     tap.attach(this);
   }
 
@@ -169,26 +195,16 @@ export class TapSocket extends EventEmitter implements Above {
 
   // ---- for the engine
 
-  #onReadStart(): number {
-    this.resume();
-    return 0;
-  }
-
-  #onReadStop(): number {
-    this.pause();
-    return 0;
-  }
-
-  #onWrite(request: Request, buffers: Uint8Array[]): number {
+  /** @internal */
+  onWrite(request: Request, buffers: Uint8Array[]): void {
     this.#writing = request;
     // Whoever is destroying it cancels the write in a moment.
-    if (this._handle === null) return 0;
+    if (this._handle === null) return;
     if (!this.#wrote) this.#shortenWrites(request);
     let bytes = 0;
     for (const { length } of buffers) bytes += length;
     const worth = bytes >= WORTH_FREEING && copiesAtOnce(this.#transport);
     this.#tap.send(buffers, this.#onSent, worth ? () => free(buffers) : undefined);
-    return 0;
   }
 
   /** The engine's first write shows of what class the requests are that a native handle takes. */
@@ -214,11 +230,11 @@ export class TapSocket extends EventEmitter implements Above {
     if (request !== null) handle.finishWrite(request, error);
   }
 
-  #onShutdown(request: Request): number {
+  /** @internal */
+  onShutdown(request: Request): void {
     this.#ending = request;
     // Not at once, for the same reason.
     process.nextTick(() => this.#tap.end(() => this.#finishShutdown()));
-    return 0;
   }
 
   #finishShutdown(): void {
@@ -243,6 +259,9 @@ export function tapSocket(
   transport: Duplex,
   putTls: (on: Duplex) => TLSSocket,
 ): TapSocket | null {
-  if (JsStream === undefined) JsStream = findJsStream(putTls);
-  return JsStream === null ? null : new TapSocket(JsStream, tap, transport);
+  if (Handle === undefined) {
+    const found = findJsStream(putTls);
+    Handle = found === null ? null : handleClassOf(found);
+  }
+  return Handle === null ? null : new TapSocket(Handle, tap, transport);
 }

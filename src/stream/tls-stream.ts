@@ -48,7 +48,7 @@ import { Tap, type TransportEnding } from './tap.ts';
 import { Transcript } from './transcript.ts';
 import { closeTransport, ignoreErrors } from './transport.ts';
 import { truncatedError } from './truncation.ts';
-import { checkWaitOptions, type WaitOptions, withLimits } from './wait.ts';
+import { checkWaitOptions, Patience, type WaitOptions, withLimits } from './wait.ts';
 
 /** What the handshake agreed on. */
 export interface TlsInfo {
@@ -121,6 +121,8 @@ export class TlsStream implements AsyncDisposable {
 
   /** Questions to ask again when something changes. */
   readonly #questions = new Set<() => void>();
+  /** Of reads: one at a time, and often many. */
+  readonly #patience = new Patience();
   #listening = false;
   #drainListening = false;
   #reading = false;
@@ -279,6 +281,7 @@ export class TlsStream implements AsyncDisposable {
         deadline: this.#policy.deadlines.read,
         message: 'no data came',
         during: this.#setReading,
+        patience: this.#patience,
       },
     );
   }
@@ -486,6 +489,7 @@ export class TlsStream implements AsyncDisposable {
     this.#driven = true;
     this.#unwrapped = true;
     this.#released = true;
+    this.#patience.end();
     this.#keepUnread();
     const trailing = this.#tap.detach();
     this.#tap.unmute();
@@ -853,6 +857,7 @@ export class TlsStream implements AsyncDisposable {
     const trailing = this.#state.receive.kind === 'closed' ? this.#tap.unfedLength : 0;
     if (trailing > 0) this.#observe({ type: 'trailing', bytes: trailing });
     this.#released = true;
+    this.#patience.end();
     this.#tap.detach();
   }
 
@@ -968,6 +973,7 @@ export class TlsStream implements AsyncDisposable {
       readonly ends?: boolean;
       /** Told when the wait begins, and when it is over, before its promise settles. */
       readonly during?: (waiting: boolean) => void;
+      readonly patience?: Patience;
     },
   ): Promise<T> {
     return withLimits<T>(
@@ -1006,6 +1012,7 @@ export class TlsStream implements AsyncDisposable {
           return new AbortError({ phase: wait.phase, closure: this.closure, cause: reason });
         },
       },
+      wait.patience,
     );
   }
 

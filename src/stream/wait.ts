@@ -48,8 +48,70 @@ export function after(milliseconds: number, then: () => void): () => void {
 }
 
 /**
+ * `after`, for waits of which one follows the other, such as the reads of a stream: a timer of each one's own
+ * costs as much as all the rest of a short wait. One timer is kept instead, which looks when it fires whether
+ * the wait of that time has waited long enough. While nobody waits it keeps no process alive.
+ */
+export class Patience {
+  #timer: NodeJS.Timeout | null = null;
+  /** When the timer fires, and when the wait is over; `performance.now()`. */
+  #firesAt = 0;
+  #overAt = 0;
+  #then: (() => void) | null = null;
+  #ended = false;
+
+  /** Calls `then` after so many milliseconds, unless `stop` is called first. For one wait at a time. */
+  start(milliseconds: number, then: () => void): void {
+    if (milliseconds > LONGEST_TIMER) return;
+    this.#overAt = performance.now() + milliseconds;
+    this.#then = then;
+    if (this.#timer !== null && this.#firesAt <= this.#overAt) this.#timer.ref();
+    else this.#set(milliseconds);
+  }
+
+  stop(): void {
+    this.#then = null;
+    if (this.#ended) this.#clear();
+    else this.#timer?.unref();
+  }
+
+  /** From here on no timer is kept for a next wait. */
+  end(): void {
+    this.#ended = true;
+    if (this.#then === null) this.#clear();
+  }
+
+  #clear(): void {
+    if (this.#timer !== null) clearTimeout(this.#timer);
+    this.#timer = null;
+  }
+
+  #set(milliseconds: number): void {
+    this.#clear();
+    this.#firesAt = performance.now() + milliseconds;
+    this.#timer = setTimeout(() => this.#fire(), milliseconds);
+  }
+
+  #fire(): void {
+    this.#timer = null;
+    const then = this.#then;
+    if (then === null) return;
+    const left = this.#overAt - performance.now();
+    // Timers may fire a little early by this clock.
+    if (left >= 1) {
+      this.#set(Math.ceil(left));
+      return;
+    }
+    this.#then = null;
+    then();
+  }
+}
+
+/**
  * Runs `start` with a pair of callbacks and settles with whichever comes first: one of the two, the
  * deadline, or the signal. `start` may return a function that undoes what it began.
+ *
+ * @param patience keeps the deadline, where one wait follows the other.
  */
 export function withLimits<T>(
   start: (
@@ -58,6 +120,7 @@ export function withLimits<T>(
   ) => (() => void) | undefined,
   options: WaitOptions,
   handlers: WaitHandlers,
+  patience?: Patience,
 ): Promise<T> {
   const { signal, deadline = Number.POSITIVE_INFINITY } = options;
   return new Promise<T>((resolve, reject) => {
@@ -74,6 +137,7 @@ export function withLimits<T>(
       if (settled) return false;
       settled = true;
       stopTimer?.();
+      patience?.stop();
       if (onAbort !== undefined) signal?.removeEventListener('abort', onAbort);
       undo?.();
       return true;
@@ -90,7 +154,11 @@ export function withLimits<T>(
       onAbort = () => settle() && reject(handlers.onAbort(signal.reason));
       signal.addEventListener('abort', onAbort);
     }
-    stopTimer = after(deadline, () => settle() && reject(handlers.onDeadline(deadline)));
+    const onDeadline = () => {
+      if (settle()) reject(handlers.onDeadline(deadline));
+    };
+    if (patience === undefined) stopTimer = after(deadline, onDeadline);
+    else patience.start(deadline, onDeadline);
   });
 }
 
