@@ -44,14 +44,14 @@ export type OnRecord = (type: number, length: number, alert: Uint8Array | null) 
  * stack to refuse.
  */
 export class RecordScanner {
-  readonly #header = new Uint8Array(HEADER_LENGTH);
   /** Header bytes seen of the current record. */
   #have = 0;
+  #type = 0;
+  #length = 0;
   /** Body bytes of the current record that are still to come; meaningful once the header is in. */
   #left = 0;
-  /** The first bytes of the body, enough for an alert. */
-  readonly #body = new Uint8Array(2);
-  #bodyHave = 0;
+  /** The body so far, of a record that may be an alert in the clear. */
+  #body: number[] | null = null;
 
   readonly #onRecord: OnRecord;
 
@@ -71,38 +71,51 @@ export class RecordScanner {
    * @returns the index after the last byte taken; greater than `from` whenever bytes were left.
    */
   take(chunk: Uint8Array, from: number): number {
-    let at = from;
-    while (this.#have < HEADER_LENGTH) {
-      const byte = chunk[at];
-      if (byte === undefined) return at;
-      this.#header[this.#have++] = byte;
-      at++;
-      if (this.#have === HEADER_LENGTH) this.#left = this.length;
-    }
+    const at = this.#takeHeader(chunk, from);
+    if (this.#have < HEADER_LENGTH) return at;
     const end = Math.min(at + this.#left, chunk.length);
-    for (let i = at; this.#bodyHave < 2 && i < end; i++) {
-      this.#body[this.#bodyHave++] = chunk[i] as number;
+    if (this.#type === CONTENT_TYPE.alert && this.#length === 2) {
+      this.#body ??= [];
+      this.#body.push(...chunk.subarray(at, end));
     }
     this.#left -= end - at;
     if (this.#left === 0) this.#finish();
     return end;
   }
 
+  #takeHeader(chunk: Uint8Array, from: number): number {
+    let at = from;
+    if (this.#have === 0 && at + HEADER_LENGTH <= chunk.length) {
+      this.#have = HEADER_LENGTH;
+      this.#type = chunk[at] as number;
+      this.#length = lengthAt(chunk, at);
+      this.#left = this.#length;
+      return at + HEADER_LENGTH;
+    }
+    for (; this.#have < HEADER_LENGTH && at < chunk.length; at++, this.#have++) {
+      const byte = chunk[at] as number;
+      if (this.#have === 0) this.#type = byte;
+      // Behind two bytes of version.
+      else if (this.#have === 3) this.#length = byte << 8;
+      else if (this.#have === 4) this.#left = this.#length |= byte;
+    }
+    return at;
+  }
+
   /** ContentType of the record that was taken from last. */
   get type(): number {
-    return this.#header[0] as number;
+    return this.#type;
   }
 
   /** Its length, after the header. */
   get length(): number {
-    return lengthAt(this.#header, 0);
+    return this.#length;
   }
 
   #finish(): void {
-    const { type, length } = this;
-    const alert = type === CONTENT_TYPE.alert && length === 2 ? this.#body.slice() : null;
+    const alert = this.#body === null ? null : Uint8Array.from(this.#body);
     this.#have = 0;
-    this.#bodyHave = 0;
-    this.#onRecord(type, length, alert);
+    this.#body = null;
+    this.#onRecord(this.#type, this.#length, alert);
   }
 }

@@ -44,7 +44,7 @@ import {
 } from './diagnose.ts';
 import type { Engine, EngineEvents, TLSSocket } from './engine.ts';
 import type { Observation, Observer } from './observer.ts';
-import { Tap, type TransportEnding } from './tap.ts';
+import { Tap, type TapEvents, type TransportEnding } from './tap.ts';
 import { Transcript } from './transcript.ts';
 import { closeTransport, ignoreErrors } from './transport.ts';
 import { truncatedError } from './truncation.ts';
@@ -148,6 +148,64 @@ export class TlsStream implements AsyncDisposable {
   #closing: Promise<Closure> | null = null;
   #goodbye: Promise<void> | null = null;
 
+  /** What is told from below, in one object: as closures it would be a dozen for each connection. */
+  static readonly #Reports = class implements TapEvents, EngineEvents {
+    readonly #stream: TlsStream;
+    readonly stepwise: boolean;
+    readonly onBytes: TapEvents['onBytes'];
+    readonly onSecret: EngineEvents['onSecret'];
+
+    constructor(stream: TlsStream, observer: Observer | undefined) {
+      this.#stream = stream;
+      this.stepwise = observer !== undefined;
+      this.onBytes = observer?.onBytes
+        ? (direction, bytes) => observer.onBytes?.(direction, bytes, stream.#now())
+        : undefined;
+      this.onSecret = observer?.onSecret ? (line) => observer.onSecret?.(line) : undefined;
+    }
+
+    onRecord(
+      direction: 'sent' | 'received',
+      type: number,
+      length: number,
+      alert: Uint8Array | null,
+    ): void {
+      this.#stream.#onRecord(direction, type, length, alert);
+    }
+
+    onTransportEnd(ending: TransportEnding): void {
+      this.#stream.#onTransportEnd(ending);
+    }
+
+    onCloseNotifySent(): void {
+      this.#stream.#onCloseNotifySent();
+    }
+
+    onDestroyed(): void {
+      this.#stream.#onTapDestroyed();
+    }
+
+    onSecure(socket: TLSSocket): void {
+      this.#stream.#onSecure(socket);
+    }
+
+    onData(): void {
+      this.#stream.#ask();
+    }
+
+    onCloseNotify(): void {
+      this.#stream.#onCloseNotify();
+    }
+
+    onEarlyCloseNotify(): void {
+      this.#stream.#onEarlyCloseNotify();
+    }
+
+    onError(error: EngineError, unauthorized: string | null): void {
+      this.#stream.#onEngineError(error, unauthorized);
+    }
+  };
+
   /** @internal */
   static async open(options: OpenOptions): Promise<TlsStream> {
     const stream = new TlsStream(options);
@@ -161,30 +219,10 @@ export class TlsStream implements AsyncDisposable {
     const { observer } = options;
     this.#observer = observer;
     this.#startedAt = options.startedAt;
-    this.#tap = new Tap(
-      options.transport,
-      {
-        onRecord: (direction, type, length, alert) =>
-          this.#onRecord(direction, type, length, alert),
-        onTransportEnd: (ending) => this.#onTransportEnd(ending),
-        onCloseNotifySent: () => this.#onCloseNotifySent(),
-        onBytes: observer?.onBytes
-          ? (direction, bytes) => observer.onBytes?.(direction, bytes, this.#now())
-          : undefined,
-        onDestroyed: () => this.#onTapDestroyed(),
-      },
-      options.head,
-    );
+    const reports = new TlsStream.#Reports(this, observer);
+    this.#tap = new Tap(options.transport, reports, options.head);
     try {
-      this.#engine = options.start(this.#tap, {
-        onSecure: (socket) => this.#onSecure(socket),
-        onData: () => this.#ask(),
-        onCloseNotify: () => this.#onCloseNotify(),
-        onEarlyCloseNotify: () => this.#onEarlyCloseNotify(),
-        onError: (error, unauthorized) => this.#onEngineError(error, unauthorized),
-        stepwise: observer !== undefined,
-        onSecret: observer?.onSecret ? (line) => observer.onSecret?.(line) : undefined,
-      });
+      this.#engine = options.start(this.#tap, reports);
     } catch (cause) {
       // The engine refused its options before it touched the transport.
       this.#tap.detach();

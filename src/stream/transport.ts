@@ -262,20 +262,51 @@ function describe(error: Error & { code?: string }): string {
  * force. Errors of a transport that is being given up are of no interest to anyone.
  */
 export async function closeTransport(transport: Duplex, deadline: number): Promise<void> {
-  const closed = transport.closed
-    ? turns()
-    : new Promise<void>((resolve) => transport.once('close', resolve));
-  ignoreErrors(transport);
-  if (!transport.destroyed) await goodbye(transport, deadline);
-  transport.destroy();
+  if (transport.closed) {
+    ignoreErrors(transport);
+    transport.destroy();
+    await turns();
+    return;
+  }
   await new Promise<void>((resolve) => {
-    const stop = after(deadline, resolve);
-    void closed.then(() => {
+    const drop = () => transport.destroy();
+    const check = () => {
+      if (transport.readableEnded && transport.writableFinished) drop();
+    };
+    const settle = () => {
       stop();
+      transport.off('end', check);
+      transport.off('finish', check);
+      transport.off('data', discard);
       resolve();
+    };
+    // Until it has told 'close' it may fail, and then it is over.
+    const onClose = () => {
+      transport.off('error', drop);
+      settle();
+    };
+    let stop = after(deadline, () => {
+      drop();
+      stop = after(deadline, settle);
     });
+    transport.on('error', drop);
+    transport.once('close', onClose);
+    if (transport.destroyed) return;
+    transport.on('end', check);
+    transport.on('finish', check);
+    transport.on('data', discard);
+    try {
+      transport.end();
+      transport.resume();
+      check();
+    } catch {
+      // A transport that cannot even be ended.
+      drop();
+    }
   });
 }
+
+const discard = () => {};
 
 /**
  * Until it has told 'close', a transport that is being given up may still fail, which then concerns
@@ -296,32 +327,4 @@ export function ignoreErrors(transport: Duplex): void {
 /** Long enough for a socket that is closed to tell so: handles close at the end of a loop's turn. */
 async function turns(): Promise<void> {
   for (let i = 0; i < 2; i++) await new Promise<void>((resolve) => setImmediate(resolve));
-}
-
-function goodbye(transport: Duplex, deadline: number): Promise<void> {
-  return new Promise((resolve) => {
-    const check = () => {
-      const over = transport.readableEnded && transport.writableFinished;
-      if (over || transport.destroyed) finish();
-    };
-    const names = ['end', 'finish', 'close', 'error'] as const;
-    const stop = after(deadline, () => finish());
-    const finish = () => {
-      stop();
-      for (const name of names) transport.off(name, check);
-      transport.off('data', discard);
-      resolve();
-    };
-    const discard = () => {};
-    for (const name of names) transport.on(name, check);
-    transport.on('data', discard);
-    try {
-      transport.end();
-      transport.resume();
-      check();
-    } catch {
-      // A transport that cannot even be ended is destroyed next.
-      finish();
-    }
-  });
 }
