@@ -104,6 +104,8 @@ export class HandleWriter {
     this.#spare = new this.#Request();
     const pending: Pending = { onDone: null };
     const finish = (result: number) => {
+      // Destroyed on this side, or for an error that it has told: the write is no news.
+      if (socket.destroyed) return;
       const error = result === 0 ? null : errorOf(result);
       pending.onDone?.(error);
       // As a socket does: whoever wrote has heard of it first.
