@@ -17,6 +17,38 @@ import {
 for (const version of VERSIONS) {
   describeTls(`${version}: data`, () => {
     test(
+      'each read has a deadline of its own, whatever the reads before it had',
+      clean(async (scope) => {
+        const both = await pairInMemory(scope, version);
+        const { client, server } = both;
+        const timers = () => process.getActiveResourcesInfo().filter((name) => name === 'Timeout');
+        const before = timers().length;
+        const next = async (deadline: number) => {
+          const reading = client.read({ deadline });
+          expect(timers().length).toBe(before + 1);
+          await server.write('x');
+          expect(Buffer.from((await reading) ?? '').toString()).toBe('x');
+          // Nobody waits, and nothing keeps the process.
+          expect(timers().length).toBe(before);
+        };
+        await next(60_000);
+        await next(50_000);
+        expect((await rejection(client.read({ deadline: 20 }))).code).toBe('ERR_TLS_TIMEOUT');
+        await next(60_000);
+        expect((await rejection(client.read({ deadline: 20 }))).code).toBe('ERR_TLS_TIMEOUT');
+        // A timer that was set for a read which is over leaves a later one its time.
+        const early = client.read({ deadline: 30 });
+        await server.write('y');
+        expect(Buffer.from((await early) ?? '').toString()).toBe('y');
+        const patient = client.read({ deadline: 60_000 });
+        expect((await rejection(server.read({ deadline: 60 }))).code).toBe('ERR_TLS_TIMEOUT');
+        await server.write('z');
+        expect(Buffer.from((await patient) ?? '').toString()).toBe('z');
+        await closeBoth(both);
+      }),
+    );
+
+    test(
       'every byte arrives, in order, in both directions at once',
       clean(async (scope) => {
         const both = await pair(scope, version);
