@@ -85,8 +85,10 @@ for (const version of VERSIONS) {
         }
       }
       expect(Buffer.concat(pieces).equals(said)).toBe(true);
+      // Small ones are in Node's own pool, whose memory some versions make a little larger than they say.
+      const pool = Buffer.from('x').buffer.byteLength;
       const wasteful = pieces.filter(
-        ({ length, buffer }) => buffer.byteLength > Math.max(4 * length, Buffer.poolSize),
+        ({ length, buffer }) => buffer.byteLength > Math.max(4 * length, pool),
       );
       expect(wasteful).toEqual([]);
       await Promise.all([client.close(), server.close()]);
