@@ -121,8 +121,9 @@ export class TlsStream implements AsyncDisposable {
 
   /** Questions to ask again when something changes. */
   readonly #questions = new Set<() => void>();
-  /** Of reads: one at a time, and often many. */
-  readonly #patience = new Patience();
+  /** Of reads, and of writes: each often one after the other. */
+  readonly #readPatience = new Patience();
+  readonly #writePatience = new Patience();
   #listening = false;
   #drainListening = false;
   #reading = false;
@@ -319,7 +320,7 @@ export class TlsStream implements AsyncDisposable {
         deadline: this.#policy.deadlines.read,
         message: 'no data came',
         during: this.#setReading,
-        patience: this.#patience,
+        patience: this.#readPatience,
       },
     );
   }
@@ -454,6 +455,7 @@ export class TlsStream implements AsyncDisposable {
         phase: 'write',
         deadline: this.#policy.deadlines.write,
         message: 'the peer does not read: nothing was taken',
+        patience: this.#writePatience,
       },
     );
   }
@@ -527,7 +529,8 @@ export class TlsStream implements AsyncDisposable {
     this.#driven = true;
     this.#unwrapped = true;
     this.#released = true;
-    this.#patience.end();
+    this.#readPatience.end();
+    this.#writePatience.end();
     this.#keepUnread();
     const trailing = this.#tap.detach();
     this.#tap.unmute();
@@ -895,7 +898,8 @@ export class TlsStream implements AsyncDisposable {
     const trailing = this.#state.receive.kind === 'closed' ? this.#tap.unfedLength : 0;
     if (trailing > 0) this.#observe({ type: 'trailing', bytes: trailing });
     this.#released = true;
-    this.#patience.end();
+    this.#readPatience.end();
+    this.#writePatience.end();
     this.#tap.detach();
   }
 
@@ -1011,6 +1015,7 @@ export class TlsStream implements AsyncDisposable {
       readonly ends?: boolean;
       /** Told when the wait begins, and when it is over, before its promise settles. */
       readonly during?: (waiting: boolean) => void;
+      /** Keeps the deadline, unless another wait has it. */
       readonly patience?: Patience;
     },
   ): Promise<T> {
@@ -1050,7 +1055,7 @@ export class TlsStream implements AsyncDisposable {
           return new AbortError({ phase: wait.phase, closure: this.closure, cause: reason });
         },
       },
-      wait.patience,
+      wait.patience?.busy === true ? undefined : wait.patience,
     );
   }
 

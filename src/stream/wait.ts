@@ -60,6 +60,11 @@ export class Patience {
   #then: (() => void) | null = null;
   #ended = false;
 
+  /** Whether somebody waits. */
+  get busy(): boolean {
+    return this.#then !== null;
+  }
+
   /** Calls `then` after so many milliseconds, unless `stop` is called first. For one wait at a time. */
   start(milliseconds: number, then: () => void): void {
     if (milliseconds > LONGEST_TIMER) return;

@@ -167,6 +167,29 @@ for (const version of VERSIONS) {
     );
 
     test(
+      'each write that waits has a deadline of its own, also of several at once',
+      clean(async (scope) => {
+        const both = await pairInMemory(scope, version);
+        const { client, server } = both;
+        const part = pattern(1_000_000);
+        const patient = client.write(part, { deadline: 60_000 });
+        const hasty = client.write(part, { deadline: 20 });
+        expect(await rejection(hasty)).toMatchObject({ code: 'ERR_TLS_TIMEOUT', phase: 'write' });
+        // And the same with the hasty one first.
+        expect((await rejection(client.write(part, { deadline: 20 }))).code).toBe(
+          'ERR_TLS_TIMEOUT',
+        );
+        const reading = readAll(server);
+        await patient;
+        await client.write(part);
+        await client.shutdown({ wait: false });
+        // Cancelling stops the wait, not the bytes.
+        expect((await reading).length).toBe(4 * part.length);
+        await closeBoth(both);
+      }),
+    );
+
+    test(
       'a peer that does not read stops the writer: memory is bounded, and nothing is lost',
       clean(async (scope) => {
         const both = await pairInMemory(scope, version);

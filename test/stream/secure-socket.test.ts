@@ -613,3 +613,39 @@ for (const version of VERSIONS) {
     });
   });
 }
+
+describeTls('a socket on a given stream', () => {
+  test.each(VERSIONS)(
+    '%s: that the program ends sends FIN behind close_notify, as on a plain socket, and hears the rest',
+    async (version) => {
+      const body = clean(async (scope) => {
+        const wire = channel();
+        scope.defer(() => wire.ends[1].destroy());
+        const accepting = accept(wire.ends[1], {
+          ...pki().server,
+          ...only(version),
+          answer: 'when-told',
+        });
+        const socket = secureSocket({
+          socket: wire.ends[0],
+          host: 'localhost',
+          ca: pki().ca,
+          ...only(version),
+        });
+        socket.resume();
+        await once(socket, 'secureConnect');
+        const server = await accepting;
+        const ended = once(wire.ends[1], 'end');
+        socket.end('last words');
+        expect(Buffer.from((await server.read()) ?? '').toString()).toBe('last words');
+        expect(await server.read()).toBe(null);
+        await until('FIN has been sent', () => wire.ends[0].writableEnded);
+        const closed = once(socket, 'close');
+        await server.close();
+        await Promise.all([closed, ended]);
+        expect(socketClosure(socket)?.verdict).toBe('secure');
+      });
+      await body();
+    },
+  );
+});
