@@ -17,7 +17,10 @@ import type { Duplex } from 'node:stream';
 import { getSystemErrorName } from 'node:util';
 import { isKernelSocket } from './kernel-socket.ts';
 
-/** A write, as a native handle takes it. Used up only by one that libuv had to keep. */
+/**
+ * A write, as a native handle takes it. Each may be given once: libuv uses it also where it had to try twice
+ * before the kernel took all, which shows nowhere, and Node aborts the process for one that is in use.
+ */
 interface Request {
   oncomplete?: (status: number) => void;
   /** What is being written: the native side does not hold it. */
@@ -40,28 +43,33 @@ interface Handle {
   readonly writeQueueSize: number;
 }
 
-const { write, _write, _writev } = Socket.prototype;
+/** The steps of a write to a socket's stream. */
+type Steps = Readonly<Record<'write' | '_write' | '_writev' | '_writeGeneric', unknown>>;
+
+/** As they are when this is loaded; `write` is Writable's, unless somebody has put another one here. */
+const { write, _write, _writev, _writeGeneric } = Socket.prototype as unknown as Steps;
+const IS_NODES = !Object.hasOwn(Socket.prototype, 'write');
 
 /** Whether what is written to a transport goes to the kernel as it is, and nobody could keep it. */
 export function copiesAtOnce(transport: Duplex): boolean {
+  const steps = transport as unknown as Steps;
   return (
+    IS_NODES &&
     isKernelSocket(transport) &&
-    transport.write === write &&
-    transport._write === _write &&
-    transport._writev === _writev
+    steps.write === write &&
+    steps._write === _write &&
+    steps._writev === _writev &&
+    steps._writeGeneric === _writeGeneric
   );
 }
 
 export class HandleWriter {
   readonly #socket: Socket & { readonly _handle?: Handle | null };
   readonly #Request: RequestClass;
-  /** One that no write has used up. */
-  #spare: Request;
 
   private constructor(socket: Socket, Request: RequestClass) {
     this.#socket = socket;
     this.#Request = Request;
-    this.#spare = new Request();
   }
 
   /** @returns null for a transport that has no handle of the kernel's, or one that is not as expected. */
@@ -94,14 +102,13 @@ export class HandleWriter {
     ) {
       return null;
     }
-    const request = this.#spare;
+    const request = new this.#Request();
     const [first] = chunks;
     const status =
       chunks.length === 1
         ? handle.writeBuffer(request, first as Uint8Array)
         : handle.writev(request, chunks, true);
     if (status === 0 && handle.writeQueueSize === 0) return 'taken';
-    this.#spare = new this.#Request();
     const pending: Pending = { onDone: null };
     const finish = (result: number) => {
       // Destroyed on this side, or for an error that it has told: the write is no news.

@@ -74,11 +74,6 @@ function handleClassOf(JsStream: JsStreamClass): TapHandleClass {
     isClosing(): boolean {
       return this.socket.destroyed;
     }
-
-    close(then: () => void): void {
-      this.socket.once('close', then);
-      this.socket.destroy();
-    }
   };
 }
 
@@ -137,7 +132,6 @@ export class TapSocket extends EventEmitter implements Above {
   readonly connecting = false;
   readonly readableLength = 0;
   readonly writableLength = 0;
-  readonly timeout = 0;
 
   wants = false;
   destroyed = false;
@@ -145,6 +139,7 @@ export class TapSocket extends EventEmitter implements Above {
   readonly #transport: Duplex;
   #writing: Request | null = null;
   #ending: Request | null = null;
+  #ended = false;
   #streak = 0;
   #wrote = false;
 
@@ -222,6 +217,7 @@ export class TapSocket extends EventEmitter implements Above {
 
   readonly #goOn = () => {
     if (this._handle !== null) this.#finishWrite(this._handle, 0);
+    this.#end();
   };
 
   #finishWrite(handle: JsStream, error: number): void {
@@ -234,7 +230,14 @@ export class TapSocket extends EventEmitter implements Above {
   onShutdown(request: Request): void {
     this.#ending = request;
     // Not at once, for the same reason.
-    process.nextTick(() => this.#tap.end(() => this.#finishShutdown()));
+    process.nextTick(() => this.#end());
+  }
+
+  /** Not before the engine's last write is finished: close_notify may have to wait for that. */
+  #end(): void {
+    if (this.#ending === null || this.#ended || this.#writing !== null) return;
+    this.#ended = true;
+    this.#tap.end(() => this.#finishShutdown());
   }
 
   #finishShutdown(): void {

@@ -286,6 +286,10 @@ export async function closeTransport(transport: Duplex, deadline: number): Promi
       settle();
     };
     let stop = after(deadline, () => {
+      if (transport.destroyed) {
+        settle();
+        return;
+      }
       drop();
       stop = after(deadline, settle);
     });

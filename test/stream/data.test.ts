@@ -172,15 +172,15 @@ for (const version of VERSIONS) {
         const both = await pairInMemory(scope, version);
         const { client, server } = both;
         const part = pattern(1_000_000);
-        const patient = client.write(part, { deadline: 60_000 });
-        const hasty = client.write(part, { deadline: 20 });
-        expect(await rejection(hasty)).toMatchObject({ code: 'ERR_TLS_TIMEOUT', phase: 'write' });
-        // And the same with the hasty one first.
-        expect((await rejection(client.write(part, { deadline: 20 }))).code).toBe(
-          'ERR_TLS_TIMEOUT',
-        );
+        const waits = [20, 60_000, 30].map((deadline) => client.write(part, { deadline }));
+        for (const hasty of [0, 2]) {
+          expect(await rejection(waits[hasty] as Promise<void>)).toMatchObject({
+            code: 'ERR_TLS_TIMEOUT',
+            phase: 'write',
+          });
+        }
         const reading = readAll(server);
-        await patient;
+        await waits[1];
         await client.write(part);
         await client.shutdown({ wait: false });
         // Cancelling stops the wait, not the bytes.

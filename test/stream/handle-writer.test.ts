@@ -89,8 +89,10 @@ describeTls('a socket that has something of its own in its stream', () => {
     clean(async (scope) => {
       const [near, far] = await tcpPair(scope);
       const plain = pattern(MUCH);
-      near.write(plain);
-      expect(near.writableLength).toBeGreaterThan(0);
+      // The first waits in libuv, the second in the stream.
+      near.write(plain.subarray(0, MUCH / 2));
+      near.write(plain.subarray(MUCH / 2));
+      expect(near.writableLength).toBe(MUCH);
       const opening = connect({ transport: near, host: 'localhost', ca: pki().ca });
       const got = Buffer.alloc(plain.length);
       let have = 0;
@@ -116,33 +118,60 @@ describeTls('a socket that has something of its own in its stream', () => {
   test.each<[string, (socket: net.Socket) => unknown]>([
     ['is corked', (socket) => socket.cork()],
     ['has a timeout', (socket) => socket.setTimeout(60_000)],
-  ])('one that %s is written to as a stream', async (_, act) => {
+    [
+      'has a write of its own',
+      (socket) => {
+        const write = socket._write;
+        socket._write = (...args) => write.apply(socket, args);
+      },
+    ],
+    ['is like any other', () => {}],
+  ])('one that %s is written to as a stream, unless it is like any other', async (what, act) => {
     const body = clean(async (scope) => {
       const transports = await tcpPair(scope);
       const [near] = transports;
-      const { client, server } = await pair(scope, 'TLSv1.3', { transports });
+      const both = await pair(scope, 'TLSv1.3', { transports });
       act(near);
-      const seen: number[] = [];
-      const write = near._write;
-      const writev = near._writev;
-      near._write = (chunk, encoding, done) => {
-        seen.push(chunk.length);
-        write.call(near, chunk, encoding, done);
-      };
-      near._writev = (chunks, done) => {
-        seen.push(chunks.length);
-        writev?.call(near, chunks, done);
-      };
-      const reading = server.read();
-      await client.write('a');
+      const said = pattern(MUCH);
+      const writing = both.client.write(said);
+      await until('it waits', () => near.writableLength > 0 || keptFor(near) > 0);
+      expect(near.writableLength > 0).toBe(what !== 'is like any other');
+      const reading = readAll(both.server);
       process.nextTick(() => near.uncork());
-      expect(Buffer.from((await reading) ?? '').toString()).toBe('a');
-      expect(seen.length).toBe(1);
+      await writing;
       near.setTimeout(0);
-      await Promise.all([client.close(), server.close()]);
+      await both.client.shutdown({ wait: false });
+      expect((await reading).equals(said)).toBe(true);
+      await closeBoth(both);
     });
     await body();
   });
+
+  test(
+    'each write has a request of its own: Node aborts the process where one is given twice',
+    clean(async (scope) => {
+      const transports = await tcpPair(scope);
+      const both = await pair(scope, 'TLSv1.3', { transports });
+      const { _handle: handle } = transports[0] as unknown as { _handle: net.Socket };
+      const requests: unknown[] = [];
+      for (const name of ['writeBuffer', 'writev'] as const) {
+        const write = (handle as unknown as Record<string, (...args: unknown[]) => number>)[name];
+        Object.assign(handle, {
+          [name](...args: unknown[]) {
+            requests.push(args[0]);
+            return write?.apply(handle, args);
+          },
+        });
+      }
+      const reading = readAll(both.server);
+      for (const length of [1, 100_000, 1, 1_000_000]) await both.client.write(pattern(length));
+      await both.client.shutdown({ wait: false });
+      expect((await reading).length).toBe(1_100_002);
+      expect(requests.length).toBeGreaterThan(4);
+      expect(new Set(requests).size).toBe(requests.length);
+      await closeBoth(both);
+    }),
+  );
 
   test(
     'what is written to its handle counts as written',

@@ -1,7 +1,8 @@
 /** The short ways between engine, tap and transport: fewer steps, and nothing that a caller could see. */
 import { Duplex } from 'node:stream';
+import tls from 'node:tls';
 import { expect, test } from 'vitest';
-import { accept, connect } from '../../src/index.ts';
+import { accept, type Closure, connect, socketClosure, strictServer } from '../../src/index.ts';
 import { channel } from '../../src/testing/index.ts';
 import { pki } from '../support/core-pki.ts';
 import { clean, turn } from '../support/core-scope.ts';
@@ -146,4 +147,65 @@ test(
     client.abort();
     server.abort();
   }),
+);
+
+test(
+  'a write that waits is told when its socket is destroyed',
+  clean(async (scope) => {
+    const { client, server } = await pair(scope, 'TLSv1.3', { transports: channel().ends });
+    const told = new Promise((resolve) => client.socket.write(pattern(4_000_000), resolve));
+    await turn();
+    expect(client.socket.writableLength).toBeGreaterThan(0);
+    client.abort();
+    await told;
+    server.abort();
+  }),
+);
+
+test.each(VERSIONS)(
+  '%s: a program that ends its socket while session tickets wait: close_notify goes out behind them, and FIN behind that',
+  async (version) => {
+    const body = clean(async (scope) => {
+      // So full that it says so of every write, and takes one a turn.
+      const wire = channel();
+      const [near, far] = wire.ends;
+      const slow = new Duplex({
+        writableHighWaterMark: 1,
+        read() {},
+        write(chunk, _encoding, done) {
+          far.write(chunk);
+          setImmediate(done);
+        },
+        final(done) {
+          far.end();
+          done();
+        },
+      });
+      far.on('data', (chunk) => slow.push(chunk));
+      far.on('end', () => slow.push(null));
+      scope.defer(() => slow.destroy());
+      const server = tls.createServer({ ...pki().server, ...only(version) });
+      const closure = new Promise<Closure | null>((resolve) => {
+        server.on('secureConnection', (socket) => {
+          socket.on('error', () => {});
+          socket.on('close', () => resolve(socketClosure(socket)));
+          socket.resume();
+          socket.end('last words');
+        });
+      });
+      strictServer(server);
+      server.emit('connection', slow);
+      const client = await connect({
+        transport: near,
+        host: 'localhost',
+        ca: pki().ca,
+        ...only(version),
+      });
+      expect((await readAll(client)).toString()).toBe('last words');
+      await client.close();
+      expect(client.closure).toMatchObject({ verdict: 'secure' });
+      expect(await closure).toMatchObject({ verdict: 'secure' });
+    });
+    await body();
+  },
 );

@@ -1,5 +1,5 @@
 /** What a TLS socket on a tap has besides Node's own: certificates while the server's names are judged. */
-import type tls from 'node:tls';
+import tls from 'node:tls';
 import { expect, test, vi } from 'vitest';
 import { accept, CertificateError, connect } from '../../src/index.ts';
 import { describeTls, pki } from '../support/core-pki.ts';
@@ -85,3 +85,31 @@ for (const version of VERSIONS) {
     );
   });
 }
+
+describeTls('a socket that somebody has given a push of its own, as tracing does', () => {
+  test(
+    'is used by that, and an end is told from a cut all the same',
+    clean(async (scope) => {
+      const original = tls.connect;
+      let pushed = 0;
+      const connecting = vi.spyOn(tls, 'connect');
+      scope.defer(() => connecting.mockRestore());
+      connecting.mockImplementation(((...args: Parameters<typeof tls.connect>) => {
+        const socket = original(...args);
+        const { push } = socket;
+        socket.push = (chunk: unknown, encoding?: BufferEncoding) => {
+          pushed++;
+          return push.call(socket, chunk, encoding);
+        };
+        return socket;
+      }) as typeof tls.connect);
+      const port = await serve(scope);
+      const stream = await connect({ host: 'localhost', port, ca: pki().ca });
+      stream.socket.resume();
+      await stream.shutdown();
+      expect(stream.closure.verdict).toBe('secure');
+      await stream.close();
+      expect(pushed).toBeGreaterThan(0);
+    }),
+  );
+});
