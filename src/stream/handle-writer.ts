@@ -7,7 +7,7 @@
  * kernel does not take, libuv keeps, in order, and a `FIN` waits behind it just the same.
  *
  * The long way is taken whenever the stream has something of its own in it, or somebody looks on: bytes
- * that wait, a cork, a timeout, a `write` that is not Node's.
+ * that wait, a cork, a timeout, a `write` that is not what it was when this was loaded.
  *
  * The parts are not documented: `writeBuffer`, `writev` and `writeQueueSize` of the native handle, and the
  * class of the requests that it takes, which the engine's own writes show.
