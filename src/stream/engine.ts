@@ -1,6 +1,6 @@
 /**
- * The TLS engine: Node's `tls`, on top of a tap. With context.ts and socket-members.ts, all that touches `node:tls`, so that
- * another engine can take its place.
+ * The TLS engine: Node's `tls`, on top of a tap. With context.ts and socket-members.ts, all that touches
+ * `node:tls`, so that another engine can take its place.
  *
  * What the engine adds to a `TLSSocket` is small: it sees the socket end, decides from the tap
  * whether a close_notify did that, and keeps every other end from looking like one.
@@ -15,6 +15,7 @@ import { type Gathered, gather } from './gather.ts';
 import { endByMessages, failMessages, isAbandoned, stakeOf } from './http-messages.ts';
 import { type TapSocket, tapSocket } from './js-stream.ts';
 import { endedByCloseNotify } from './kernel-socket.ts';
+import { IS_NODE } from './runtime.ts';
 import { judgeNames, lendMembers, type SocketOwner } from './socket-members.ts';
 import type { SeenRecord, Tap } from './tap.ts';
 import { TapDuplex } from './tap-duplex.ts';
@@ -644,8 +645,6 @@ function belowTls(tap: Tap, transport: Duplex): Duplex {
   const short: TapSocket | null = tapSocket(tap, transport, putTls);
   return short === null ? new TapDuplex(tap) : (short as unknown as Duplex);
 }
-
-const IS_NODE = !('bun' in process.versions || 'deno' in process.versions);
 
 /** Bun tells of a server's connections on the server itself, never on a view of it. */
 const TELLS_ON_SERVER = 'bun' in process.versions;

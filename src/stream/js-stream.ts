@@ -26,6 +26,7 @@ import { getSystemErrorMap } from 'node:util';
 import { MessageChannel, type MessagePort } from 'node:worker_threads';
 import type { TLSSocket } from './engine.ts';
 import { copiesAtOnce, HandleWriter, type RequestClass } from './handle-writer.ts';
+import { IS_NODE } from './runtime.ts';
 import { type Above, TAP, type Tap } from './tap.ts';
 
 /** A write, or the end, of the engine, which goes on once it is finished. */
@@ -82,7 +83,7 @@ let Handle: TapHandleClass | null | undefined;
 
 /** The class of the handles that Node puts under TLS on a Duplex. */
 function findJsStream(putTls: (on: Duplex) => TLSSocket): JsStreamClass | null {
-  if ('bun' in process.versions || 'deno' in process.versions) return null;
+  if (!IS_NODE) return null;
   const socket = putTls(new Duplex({ read() {}, write() {} }));
   const { _handle } = socket as unknown as { readonly _handle?: { readonly _parent?: JsStream } };
   const found = _handle?._parent?.constructor as JsStreamClass | undefined;
@@ -134,7 +135,6 @@ export class TapSocket extends EventEmitter implements Above {
   readonly writableLength = 0;
 
   wants = false;
-  destroyed = false;
   readonly #tap: Tap;
   readonly #transport: Duplex;
   #writing: Request | null = null;
@@ -154,6 +154,10 @@ export class TapSocket extends EventEmitter implements Above {
   }
 
   // ---- for the tap
+
+  get destroyed(): boolean {
+    return this._handle === null;
+  }
 
   pause(): void {
     this.wants = false;
@@ -175,14 +179,11 @@ export class TapSocket extends EventEmitter implements Above {
     const handle = this._handle;
     if (handle === null) return this;
     this._handle = null;
-    this.destroyed = true;
     this.#tap.gone();
     if (error !== undefined) process.nextTick(() => this.emit('error', error));
     setImmediate(() => {
       this.#finishWrite(handle, CANCELED);
-      const request = this.#ending;
-      this.#ending = null;
-      if (request !== null) handle.finishShutdown(request, CANCELED);
+      this.#finishShutdown(handle, CANCELED);
       this.emit('close');
     });
     return this;
@@ -237,13 +238,15 @@ export class TapSocket extends EventEmitter implements Above {
   #end(): void {
     if (this.#ending === null || this.#ended || this.#writing !== null) return;
     this.#ended = true;
-    this.#tap.end(() => this.#finishShutdown());
+    this.#tap.end(() => {
+      if (this._handle !== null) this.#finishShutdown(this._handle, 0);
+    });
   }
 
-  #finishShutdown(): void {
+  #finishShutdown(handle: JsStream, error: number): void {
     const request = this.#ending;
     this.#ending = null;
-    if (request !== null) this._handle?.finishShutdown(request, 0);
+    if (request !== null) handle.finishShutdown(request, error);
   }
 }
 // Node asks whether it is one. None of what it would inherit is used, but for the methods of EventEmitter.

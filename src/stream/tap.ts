@@ -498,23 +498,22 @@ export class Tap {
       this.#closeNotifyWritten = false;
       this.#isCloseNotify = null;
     }
-    if (this.#feeding && (this.#gathers || this.#queue.length > 0)) {
-      if (this.#held.length === 0) this.#unflushed++;
-      this.#held.push(...chunks);
-      this.#heldCloseNotify ||= closeNotify;
-      if (this.#gathers) this.#releaseLater();
-      done();
+    const free = this.#events.onBytes === undefined ? taken : undefined;
+    const holds = this.#feeding && (this.#gathers || this.#queue.length > 0);
+    // What is held counts as one write.
+    if (this.#held.length === 0) this.#unflushed++;
+    if (!holds && this.#held.length === 0) {
+      this.#deliver(chunks, closeNotify, done, free);
       return;
     }
-    const free = this.#events.onBytes === undefined ? taken : undefined;
-    if (this.#held.length > 0) {
-      this.#held.push(...chunks);
-      this.#heldCloseNotify ||= closeNotify;
+    this.#held.push(...chunks);
+    this.#heldCloseNotify ||= closeNotify;
+    if (!holds) {
       this.#release(done, free);
       return;
     }
-    this.#unflushed++;
-    this.#deliver(chunks, closeNotify, done, free);
+    if (this.#gathers) this.#releaseLater();
+    done();
   }
 
   /**

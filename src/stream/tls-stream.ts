@@ -528,11 +528,8 @@ export class TlsStream implements AsyncDisposable {
     this.#observe({ type: 'call', name: 'unwrap', detail: null });
     this.#driven = true;
     this.#unwrapped = true;
-    this.#released = true;
-    this.#readPatience.end();
-    this.#writePatience.end();
     this.#keepUnread();
-    const trailing = this.#tap.detach();
+    const trailing = this.#detach();
     this.#tap.unmute();
     if (trailing.length > 0) this.#observe({ type: 'trailing', bytes: trailing.length });
     this.#dispatch({ type: 'release' });
@@ -897,10 +894,15 @@ export class TlsStream implements AsyncDisposable {
   #letGo(): void {
     const trailing = this.#state.receive.kind === 'closed' ? this.#tap.unfedLength : 0;
     if (trailing > 0) this.#observe({ type: 'trailing', bytes: trailing });
+    this.#detach();
+  }
+
+  /** @returns what came after the peer's close_notify. */
+  #detach(): Uint8Array {
     this.#released = true;
     this.#readPatience.end();
     this.#writePatience.end();
-    this.#tap.detach();
+    return this.#tap.detach();
   }
 
   #shutdownOutcome(wait: boolean): Closure | undefined {

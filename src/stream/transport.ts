@@ -6,6 +6,7 @@ import net from 'node:net';
 import type { Duplex } from 'node:stream';
 import type { Deadlines } from '../closure/policy.ts';
 import { ConnectError, OptionError, ResolveError, TimeoutError } from '../errors.ts';
+import { IS_NODE } from './runtime.ts';
 import { readInto } from './user-buffer.ts';
 import { abortsWith, after, withLimits } from './wait.ts';
 
@@ -70,9 +71,6 @@ export type Sink = (bytes: Uint8Array) => void;
 const READ = Buffer.allocUnsafeSlow(65_536);
 
 const sinks = new WeakMap<Duplex, Sink>();
-
-/** Only Node's own sockets are known to do it as documented. */
-const READS_INTO_MEMORY = !('bun' in process.versions || 'deno' in process.versions);
 
 /**
  * Has what is read from a socket that we opened or accepted given to `sink`, instead of to whoever reads
@@ -198,7 +196,8 @@ function connectSocket(
       const opening: net.Socket = new net.Socket({
         ...options,
         allowHalfOpen: true,
-        ...(READS_INTO_MEMORY
+        // Only Node's own sockets are known to do it as documented.
+        ...(IS_NODE
           ? { onread: { buffer: READ, callback: (length: number) => onRead(opening, length) } }
           : {}),
       });

@@ -9,6 +9,7 @@
  * native handle. Where one is missing, on other runtimes, there is no such way.
  */
 import { Socket, type SocketConstructorOpts } from 'node:net';
+import { IS_NODE } from './runtime.ts';
 
 interface Handle {
   onread: (this: Handle, bytes?: ArrayBuffer) => unknown;
@@ -21,7 +22,7 @@ type Symbols = Readonly<Record<'kBuffer' | 'kBufferCb' | 'kBufferGen', symbol>>;
 let symbols: Symbols | null | undefined;
 
 function symbolsOf(): Symbols | null {
-  if ('bun' in process.versions || 'deno' in process.versions) return null;
+  if (!IS_NODE) return null;
   const found = Object.getOwnPropertySymbols(
     new Socket({
       onread: { buffer: new Uint8Array(1), callback: () => true },
