@@ -1,5 +1,6 @@
 /** The two ways to a stream: connect to a server, or accept a transport as one. */
 import net from 'node:net';
+import { performance } from 'node:perf_hooks';
 import type { Duplex } from 'node:stream';
 import { type Policy, type PolicyOptions, resolvePolicy } from '../closure/policy.ts';
 import { AbortError, OptionError } from '../errors.ts';

@@ -5,12 +5,15 @@
  * What the engine adds to a `TLSSocket` is small: it sees the socket end, decides from the tap
  * whether a close_notify did that, and keeps every other end from looking like one.
  */
+import { Buffer } from 'node:buffer';
 import { EventEmitter, errorMonitor } from 'node:events';
+import process from 'node:process';
 import type { Duplex } from 'node:stream';
 import tls from 'node:tls';
 import { CONTENT_TYPE } from '../record/record.ts';
 import { clientContext } from './context.ts';
 import { type EngineError, isTlsError } from './diagnose.ts';
+import { Fifo } from './fifo.ts';
 import { type Gathered, gather } from './gather.ts';
 import { endByMessages, failMessages, isAbandoned, stakeOf } from './http-messages.ts';
 import { type TapSocket, tapSocket } from './js-stream.ts';
@@ -128,7 +131,7 @@ export class Engine implements SocketOwner {
    * Decrypted bytes that `take` has not taken. They do not go into the socket while nobody has it: its
    * queue costs a turn of microtasks and a copy for what the stream's own `read` can have as it came.
    */
-  readonly #inbox: Uint8Array[] = [];
+  readonly #inbox = new Fifo<Uint8Array>();
   #inboxBytes = 0;
   /** What the engine has decrypted within the feeding that goes on; null where it comes by push. */
   #gathered: Gathered | null = null;
@@ -273,7 +276,7 @@ export class Engine implements SocketOwner {
    */
   handOut(): void {
     this.#handedOut = true;
-    for (const chunk of this.#inbox.splice(0)) this.#pushOn(chunk);
+    for (const chunk of this.#inbox.drain()) this.#pushOn(chunk);
     this.#inboxBytes = 0;
     const waiting = this.#onInboxEmpty;
     this.#onInboxEmpty = null;
@@ -306,28 +309,35 @@ export class Engine implements SocketOwner {
     const socket = this.#socket;
     const inbox = this.#inbox;
     const first = inbox.shift();
-    if (first === undefined) {
+    if (first === null) {
       return this.#handedOut && socket !== null ? socket.read() : null;
     }
-    let bytes = first;
-    if (inbox[0] !== undefined && first.length + inbox[0].length <= JOINED) {
-      let length = first.length;
-      let count = 0;
-      for (const { length: next } of inbox) {
-        if (length + next > JOINED) break;
-        length += next;
-        count++;
-      }
-      bytes = Buffer.concat([first, ...inbox.splice(0, count)], length);
-    }
+    const bytes = this.#joinsNext(first.length) ? this.#join(first) : first;
     const wasFull = this.#inboxIsFull;
     this.#inboxBytes -= bytes.length;
     if (wasFull && !this.#inboxIsFull && socket?.destroyed === false) socket._read(0);
-    if (inbox.length === 0 && this.#onInboxEmpty !== null) {
+    if (inbox.isEmpty && this.#onInboxEmpty !== null) {
       process.nextTick(this.#onInboxEmpty);
       this.#onInboxEmpty = null;
     }
     return bytes;
+  }
+
+  /** Whether the next chunk is to be joined to so many bytes. */
+  #joinsNext(length: number): boolean {
+    const next = this.#inbox.first;
+    return next !== null && length + next.length <= JOINED;
+  }
+
+  #join(first: Uint8Array): Uint8Array {
+    const chunks = [first];
+    let { length } = first;
+    while (this.#joinsNext(length)) {
+      const next = this.#inbox.shift() as Uint8Array;
+      chunks.push(next);
+      length += next.length;
+    }
+    return Buffer.concat(chunks, length);
   }
 
   /** It holds as much as the socket would, and whoever feeds the engine was told so. */
@@ -443,7 +453,7 @@ export class Engine implements SocketOwner {
 
   /** Runs `then` once the socket's decrypted bytes have been read. */
   #afterReading(then: () => void): void {
-    if (this.#inbox.length > 0) {
+    if (!this.#inbox.isEmpty) {
       this.#onInboxEmpty = () => this.#afterReading(then);
       return;
     }
@@ -585,8 +595,8 @@ export class Engine implements SocketOwner {
     const gathered = this.#owner === 'stream' ? gather(socket, () => this.#deliver()) : null;
     if (gathered === null) return;
     this.#gathered = gathered;
-    tap.feedBy((bytes, feed) => {
-      gathered.during(bytes.length, () => feed(bytes));
+    tap.feedBy((bytes, alone, feed) => {
+      gathered.during(bytes, alone, feed);
       this.#deliver();
     });
   }
@@ -595,8 +605,15 @@ export class Engine implements SocketOwner {
   #deliver(): void {
     const gathered = this.#gathered;
     if (gathered === null) return;
-    for (let piece = gathered.take(); piece !== undefined; piece = gathered.take()) {
-      this.#socket?.push(piece);
+    let threw = true;
+    try {
+      for (let piece = gathered.take(); piece !== null; piece = gathered.take()) {
+        this.#socket?.push(piece);
+      }
+      threw = false;
+    } finally {
+      // Whoever got that piece did; the next one is not to wait until something else comes.
+      if (threw) process.nextTick(() => this.#deliver());
     }
   }
 

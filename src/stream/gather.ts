@@ -15,7 +15,9 @@
  * The parts are not documented (user-buffer.ts). How many bytes came is what Node itself says to the
  * callback. Where a part is missing, nothing is changed.
  */
+import { Buffer } from 'node:buffer';
 import type { TLSSocket } from './engine.ts';
+import { Fifo } from './fifo.ts';
 import { userBufferOf } from './user-buffer.ts';
 
 /** Where decrypted bytes go first. As long as several feedings, so that few end at its end. */
@@ -30,6 +32,19 @@ const BULK = 16_384;
 /** Memory that bulk is decrypted into and handed out with: what one reading of the kernel brings. */
 const SLAB = 65_536;
 
+/** Where the last record that came alone was. The next one is often as long. */
+let place: Uint8Array = MEMORY.subarray(0, 0);
+
+/** A copy of what is in MEMORY. */
+function copyOf(from: number, length: number): Buffer {
+  if (place.byteOffset !== from || place.length !== length) {
+    place = new Uint8Array(MEMORY.buffer, from, length);
+  }
+  const copy = Buffer.allocUnsafe(length);
+  copy.set(place);
+  return copy;
+}
+
 /** Who is being fed. */
 let current: Gathered | null = null;
 
@@ -38,10 +53,11 @@ export class Gathered {
   /** MEMORY, or one of our own for bulk. */
   #memory: Buffer = MEMORY;
   #bulk = false;
+  #alone = false;
   /** In the memory: what came since the last piece, and where the engine writes next. */
   #from = 0;
   #to = 0;
-  readonly #pieces: Uint8Array[] = [];
+  readonly #pieces = new Fifo<Uint8Array>();
   readonly #stray: () => void;
 
   /** @param stray called should something come while nothing is fed, with nobody to take it. */
@@ -50,17 +66,19 @@ export class Gathered {
   }
 
   /**
-   * Runs `feed`. What others were in the middle of gathering is out of the way of what it brings.
+   * Feeds ciphertext by `feed`. What others were in the middle of gathering is out of the way of what it
+   * brings.
    *
-   * @param length bytes of ciphertext that it feeds.
+   * @param alone whether it is of one record.
    */
-  during(length: number, feed: () => void): void {
+  during(bytes: Uint8Array, alone: boolean, feed: (bytes: Uint8Array) => void): void {
     const outer = current;
-    this.#bulk = length >= BULK;
+    this.#bulk = bytes.length >= BULK;
+    this.#alone = alone && !this.#bulk;
     if (outer !== null) outer.#cut();
     current = this;
     try {
-      feed();
+      feed(bytes);
     } finally {
       this.#cut();
       current = outer;
@@ -68,13 +86,22 @@ export class Gathered {
   }
 
   /** Takes the next piece. One by one, for whoever gets it may throw. */
-  take(): Uint8Array | undefined {
+  take(): Uint8Array | null {
     this.#cut();
     return this.#pieces.shift();
   }
 
-  /** @internal The engine wrote so many bytes. */
-  add(length: number): void {
+  /**
+   * @internal The engine wrote so many bytes.
+   *
+   * @returns whether it is to write somewhere else next.
+   */
+  add(length: number): boolean {
+    if (this.#alone && this.#memory === MEMORY && current === this) {
+      // Nothing comes to join it, so it is copied out now, and the place is free again.
+      this.#pieces.push(copyOf(this.#to, length));
+      return false;
+    }
     this.#to += length;
     const shared = this.#memory === MEMORY;
     if (this.#memory.length - this.#to < ROOM || (!shared && !this.#bulk)) {
@@ -83,9 +110,10 @@ export class Gathered {
       this.#from = 0;
       this.#to = 0;
     }
-    if (current === this) return;
+    if (current === this) return true;
     this.#cut();
     this.#stray();
+    return true;
   }
 
   /** @internal Where it is to write next. */
@@ -95,9 +123,10 @@ export class Gathered {
 
   #cut(): void {
     if (this.#from === this.#to) return;
-    const piece = this.#memory.subarray(this.#from, this.#to);
     // Whoever keeps a piece keeps all that it was cut from: no more than four times of what it has.
-    const lasts = this.#memory !== MEMORY && piece.length * 4 >= SLAB;
+    const length = this.#to - this.#from;
+    const lasts = this.#memory !== MEMORY && length * 4 >= SLAB;
+    const piece = this.#memory.subarray(this.#from, this.#to);
     this.#pieces.push(lasts ? piece : Buffer.from(piece));
     this.#from = this.#to;
   }
@@ -115,8 +144,13 @@ export function gather(socket: TLSSocket, stray: () => void): Gathered | null {
   const { own, handle, kBuffer, kBufferCb, kBufferGen } = parts;
   const gathered = new Gathered(stray);
   let memory = gathered.next;
-  own[kBufferCb] = (length: number) => gathered.add(length);
+  let moves = false;
+  own[kBufferCb] = (length: number) => {
+    moves = gathered.add(length);
+    return true;
+  };
   own[kBufferGen] = () => {
+    if (!moves) return null;
     memory = gathered.next;
     return memory;
   };

@@ -12,7 +12,9 @@
  * The parts are not documented: `writeBuffer`, `writev` and `writeQueueSize` of the native handle, and the
  * class of the requests that it takes, which the engine's own writes show.
  */
+
 import { Socket } from 'node:net';
+import process from 'node:process';
 import type { Duplex } from 'node:stream';
 import { getSystemErrorName } from 'node:util';
 import { isKernelSocket } from './kernel-socket.ts';

@@ -19,15 +19,17 @@
  * the handle is asked for and asks for. Where they are not as expected, on other runtimes, the tap is a
  * Duplex for Node, as it would be for anybody (tap-duplex.ts).
  */
+
 import { EventEmitter } from 'node:events';
 import { Socket } from 'node:net';
+import process from 'node:process';
 import { Duplex } from 'node:stream';
 import { getSystemErrorMap } from 'node:util';
 import { MessageChannel, type MessagePort } from 'node:worker_threads';
 import type { TLSSocket } from './engine.ts';
 import { copiesAtOnce, HandleWriter, type RequestClass } from './handle-writer.ts';
 import { IS_NODE } from './runtime.ts';
-import { type Above, TAP, type Tap } from './tap.ts';
+import { type Above, TAP, type Tap, wanted } from './tap.ts';
 
 /** A write, or the end, of the engine, which goes on once it is finished. */
 type Request = object;
@@ -213,12 +215,19 @@ export class TapSocket extends EventEmitter implements Above {
   readonly #onSent = () => {
     // Never at once: the engine is in the middle of the call that made the write.
     if (++this.#streak % STREAK === 0) setImmediate(this.#goOn);
-    else process.nextTick(this.#goOn);
+    else void NOW.then(this.#goOn);
   };
 
   readonly #goOn = () => {
-    if (this._handle !== null) this.#finishWrite(this._handle, 0);
-    this.#end();
+    try {
+      if (this._handle !== null) this.#finishWrite(this._handle, 0);
+      this.#end();
+    } catch (error) {
+      // From within a callback of the program's.
+      process.nextTick(() => {
+        throw error;
+      });
+    }
   };
 
   #finishWrite(handle: JsStream, error: number): void {
@@ -252,7 +261,8 @@ export class TapSocket extends EventEmitter implements Above {
 // Node asks whether it is one. None of what it would inherit is used, but for the methods of EventEmitter.
 Object.setPrototypeOf(TapSocket.prototype, Socket.prototype);
 
-const wanted = (tap: Tap) => tap.wanted();
+/** What is done `then` is done as soon as all calls in progress are over, without the queue of `nextTick`. */
+const NOW = Promise.resolve();
 
 /**
  * What a TLS socket on this tap is to be put on.

@@ -19,9 +19,12 @@
  * The tap knows nothing of sockets, deadlines or verdicts. It reports to `TapEvents`. Nor does it know how
  * the engine takes its bytes: what the engine has for its transport (js-stream.ts, tap-duplex.ts) is `Above`.
  */
+import { Buffer } from 'node:buffer';
+import process from 'node:process';
 import type { Duplex } from 'node:stream';
 import type { CutCause } from '../closure/machine.ts';
 import { peekHeader, RecordScanner } from '../record/record.ts';
+import { Fifo } from './fifo.ts';
 import type { HandleWriter } from './handle-writer.ts';
 import { divertReads } from './transport.ts';
 
@@ -72,6 +75,14 @@ export interface Above {
   destroy(error?: Error): void;
 }
 
+/**
+ * Feeds the engine.
+ *
+ * @param alone whether the bytes are of one record.
+ * @param feed what feeds them.
+ */
+type FeedBy = (bytes: Uint8Array, alone: boolean, feed: (bytes: Uint8Array) => void) => void;
+
 /** On every `Above`, of whichever copy of this library. */
 export const TAP: unique symbol = Symbol.for('close-notify.tap');
 
@@ -87,6 +98,9 @@ const RESETS: ReadonlySet<string> = new Set(['ECONNRESET', 'EPIPE', 'ECONNABORTE
 export function causeOf({ code }: { readonly code?: string }): 'reset' | 'error' {
   return code !== undefined && RESETS.has(code) ? 'reset' : 'error';
 }
+
+/** For whoever wants more, and may not be told within a call. */
+export const wanted = (tap: Tap): void => tap.wanted();
 
 export class Tap {
   /** What the engine's socket is to take for its own `allowHalfOpen`. */
@@ -105,13 +119,15 @@ export class Tap {
   #closeNotifyWritten = false;
 
   /** Chunks of the transport that the engine has not been fed; `#offset` is into the first. */
-  readonly #queue: Uint8Array[] = [];
+  readonly #queue = new Fifo<Uint8Array>();
   #offset = 0;
   #pumping = false;
   #feeding = false;
   #above: Above | null = null;
   #writer: HandleWriter | null = null;
-  #feedBy: ((bytes: Uint8Array, feed: (bytes: Uint8Array) => void) => void) | null = null;
+  #feedBy: FeedBy | null = null;
+  /** Whether what the engine is fed next is of one record. */
+  #alone = false;
   #isBulk: ((record: SeenRecord) => boolean) | null = null;
   /** The handshake is complete. */
   #established = false;
@@ -211,7 +227,7 @@ export class Tap {
 
   /** Bytes that the engine has not been fed: trailing data, once close_notify has come. */
   get unfedLength(): number {
-    return this.#queue.reduce((sum, chunk) => sum + chunk.length, 0) - this.#offset;
+    return this.#queue.all.reduce((sum, chunk) => sum + chunk.length, 0) - this.#offset;
   }
 
   /** Feed the engine no more, and read no more: what is here, and what comes, is kept. */
@@ -286,8 +302,8 @@ export class Tap {
     this.#writer = writer;
   }
 
-  /** Feeds the engine by `by`, which is given the bytes, and what feeds them. */
-  feedBy(by: (bytes: Uint8Array, feed: (bytes: Uint8Array) => void) => void): void {
+  /** Feeds the engine by `by`. */
+  feedBy(by: FeedBy): void {
     this.#feedBy = by;
   }
 
@@ -333,9 +349,9 @@ export class Tap {
       this.#transport.pause();
       this.#transport.allowHalfOpen = this.#allowHalfOpen;
     }
+    const unfed = this.#queue.drain();
     const trailing =
-      this.#stopped !== null ? Buffer.concat(this.#queue).subarray(this.#offset) : Buffer.alloc(0);
-    this.#queue.length = 0;
+      this.#stopped !== null ? Buffer.concat(unfed).subarray(this.#offset) : Buffer.alloc(0);
     this.#offset = 0;
     return trailing;
   }
@@ -358,9 +374,11 @@ export class Tap {
     }
     // Whoever looks at bytes may keep them.
     this.#queue.push(lent && this.#events.onBytes !== undefined ? Buffer.from(chunk) : chunk);
-    this.#pump();
-    const last = this.#queue.length - 1;
-    if (lent && this.#queue[last] === chunk) this.#queue[last] = Buffer.from(chunk);
+    try {
+      this.#pump();
+    } finally {
+      if (lent) this.#queue.replaceNewest(chunk, () => Buffer.from(chunk));
+    }
   }
 
   /**
@@ -370,11 +388,12 @@ export class Tap {
   #pump(force = false): void {
     if (this.#pumping || this.#detached) return;
     this.#pumping = true;
+    let threw = true;
     try {
       for (;;) {
-        const chunk = this.#queue[0];
+        const chunk = this.#queue.first;
         const above = this.#above;
-        if (chunk === undefined || above === null) break;
+        if (chunk === null || above === null) break;
         if (this.#stopped !== null || above.destroyed) break;
         if (!force && !above.wants) break;
         const from = this.#offset;
@@ -385,20 +404,24 @@ export class Tap {
         } else {
           this.#offset = end;
         }
-        const piece = chunk.subarray(from, end);
+        const whole = from === 0 && end === chunk.length;
+        const piece = whole ? chunk : chunk.subarray(from, end);
         this.#events.onBytes?.('received', piece);
         if (this.#established) this.#gathers = false;
         this.#reply = null;
         this.#feeding = true;
         try {
           if (this.#feedBy === null) above.feed(piece);
-          else this.#feedBy(piece, this.#feedAbove);
+          else this.#feedBy(piece, this.#alone, this.#feedAbove);
         } finally {
           this.#feeding = false;
         }
       }
+      threw = false;
     } finally {
       this.#pumping = false;
+      // A listener of the program's did. If it lives on, so does what waits here, close_notify perhaps.
+      if (threw) process.nextTick(wanted, this);
       // The peer has closed, and the answer may follow at once.
       if (this.#stopped === 'closed' && this.#held.length > 0) this.#releaseLater();
       else if (!this.#releasing) this.#release();
@@ -413,11 +436,13 @@ export class Tap {
     const isBulk = this.#isBulk;
     const received = this.#received;
     let end = received.take(chunk, from);
+    this.#alone = true;
     if (isBulk === null || !isBulk(received)) return end;
     while (end < chunk.length) {
       const next = peekHeader(chunk, end);
       if (next === null || !isBulk(next)) break;
       end = received.take(chunk, end);
+      this.#alone = false;
     }
     return end;
   }
@@ -425,14 +450,14 @@ export class Tap {
   /** Backpressure towards the transport, and its ending once all is fed. */
   #afterPump(): void {
     if (this.#detached) return;
-    if (this.#stopped !== null || this.#queue.length > 0) {
+    if (this.#stopped !== null || !this.#queue.isEmpty) {
       this.#transport.pause();
     } else if (this.#ending === null && this.#above?.wants && this.#transport.isPaused()) {
       this.#transport.resume();
     }
     if (this.#ending === null) return;
     if (this.#stopped === 'waived' && this.#ending.cause === 'eof') return;
-    if (this.#stopped !== null || this.#queue.length === 0) this.#reportEnding();
+    if (this.#stopped !== null || this.#queue.isEmpty) this.#reportEnding();
   }
 
   #reportEnding(): void {
@@ -499,7 +524,7 @@ export class Tap {
       this.#isCloseNotify = null;
     }
     const free = this.#events.onBytes === undefined ? taken : undefined;
-    const holds = this.#feeding && (this.#gathers || this.#queue.length > 0);
+    const holds = this.#feeding && (this.#gathers || !this.#queue.isEmpty);
     // What is held counts as one write.
     if (this.#held.length === 0) this.#unflushed++;
     if (!holds && this.#held.length === 0) {

@@ -11,6 +11,9 @@
  * What was decrypted and nobody has read waits in the engine, or in the socket once that was taken. There
  * is one buffer besides: what `shutdown` had to take out of the way of the close_notify behind it.
  */
+import { Buffer } from 'node:buffer';
+import { performance } from 'node:perf_hooks';
+import process from 'node:process';
 import type { Duplex } from 'node:stream';
 import {
   type AlertDetail,
@@ -134,6 +137,8 @@ export class TlsStream implements AsyncDisposable {
   /** Copies of this turn's small writes, which go to the socket together. */
   #outbox: Buffer | null = null;
   #outboxBytes = 0;
+  /** Whether the next small write goes out at once: an answer, to which no other may come. */
+  #prompt = true;
   /** Bytes of the outbox that went nowhere, for close_notify to go out at once. */
   #dropped = 0;
 
@@ -333,6 +338,7 @@ export class TlsStream implements AsyncDisposable {
 
   #observeRead(bytes: Uint8Array | null): Uint8Array | null {
     if (bytes !== null) {
+      this.#prompt = true;
       this.#observer?.observe(
         { type: 'data', direction: 'received', bytes: bytes.length },
         this.#now(),
@@ -384,7 +390,8 @@ export class TlsStream implements AsyncDisposable {
 
   /**
    * Hands bytes to the socket. Small ones wait, as copies, until the caller's turn is over: a flush of
-   * the engine costs the same for one message as for many. No time passes between.
+   * the engine costs the same for one message as for many. Only the first one after something was read does
+   * not, so that a peer who waits for it has it before the caller turns to waiting in its turn.
    *
    * @returns false when the socket wants no more for now.
    */
@@ -396,6 +403,10 @@ export class TlsStream implements AsyncDisposable {
       return socket.write(data);
     }
     if (this.#outbox === null) {
+      if (this.#prompt && !inside) {
+        this.#prompt = false;
+        return socket.write(data);
+      }
       this.#outbox = Buffer.from(data as Uint8Array);
       this.#outboxBytes = this.#outbox.length;
       process.nextTick(this.#flushLater);

@@ -1,8 +1,10 @@
 /**
  * The transport's own beginning and end: resolve, connect, and a goodbye that is kind to the peer.
  */
+import { Buffer } from 'node:buffer';
 import dns from 'node:dns';
 import net from 'node:net';
+import process from 'node:process';
 import type { Duplex } from 'node:stream';
 import type { Deadlines } from '../closure/policy.ts';
 import { ConnectError, OptionError, ResolveError, TimeoutError } from '../errors.ts';
@@ -69,21 +71,28 @@ export type Sink = (bytes: Uint8Array) => void;
  * own.
  */
 const READ = Buffer.allocUnsafeSlow(65_536);
+const MEMORY = READ.buffer as ArrayBuffer;
 
-const sinks = new WeakMap<Duplex, Sink>();
+/** Who has what a socket reads into READ; null for whoever reads the socket. */
+interface Reads {
+  sink: Sink | null;
+}
+
+const readsOf = new WeakMap<Duplex, Reads>();
 
 /**
  * Has what is read from a socket that we opened or accepted given to `sink`, instead of to whoever reads
  * the socket; null ends that.
  */
 export function divertReads(transport: Duplex, sink: Sink | null): void {
-  if (sink === null) sinks.delete(transport);
-  else sinks.set(transport, sink);
+  const reads = readsOf.get(transport);
+  if (reads !== undefined) reads.sink = sink;
 }
 
 /** For a socket that a server of ours has accepted, before anything is read from it. */
 export function shareMemory(socket: net.Socket): void {
-  readInto(socket, READ, (length) => onRead(socket, length));
+  const reads: Reads = { sink: null };
+  if (readInto(socket, READ, (length) => onRead(socket, reads, length))) readsOf.set(socket, reads);
 }
 
 type Addresses = dns.LookupAddress[];
@@ -193,14 +202,21 @@ function connectSocket(
   return withLimits<net.Socket>(
     (done, fail) => {
       // Not net.connect(): should it throw, nobody would have the socket that it had made.
+      const reads: Reads = { sink: null };
       const opening: net.Socket = new net.Socket({
         ...options,
         allowHalfOpen: true,
         // Only Node's own sockets are known to do it as documented.
         ...(IS_NODE
-          ? { onread: { buffer: READ, callback: (length: number) => onRead(opening, length) } }
+          ? {
+              onread: {
+                buffer: READ,
+                callback: (length: number) => onRead(opening, reads, length),
+              },
+            }
           : {}),
       });
+      if (IS_NODE) readsOf.set(opening, reads);
       socket = opening;
       refusing(() => opening.connect(options));
       const onConnect = () => done(opening);
@@ -235,12 +251,14 @@ function connectSocket(
   });
 }
 
+/** What the last reading filled. The next one, of small messages, often has as many bytes. */
+let filled: Uint8Array = new Uint8Array(MEMORY, 0, 0);
+
 /** @returns whether to read on. */
-function onRead(socket: net.Socket, length: number): boolean {
-  const bytes = READ.subarray(0, length);
-  const sink = sinks.get(socket);
-  if (sink === undefined) return socket.push(Buffer.from(bytes));
-  sink(bytes);
+function onRead(socket: net.Socket, { sink }: Reads, length: number): boolean {
+  if (filled.length !== length) filled = new Uint8Array(MEMORY, 0, length);
+  if (sink === null) return socket.push(Buffer.from(filled));
+  sink(filled);
   return true;
 }
 

@@ -59,15 +59,20 @@ export function userBufferOf(socket: Socket): UserBuffer | null {
   return { own, handle, ...symbols };
 }
 
-/** Has what the socket reads from now on go into `memory`, as its option `onread` would have. */
+/**
+ * Has what the socket reads from now on go into `memory`, as its option `onread` would have.
+ *
+ * @returns whether that could be done.
+ */
 export function readInto(
   socket: Socket,
   memory: Uint8Array,
   callback: (length: number) => boolean,
-): void {
+): boolean {
   const parts = userBufferOf(socket);
-  if (parts === null) return;
+  if (parts === null) return false;
   parts.own[parts.kBuffer] = memory;
   parts.own[parts.kBufferCb] = callback;
   parts.handle.useUserBuffer(memory);
+  return true;
 }

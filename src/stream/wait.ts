@@ -2,6 +2,7 @@
  * Waiting, in the one way that every call of this library waits: for a condition, until a deadline,
  * under an AbortSignal. Whatever ends the wait, its timer and its listener are gone.
  */
+import { performance } from 'node:perf_hooks';
 import { checkDeadline } from '../closure/policy.ts';
 import { AbortError, OptionError, type Phase } from '../errors.ts';
 

@@ -504,9 +504,12 @@ describeTls('TLSv1.2: the answer to close_notify', () => {
       wire.back.hold();
       await server.shutdown({ wait: false });
       await turns();
+      // The first small write goes out at once; what follows it waits for the end of the turn.
+      await client.write('sent');
       const writing = client.write('late');
       wire.back.flow();
       await writing.catch(() => {});
+      expect(await server.read()).toEqual(Buffer.from('sent'));
       expect(await server.read()).toBe(null);
       expect(client.closure).toMatchObject({ verdict: 'secure', unsent: 4 });
       await Promise.all([client.close(), server.close()]);

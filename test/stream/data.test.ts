@@ -2,7 +2,7 @@
 import type { Duplex } from 'node:stream';
 import { expect, test } from 'vitest';
 import { describeTls } from '../support/core-pki.ts';
-import { clean, until } from '../support/core-scope.ts';
+import { clean, turn, until } from '../support/core-scope.ts';
 import {
   closeBoth,
   Log,
@@ -290,6 +290,37 @@ for (const version of VERSIONS) {
           expect(await reading).toBe(null);
         }
         expect((await shutting).verdict).toBe('secure');
+        await closeBoth(both);
+      }),
+    );
+
+    test(
+      'an answer to what was read leaves at once, other small writes of a turn leave together, and all in order',
+      clean(async (scope) => {
+        const log = new Log();
+        const both = await pairInMemory(scope, version, { client: { record: log } });
+        const { client, server } = both;
+        const sent = () =>
+          log
+            .of('record')
+            .filter(({ direction, contentType }) => direction === 'sent' && contentType === 23)
+            .length;
+        const writes = async (texts: string[]) => {
+          const before = sent();
+          const writing = texts.map((text) => client.write(text));
+          const atOnce = sent() - before;
+          await Promise.all(writing);
+          await turn();
+          return { atOnce, inAll: sent() - before };
+        };
+        await writes(['a']);
+        expect(await writes(['b', 'c', 'd'])).toEqual({ atOnce: 0, inAll: 1 });
+        await server.write('question');
+        expect(await client.read()).toEqual(Buffer.from('question'));
+        expect(await writes(['e', 'f', 'g'])).toEqual({ atOnce: 1, inAll: 2 });
+        expect(await writes(['h', 'i'])).toEqual({ atOnce: 0, inAll: 1 });
+        await client.shutdown({ wait: false });
+        expect((await readAll(server)).toString()).toBe('abcdefghi');
         await closeBoth(both);
       }),
     );

@@ -1,11 +1,12 @@
 /** The short ways between engine, tap and transport: fewer steps, and nothing that a caller could see. */
+import { once } from 'node:events';
 import { Duplex } from 'node:stream';
 import tls from 'node:tls';
 import { expect, test } from 'vitest';
 import { accept, type Closure, connect, socketClosure, strictServer } from '../../src/index.ts';
 import { channel } from '../../src/testing/index.ts';
 import { pki } from '../support/core-pki.ts';
-import { clean, turn } from '../support/core-scope.ts';
+import { clean, turn, until } from '../support/core-scope.ts';
 import {
   closeBoth,
   only,
@@ -146,6 +147,73 @@ test(
     expect(flights).toEqual([1, 2]);
     client.abort();
     server.abort();
+  }),
+);
+
+/** Has what is thrown at nobody in the meantime collected, and not taken for a failure of the test. */
+async function uncaughtDuring(run: () => Promise<void>): Promise<string[]> {
+  const others = process.rawListeners('uncaughtException') as NodeJS.UncaughtExceptionListener[];
+  const caught: string[] = [];
+  const onUncaught = (error: Error, origin: string) => caught.push(`${origin}: ${error.message}`);
+  process.removeAllListeners('uncaughtException').on('uncaughtException', onUncaught);
+  try {
+    await run();
+  } finally {
+    process.off('uncaughtException', onUncaught);
+    for (const other of others) process.on('uncaughtException', other);
+  }
+  return caught;
+}
+
+test(
+  "what a write's callback throws is an uncaught exception, as on any socket, and the stream goes on",
+  clean(async (scope) => {
+    const both = await pair(scope, 'TLSv1.3');
+    const { client, server } = both;
+    const caught = await uncaughtDuring(async () => {
+      client.socket.write('one', () => {
+        throw new Error('of the program');
+      });
+      await once(process, 'uncaughtException');
+    });
+    expect(caught).toEqual(['uncaughtException: of the program']);
+    client.socket.end('two');
+    expect((await readAll(server)).toString()).toBe('onetwo');
+    await closeBoth(both);
+  }),
+);
+
+test(
+  "a listener to 'data' that throws loses nothing, and holds nothing up",
+  clean(async (scope) => {
+    const both = await pair(scope, 'TLSv1.3');
+    const { client, server } = both;
+    const said: Uint8Array[] = [];
+    const got: Uint8Array[] = [];
+    const total = (chunks: Uint8Array[]) => chunks.reduce((sum, { length }) => sum + length, 0);
+    const say = (bytes: Buffer) => {
+      said.push(bytes);
+      return server.write(bytes);
+    };
+    const caught = await uncaughtDuring(async () => {
+      client.socket.on('data', (bytes) => {
+        got.push(bytes);
+        throw new Error('of the program');
+      });
+      // After each, nothing comes that could bring the rest of it.
+      for (let size = 100_000; size < 400_000; size += 21_000) {
+        await say(pattern(size));
+        await until('it has come', () => total(got) === total(said));
+      }
+      // And after this, in the same chunk, close_notify.
+      void say(pattern(10));
+      const [shutdown] = await Promise.all([server.shutdown(), once(client.socket, 'end')]);
+      expect(shutdown.verdict).toBe('secure');
+    });
+    expect(new Set(caught)).toEqual(new Set(['uncaughtException: of the program']));
+    expect(Buffer.concat(got).equals(Buffer.concat(said))).toBe(true);
+    expect(client.closure.received).not.toBe(null);
+    await closeBoth(both);
   }),
 );
 
