@@ -225,6 +225,11 @@ export class Tap {
     return this.#feeding;
   }
 
+  /** Whether the transport has taken all that was written. */
+  get settled(): boolean {
+    return this.#unflushed === 0;
+  }
+
   /** Bytes that the engine has not been fed: trailing data, once close_notify has come. */
   get unfedLength(): number {
     return this.#queue.all.reduce((sum, chunk) => sum + chunk.length, 0) - this.#offset;

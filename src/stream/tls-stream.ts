@@ -381,8 +381,10 @@ export class TlsStream implements AsyncDisposable {
         this.#now(),
       );
       const socket = this.#tlsSocket;
-      // Most writes need not wait, and then not a promise of their own either.
-      return this.#post(socket, data) ? DONE : this.#drained(socket, options);
+      // Most writes need not wait, and then not a promise of their own either. What is all the socket
+      // has, and with the kernel already, it will have done with as soon as this turn's calls are over.
+      const taken = this.#post(socket, data) || this.#isAlone(socket, data);
+      return taken ? DONE : this.#drained(socket, options);
     } catch (error) {
       return Promise.reject(error);
     }
@@ -423,6 +425,11 @@ export class TlsStream implements AsyncDisposable {
     this.#outboxBytes = end;
     if (end >= OUTBOX && !inside) return this.#flush();
     return !socket.writableNeedDrain;
+  }
+
+  /** Whether these bytes are all that the socket has not done with, though the transport has taken them. */
+  #isAlone(socket: TLSSocket, data: Uint8Array | string): boolean {
+    return socket.writableLength === data.length && this.#outbox === null && this.#tap.settled;
   }
 
   readonly #flushLater = () => {
