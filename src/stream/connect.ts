@@ -11,7 +11,7 @@ import {
   type Server,
   type ServerTlsOptions,
 } from './engine.ts';
-import type { Observer } from './observer.ts';
+import { type Observer, tell } from './observer.ts';
 import { TlsStream } from './tls-stream.ts';
 import { Transcript } from './transcript.ts';
 import { openTransport, TRANSPORT_KEYS, type TransportOptions } from './transport.ts';
@@ -97,8 +97,11 @@ export async function connect(options: ConnectOptions): Promise<TlsStream> {
   const identity = clientCertificate === undefined ? {} : await clientCertificate(plain);
   const transport =
     options.transport ??
-    (await openTransport(pick(options, TRANSPORT_KEYS), signal, policy.deadlines, (name) =>
-      observer?.observe({ type: 'phase', name }, performance.now() - startedAt),
+    (await openTransport(
+      pick(options, TRANSPORT_KEYS),
+      signal,
+      policy.deadlines,
+      (name) => observer && tell(observer, { type: 'phase', name }, performance.now() - startedAt),
     ));
   const { host } = options;
   const tlsOptions: ClientTlsOptions = {

@@ -16,6 +16,7 @@
  * callback. Where a part is missing, nothing is changed.
  */
 import { Buffer } from 'node:buffer';
+import process from 'node:process';
 import type { TLSSocket } from './engine.ts';
 import { Fifo } from './fifo.ts';
 import { userBufferOf } from './user-buffer.ts';
@@ -112,7 +113,8 @@ export class Gathered {
     }
     if (current === this) return true;
     this.#cut();
-    this.#stray();
+    // Not within this call: whoever takes it may throw, and the engine would not hear where it is to go on.
+    process.nextTick(this.#stray);
     return true;
   }
 

@@ -12,7 +12,6 @@
  * The parts are not documented: `writeBuffer`, `writev` and `writeQueueSize` of the native handle, and the
  * class of the requests that it takes, which the engine's own writes show.
  */
-
 import { Socket } from 'node:net';
 import process from 'node:process';
 import type { Duplex } from 'node:stream';
@@ -52,17 +51,21 @@ type Steps = Readonly<Record<'write' | '_write' | '_writev' | '_writeGeneric', u
 const { write, _write, _writev, _writeGeneric } = Socket.prototype as unknown as Steps;
 const IS_NODES = !Object.hasOwn(Socket.prototype, 'write');
 
-/** Whether what is written to a transport goes to the kernel as it is, and nobody could keep it. */
-export function copiesAtOnce(transport: Duplex): boolean {
-  const steps = transport as unknown as Steps;
+/** Whether what is written to a socket goes to its handle by Node's own steps, which keep nothing. */
+export function writesAsNode(socket: Duplex): boolean {
+  const steps = socket as unknown as Steps;
   return (
     IS_NODES &&
-    isKernelSocket(transport) &&
     steps.write === write &&
     steps._write === _write &&
     steps._writev === _writev &&
     steps._writeGeneric === _writeGeneric
   );
+}
+
+/** Whether what is written to a transport goes to the kernel as it is, and nobody could keep it. */
+export function copiesAtOnce(transport: Duplex): boolean {
+  return isKernelSocket(transport) && writesAsNode(transport);
 }
 
 export class HandleWriter {

@@ -19,7 +19,6 @@
  * the handle is asked for and asks for. Where they are not as expected, on other runtimes, the tap is a
  * Duplex for Node, as it would be for anybody (tap-duplex.ts).
  */
-
 import { EventEmitter } from 'node:events';
 import { Socket } from 'node:net';
 import process from 'node:process';
@@ -27,9 +26,10 @@ import { Duplex } from 'node:stream';
 import { getSystemErrorMap } from 'node:util';
 import { MessageChannel, type MessagePort } from 'node:worker_threads';
 import type { TLSSocket } from './engine.ts';
+import { Fifo } from './fifo.ts';
 import { copiesAtOnce, HandleWriter, type RequestClass } from './handle-writer.ts';
-import { IS_NODE } from './runtime.ts';
-import { type Above, TAP, type Tap, wanted } from './tap.ts';
+import { IS_NODE, throwLater } from './runtime.ts';
+import { type Above, TAP, type Tap } from './tap.ts';
 
 /** A write, or the end, of the engine, which goes on once it is finished. */
 type Request = object;
@@ -139,7 +139,8 @@ export class TapSocket extends EventEmitter implements Above {
   wants = false;
   readonly #tap: Tap;
   readonly #transport: Duplex;
-  #writing: Request | null = null;
+  /** More than one where an empty write waits, which the engine counts for itself. */
+  readonly #writing = new Fifo<Request>();
   #ending: Request | null = null;
   #ended = false;
   #streak = 0;
@@ -184,7 +185,7 @@ export class TapSocket extends EventEmitter implements Above {
     this.#tap.gone();
     if (error !== undefined) process.nextTick(() => this.emit('error', error));
     setImmediate(() => {
-      this.#finishWrite(handle, CANCELED);
+      while (!this.#writing.isEmpty) this.#finishWrite(handle, CANCELED);
       this.#finishShutdown(handle, CANCELED);
       this.emit('close');
     });
@@ -195,7 +196,7 @@ export class TapSocket extends EventEmitter implements Above {
 
   /** @internal */
   onWrite(request: Request, buffers: Uint8Array[]): void {
-    this.#writing = request;
+    this.#writing.push(request);
     // Whoever is destroying it cancels the write in a moment.
     if (this._handle === null) return;
     if (!this.#wrote) this.#shortenWrites(request);
@@ -221,18 +222,15 @@ export class TapSocket extends EventEmitter implements Above {
   readonly #goOn = () => {
     try {
       if (this._handle !== null) this.#finishWrite(this._handle, 0);
-      this.#end();
     } catch (error) {
       // From within a callback of the program's.
-      process.nextTick(() => {
-        throw error;
-      });
+      throwLater(error);
     }
+    this.#end();
   };
 
   #finishWrite(handle: JsStream, error: number): void {
-    const request = this.#writing;
-    this.#writing = null;
+    const request = this.#writing.shift();
     if (request !== null) handle.finishWrite(request, error);
   }
 
@@ -245,7 +243,7 @@ export class TapSocket extends EventEmitter implements Above {
 
   /** Not before the engine's last write is finished: close_notify may have to wait for that. */
   #end(): void {
-    if (this.#ending === null || this.#ended || this.#writing !== null) return;
+    if (this.#ending === null || this.#ended || !this.#writing.isEmpty) return;
     this.#ended = true;
     this.#tap.end(() => {
       if (this._handle !== null) this.#finishShutdown(this._handle, 0);
@@ -260,6 +258,8 @@ export class TapSocket extends EventEmitter implements Above {
 }
 // Node asks whether it is one. None of what it would inherit is used, but for the methods of EventEmitter.
 Object.setPrototypeOf(TapSocket.prototype, Socket.prototype);
+
+const wanted = (tap: Tap) => tap.wanted();
 
 /** What is done `then` is done as soon as all calls in progress are over, without the queue of `nextTick`. */
 const NOW = Promise.resolve();

@@ -1,9 +1,12 @@
 /**
  * What a connection tells whoever watches it. A transcript is one such watcher. Without one,
  * nothing is built and nothing is called.
+ *
+ * A watcher only watches: what it throws is an uncaught exception, and the connection goes on as if it had not.
  */
 import type { AlertDetail, CutPoint } from '../closure/machine.ts';
 import type { Verdict } from '../closure/verdict.ts';
+import { throwLater } from './runtime.ts';
 
 /** Which way a record went. */
 export type Direction = 'sent' | 'received';
@@ -56,4 +59,13 @@ export interface Observer {
    * these and the bytes can read everything.
    */
   onSecret?(line: string): void;
+}
+
+/** Tells an observer, whatever it makes of that. */
+export function tell(observer: Observer, observation: Observation, at: number): void {
+  try {
+    observer.observe(observation, at);
+  } catch (error) {
+    throwLater(error);
+  }
 }

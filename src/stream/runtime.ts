@@ -1,2 +1,14 @@
+import process from 'node:process';
+
 /** Whether this is Node itself. What is not documented of it is looked for nowhere else. */
 export const IS_NODE = !('bun' in process.versions || 'deno' in process.versions);
+
+/**
+ * Throws what somebody else's code has thrown as an uncaught exception, when nobody is in the middle of anything
+ * that it would break off.
+ */
+export function throwLater(error: unknown): void {
+  process.nextTick(() => {
+    throw error;
+  });
+}

@@ -99,9 +99,6 @@ export function causeOf({ code }: { readonly code?: string }): 'reset' | 'error'
   return code !== undefined && RESETS.has(code) ? 'reset' : 'error';
 }
 
-/** For whoever wants more, and may not be told within a call. */
-export const wanted = (tap: Tap): void => tap.wanted();
-
 export class Tap {
   /** What the engine's socket is to take for its own `allowHalfOpen`. */
   readonly halfOpen: boolean;
@@ -283,6 +280,14 @@ export class Tap {
     this.#pump();
   }
 
+  /** A listener of the program's has thrown. If it lives on, so does what waits here, close_notify perhaps. */
+  goOn(): void {
+    if (this.#detached) return;
+    // That has broken off what the transport's stream was about, too. Pausing it sets it going anew.
+    this.#transport.pause();
+    this.#pump();
+  }
+
   /** Has the engine paused, and resumed, where it does not do so itself. */
   pause(): void {
     this.#above?.pause();
@@ -393,7 +398,6 @@ export class Tap {
   #pump(force = false): void {
     if (this.#pumping || this.#detached) return;
     this.#pumping = true;
-    let threw = true;
     try {
       for (;;) {
         const chunk = this.#queue.first;
@@ -415,18 +419,18 @@ export class Tap {
         if (this.#established) this.#gathers = false;
         this.#reply = null;
         this.#feeding = true;
+        let fed = false;
         try {
           if (this.#feedBy === null) above.feed(piece);
           else this.#feedBy(piece, this.#alone, this.#feedAbove);
+          fed = true;
         } finally {
           this.#feeding = false;
+          if (!fed) process.nextTick(goOn, this);
         }
       }
-      threw = false;
     } finally {
       this.#pumping = false;
-      // A listener of the program's did. If it lives on, so does what waits here, close_notify perhaps.
-      if (threw) process.nextTick(wanted, this);
       // The peer has closed, and the answer may follow at once.
       if (this.#stopped === 'closed' && this.#held.length > 0) this.#releaseLater();
       else if (!this.#releasing) this.#release();
@@ -673,3 +677,5 @@ export class Tap {
     done();
   }
 }
+
+const goOn = (tap: Tap) => tap.goOn();

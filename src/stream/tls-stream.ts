@@ -46,12 +46,14 @@ import {
   sentAlert,
 } from './diagnose.ts';
 import type { Engine, EngineEvents, TLSSocket } from './engine.ts';
-import type { Observation, Observer } from './observer.ts';
+import { writesAsNode } from './handle-writer.ts';
+import { type Observation, type Observer, tell } from './observer.ts';
+import { IS_NODE, throwLater } from './runtime.ts';
 import { Tap, type TapEvents, type TransportEnding } from './tap.ts';
 import { Transcript } from './transcript.ts';
 import { closeTransport, ignoreErrors } from './transport.ts';
 import { truncatedError } from './truncation.ts';
-import { checkWaitOptions, Patience, type WaitOptions, withLimits } from './wait.ts';
+import { checkWaitOptions, Patience, Questions, type WaitOptions, withLimits } from './wait.ts';
 
 /** What the handshake agreed on. */
 export interface TlsInfo {
@@ -123,7 +125,7 @@ export class TlsStream implements AsyncDisposable {
   #sentAlert: AlertDetail | null = null;
 
   /** Questions to ask again when something changes. */
-  readonly #questions = new Set<() => void>();
+  readonly #questions = new Questions();
   /** Of reads, and of writes: each often one after the other. */
   readonly #readPatience = new Patience();
   readonly #writePatience = new Patience();
@@ -164,10 +166,11 @@ export class TlsStream implements AsyncDisposable {
     constructor(stream: TlsStream, observer: Observer | undefined) {
       this.#stream = stream;
       this.stepwise = observer !== undefined;
-      this.onBytes = observer?.onBytes
-        ? (direction, bytes) => observer.onBytes?.(direction, bytes, stream.#now())
+      const { onBytes, onSecret } = observer ?? {};
+      this.onBytes = onBytes
+        ? guarded((direction, bytes) => onBytes.call(observer, direction, bytes, stream.#now()))
         : undefined;
-      this.onSecret = observer?.onSecret ? (line) => observer.onSecret?.(line) : undefined;
+      this.onSecret = onSecret ? guarded((line) => onSecret.call(observer, line)) : undefined;
     }
 
     onRecord(
@@ -270,7 +273,7 @@ export class TlsStream implements AsyncDisposable {
     if (!this.#tap.feeding) this.#flush();
     this.#engine.handOut();
     // A call that waits for bytes now has to hear of them from the socket, unless its 'data' is taken.
-    if (this.#questions.size > 0) process.nextTick(() => this.#listen());
+    if (!this.#questions.isEmpty) process.nextTick(() => this.#listen());
     return this.#tlsSocket;
   }
 
@@ -333,16 +336,15 @@ export class TlsStream implements AsyncDisposable {
   readonly #setReading = (reading: boolean) => {
     this.#reading = reading;
     // A shutdown may have waited for room, or for its turn to take what is unread.
-    if (!reading && this.#questions.size > 0) process.nextTick(() => this.#ask());
+    if (!reading && !this.#questions.isEmpty) process.nextTick(() => this.#ask());
   };
 
   #observeRead(bytes: Uint8Array | null): Uint8Array | null {
     if (bytes !== null) {
       this.#prompt = true;
-      this.#observer?.observe(
-        { type: 'data', direction: 'received', bytes: bytes.length },
-        this.#now(),
-      );
+      if (this.#observer !== undefined) {
+        this.#observe({ type: 'data', direction: 'received', bytes: bytes.length });
+      }
     }
     return bytes;
   }
@@ -358,7 +360,8 @@ export class TlsStream implements AsyncDisposable {
 
   /**
    * Writes bytes (a string as UTF-8). Resolves when the stream can take more; `shutdown` and
-   * `close` wait until all of it is handed to the transport.
+   * `close` wait until all of it is handed to the transport. The caller's memory is its own again as soon as
+   * this returns.
    *
    * Cancelling stops the wait, not the bytes.
    *
@@ -376,10 +379,10 @@ export class TlsStream implements AsyncDisposable {
       }
       this.#driven = true;
       this.#mayWrite();
-      this.#observer?.observe(
-        { type: 'data', direction: 'sent', bytes: Buffer.byteLength(data) },
-        this.#now(),
-      );
+      if (this.#observer !== undefined) {
+        this.#observe({ type: 'data', direction: 'sent', bytes: Buffer.byteLength(data) });
+      }
+      if (data.length === 0) return DONE;
       const socket = this.#tlsSocket;
       // Most writes need not wait, and then not a promise of their own either. What is all the socket
       // has, and with the kernel already, it will have done with as soon as this turn's calls are over.
@@ -402,29 +405,40 @@ export class TlsStream implements AsyncDisposable {
     const inside = this.#tap.feeding;
     if (data.length > SMALL && !inside) {
       this.#flush();
-      return socket.write(data);
+      return this.#give(socket, data);
     }
-    if (this.#outbox === null) {
-      if (this.#prompt && !inside) {
-        this.#prompt = false;
-        return socket.write(data);
-      }
-      this.#outbox = Buffer.from(data as Uint8Array);
-      this.#outboxBytes = this.#outbox.length;
-      process.nextTick(this.#flushLater);
-      return !socket.writableNeedDrain;
+    if (this.#outbox === null && this.#prompt && !inside) {
+      this.#prompt = false;
+      return this.#give(socket, data);
     }
-    const bytes = typeof data === 'string' ? Buffer.from(data) : data;
-    const end = this.#outboxBytes + bytes.length;
-    if (end > this.#outbox.length) {
-      const room = Buffer.allocUnsafeSlow(Math.max(end, OUTBOX + SMALL));
-      room.set(this.#outbox.subarray(0, this.#outboxBytes));
-      this.#outbox = room;
-    }
-    this.#outbox.set(bytes, this.#outboxBytes);
-    this.#outboxBytes = end;
-    if (end >= OUTBOX && !inside) return this.#flush();
+    this.#gather(typeof data === 'string' ? Buffer.from(data) : data);
+    if (this.#outboxBytes >= OUTBOX && !inside) return this.#flush();
     return !socket.writableNeedDrain;
+  }
+
+  #gather(bytes: Uint8Array): void {
+    const end = this.#outboxBytes + bytes.length;
+    let outbox = this.#outbox;
+    if (outbox === null) {
+      process.nextTick(this.#flushLater);
+      outbox = spare ?? Buffer.allocUnsafe(end);
+      if (outbox === spare) spare = null;
+    } else if (end > outbox.length) {
+      const room = spare ?? Buffer.allocUnsafeSlow(ROOM);
+      if (room === spare) spare = null;
+      room.set(outbox.subarray(0, this.#outboxBytes));
+      outbox = room;
+    }
+    outbox.set(bytes, this.#outboxBytes);
+    this.#outbox = outbox;
+    this.#outboxBytes = end;
+  }
+
+  /** Writes to the socket: the bytes themselves where they are encrypted at once, and else a copy. */
+  #give(socket: TLSSocket, data: Uint8Array | string): boolean {
+    const atOnce =
+      IS_NODE && socket.writableLength === 0 && socket.writableCorked === 0 && writesAsNode(socket);
+    return socket.write(atOnce || typeof data === 'string' ? data : Buffer.from(data));
   }
 
   /** Whether these bytes are all that the socket has not done with, though the transport has taken them. */
@@ -441,15 +455,24 @@ export class TlsStream implements AsyncDisposable {
     const outbox = this.#outbox;
     if (outbox === null) return true;
     const bytes = outbox.subarray(0, this.#outboxBytes);
+    // Whoever hears of the write, and writes in turn, begins anew.
     this.#outbox = null;
     this.#outboxBytes = 0;
-    return this.#tlsSocket.write(bytes);
+    if (outbox.length !== ROOM) return this.#tlsSocket.write(bytes);
+    const more = this.#give(this.#tlsSocket, bytes);
+    spare = outbox;
+    return more;
   }
 
   #emptyOutbox(): void {
-    this.#dropped += this.#outboxBytes;
+    if (this.#outbox?.length === ROOM) spare = this.#outbox;
     this.#outbox = null;
     this.#outboxBytes = 0;
+  }
+
+  #dropOutbox(): void {
+    this.#dropped += this.#outboxBytes;
+    this.#emptyOutbox();
   }
 
   async #drained(socket: TLSSocket, options: WaitOptions = {}): Promise<void> {
@@ -598,7 +621,7 @@ export class TlsStream implements AsyncDisposable {
     if (this.#unwrapped) return;
     this.#observe({ type: 'call', name: 'abort', detail: null });
     this.#aborted = true;
-    this.#outbox = null;
+    this.#emptyOutbox();
     // Whatever failed before, from here on it is the caller who wants no more.
     this.#failure = null;
     this.#end(
@@ -666,7 +689,9 @@ export class TlsStream implements AsyncDisposable {
     length: number,
     body: Uint8Array | null,
   ): void {
-    this.#observer?.observe({ type: 'record', direction, contentType: type, length }, this.#now());
+    if (this.#observer !== undefined) {
+      this.#observe({ type: 'record', direction, contentType: type, length });
+    }
     const alert = body === null ? null : parseAlert(body);
     if (alert === null || this.#info !== null) return;
     const detail = { code: alert.code, name: alert.name, authenticated: false };
@@ -683,7 +708,7 @@ export class TlsStream implements AsyncDisposable {
     if (answer === 'when-told' || (answer === 'by-version' && !tls12)) return;
     if (this.#state.send.kind !== 'open') return;
     if (tls12) {
-      this.#emptyOutbox();
+      this.#dropOutbox();
       this.#engine.discardWrites();
     }
     this.#sendCloseNotify();
@@ -1016,7 +1041,7 @@ export class TlsStream implements AsyncDisposable {
   // ---- waiting
 
   #ask(): void {
-    for (const question of this.#questions) question();
+    this.#questions.ask();
   }
 
   /**
@@ -1124,17 +1149,37 @@ export class TlsStream implements AsyncDisposable {
   }
 
   #observe(observation: Observation): void {
-    this.#observer?.observe(observation, this.#now());
+    if (this.#observer !== undefined) tell(this.#observer, observation, this.#now());
   }
 }
 
 const DONE: Promise<void> = Promise.resolve();
 
+/** `call`, but what it throws is thrown later. */
+function guarded<Args extends unknown[]>(call: (...args: Args) => void): (...args: Args) => void {
+  return (...args) => {
+    try {
+      call(...args);
+    } catch (error) {
+      throwLater(error);
+    }
+  };
+}
+
 /** A write of up to so many bytes waits for others of its turn. */
-const SMALL = 8_192;
+const SMALL = 32_768;
 
 /** Bytes that go to the socket together; more of them would only take memory. */
 const OUTBOX = 65_536;
+
+/** Memory that holds as many, whatever is added last. */
+const ROOM = OUTBOX + SMALL;
+
+/**
+ * Such memory, for the next stream to gather in: what is encrypted at once leaves it free again, so that one
+ * that writes much goes through memory that is in the caches.
+ */
+let spare: Buffer | null = null;
 
 function throwIfAborted(signal: AbortSignal | undefined, phase: Phase): void {
   if (signal?.aborted) throw new AbortError({ phase, cause: signal.reason });

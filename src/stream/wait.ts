@@ -114,6 +114,40 @@ export class Patience {
 }
 
 /**
+ * What those who wait ask again whenever something changes. Mostly one waits, for one message after the other,
+ * and a Set that is emptied each time takes new memory each time.
+ */
+export class Questions {
+  #first: (() => void) | null = null;
+  #rest: Set<() => void> | null = null;
+
+  get isEmpty(): boolean {
+    return this.#first === null && (this.#rest === null || this.#rest.size === 0);
+  }
+
+  add(question: () => void): void {
+    if (this.#first === null) {
+      this.#first = question;
+      return;
+    }
+    this.#rest ??= new Set();
+    this.#rest.add(question);
+  }
+
+  delete(question: () => void): void {
+    if (this.#first === question) this.#first = null;
+    else this.#rest?.delete(question);
+  }
+
+  /** Asks each of them, but for those that come meanwhile, which ask by themselves, or go. */
+  ask(): void {
+    this.#first?.();
+    if (this.#rest === null) return;
+    for (const question of this.#rest) question();
+  }
+}
+
+/**
  * Runs `start` with a pair of callbacks and settles with whichever comes first: one of the two, the
  * deadline, or the signal. `start` may return a function that undoes what it began.
  *

@@ -1,8 +1,10 @@
 /** Reading and writing. */
 import type { Duplex } from 'node:stream';
 import { expect, test } from 'vitest';
+import type { Observer } from '../../src/index.ts';
+import { channel } from '../../src/testing/index.ts';
 import { describeTls } from '../support/core-pki.ts';
-import { clean, turn, until } from '../support/core-scope.ts';
+import { clean, turn, uncaughtDuring, until } from '../support/core-scope.ts';
 import {
   closeBoth,
   Log,
@@ -322,6 +324,101 @@ for (const version of VERSIONS) {
         await client.shutdown({ wait: false });
         expect((await readAll(server)).toString()).toBe('abcdefghi');
         await closeBoth(both);
+      }),
+    );
+
+    test.each([
+      ['sockets', pair],
+      ['any transport', pairInMemory],
+    ] as const)(
+      "the memory given to write is the caller's again as soon as it returns, over %s",
+      async (_, make) => {
+        const body = clean(async (scope) => {
+          const both = await make(scope, version);
+          const { client, server } = both;
+          const scratch = Buffer.alloc(100_000);
+          const said: Buffer[] = [];
+          const reading = readAll(server);
+          for (let i = 1; i <= 120; i++) {
+            // What is read makes the next write an answer, which leaves at once.
+            if (i % 8 === 0) {
+              await server.write('x');
+              await client.read();
+            }
+            const part = scratch.subarray(0, [10, 9_000, 40_000, 100_000][i % 4]);
+            part.fill(i);
+            said.push(Buffer.from(part));
+            const writing = client.write(part);
+            part.fill(0);
+            if (i % 3 === 0) await writing;
+          }
+          await client.shutdown({ wait: false });
+          expect((await reading).equals(Buffer.concat(said))).toBe(true);
+          await closeBoth(both);
+        });
+        await body();
+      },
+    );
+
+    test(
+      'an empty write waits for nothing, and sends nothing',
+      clean(async (scope) => {
+        const log = new Log();
+        const wire = channel();
+        const both = await pair(scope, version, {
+          transports: wire.ends,
+          client: { record: log },
+        });
+        const { client, server } = both;
+        await turn();
+        wire.forth.clog();
+        const said = pattern(200_000);
+        const writing = client.write(said);
+        const before = log.of('record').length;
+        await client.write('', { deadline: 20 });
+        await client.write(new Uint8Array(0), { deadline: 20 });
+        expect(log.of('record').length).toBe(before);
+        const reading = readAll(server);
+        wire.forth.flow();
+        await writing;
+        await client.shutdown({ wait: false });
+        expect((await reading).equals(said)).toBe(true);
+        await closeBoth(both);
+      }),
+    );
+
+    test(
+      'an observer that throws is an uncaught exception each time, and nothing else changes',
+      clean(async (scope) => {
+        const told: string[] = [];
+        const record: Observer = {
+          observe({ type }) {
+            told.push(type);
+            throw new Error(type);
+          },
+          onBytes(direction) {
+            told.push(direction);
+            throw new Error(direction);
+          },
+          onSecret() {
+            told.push('secret');
+            throw new Error('secret');
+          },
+        };
+        const said = pattern(300_000);
+        const caught = await uncaughtDuring(async () => {
+          const both = await pair(scope, version, { client: { record }, server: { record } });
+          const reading = readAll(both.server);
+          await both.client.write(said);
+          await both.client.shutdown({ wait: false });
+          expect((await reading).equals(said)).toBe(true);
+          await closeBoth(both);
+          expect(both.client.closure.verdict).toBe('secure');
+          expect(both.server.closure.verdict).toBe('secure');
+          await turn();
+        });
+        expect(caught).toEqual(told.map((what) => `uncaughtException: ${what}`));
+        expect(new Set(told)).toContain('record');
       }),
     );
 

@@ -212,6 +212,7 @@ for (const version of VERSIONS) {
         await server.write(data.subarray(0, 10_000));
         const got = [(await client.read()) as Buffer];
         await server.write(data.subarray(10_000));
+        await turn();
         await until('all is with the transport', () => serverTransport.writableLength === 0);
         serverTransport.end();
         await until('it is known', () => client.closure.verdict === 'truncated');

@@ -90,3 +90,18 @@ export function clean(body: (scope: Scope) => Promise<void>): () => Promise<void
     }
   };
 }
+
+/** Has what is thrown at nobody in the meantime collected, and not taken for a failure of the test. */
+export async function uncaughtDuring(run: () => Promise<void>): Promise<string[]> {
+  const others = process.rawListeners('uncaughtException') as NodeJS.UncaughtExceptionListener[];
+  const caught: string[] = [];
+  const onUncaught = (error: Error, origin: string) => caught.push(`${origin}: ${error.message}`);
+  process.removeAllListeners('uncaughtException').on('uncaughtException', onUncaught);
+  try {
+    await run();
+  } finally {
+    process.off('uncaughtException', onUncaught);
+    for (const other of others) process.on('uncaughtException', other);
+  }
+  return caught;
+}
