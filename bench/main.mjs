@@ -41,7 +41,7 @@ const program = new Command('npm run bench --')
     '--size <bytes>',
     'of a transfer in 64 KB writes; messages take less',
     parseSize,
-    256 * MIB,
+    1024 * MIB,
   )
   .option('--full', '1 GB in every transfer, whatever the message: takes hours')
   .option('--against-itself', 'put node:tls in our place: what the ratios are worth')

@@ -200,7 +200,7 @@ const target = (value) => (value === undefined ? {} : { target: value });
 export const sizesFor = (bytes, full) =>
   full
     ? { large: bytes, medium: bytes, small: bytes }
-    : { large: bytes, medium: bytes / 4, small: bytes / 16 };
+    : { large: bytes, medium: bytes / 16, small: bytes / 64 };
 
 /**
  * Bytes in messages of a size, with as many to warm up, and no fewer than the compiler needs: `write()` of
@@ -223,6 +223,8 @@ const inMessages = (total, size, rate) => {
 export function works({ large, medium, small }) {
   /** @type {Work[]} */
   const list = [];
+  // Where a turn is of several transfers, or of processes that start anew, less will do.
+  const share = Math.min(large, 256 * MIB);
 
   // Bulk and messages.
   const transfer = [RATE, CPU_PER_BYTE];
@@ -388,7 +390,7 @@ export function works({ large, medium, small }) {
     [
       'fetch of a large body',
       'fetch-body',
-      { total: large, warm: large / 4 },
+      { total: share, warm: share / 4 },
       byCpu([RATE, CPU_PER_BYTE]),
     ],
   ])) {
@@ -418,7 +420,7 @@ export function works({ large, medium, small }) {
         name,
         group: 'ciphers',
         load,
-        ...inMessages(large / 2, 65_536, 1_000),
+        ...inMessages(large / 8, 65_536, 1_000),
         metrics: transfer,
         ...facesAgainst(name, task, {
           tls: task === 'receive' ? 1.0 : 0.95,
@@ -431,7 +433,6 @@ export function works({ large, medium, small }) {
   // How it grows.
   for (const connections of [10, 100, 1_000]) {
     const runs = connections === 1_000 ? { runs: 3 } : {};
-    const share = Math.min(large, 256 * MIB);
     list.push({
       name: `${connections} connections`,
       group: 'growth',
