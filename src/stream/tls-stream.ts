@@ -419,14 +419,10 @@ export class TlsStream implements AsyncDisposable {
   #gather(bytes: Uint8Array): void {
     const end = this.#outboxBytes + bytes.length;
     let outbox = this.#outbox;
-    if (outbox === null) {
-      process.nextTick(this.#flushLater);
-      outbox = spare ?? Buffer.allocUnsafe(end);
-      if (outbox === spare) spare = null;
-    } else if (end > outbox.length) {
-      const room = spare ?? Buffer.allocUnsafeSlow(ROOM);
-      if (room === spare) spare = null;
-      room.set(outbox.subarray(0, this.#outboxBytes));
+    if (outbox === null) process.nextTick(this.#flushLater);
+    if (outbox === null || end > outbox.length) {
+      const room = roomFor(outbox === null ? end : Math.max(end, ROOM));
+      if (outbox !== null) room.set(outbox.subarray(0, this.#outboxBytes));
       outbox = room;
     }
     outbox.set(bytes, this.#outboxBytes);
@@ -1180,6 +1176,13 @@ const ROOM = OUTBOX + SMALL;
  * that writes much goes through memory that is in the caches.
  */
 let spare: Buffer | null = null;
+
+function roomFor(bytes: number): Buffer {
+  const room = spare;
+  if (room === null || bytes > room.length) return Buffer.allocUnsafe(bytes);
+  spare = null;
+  return room;
+}
 
 function throwIfAborted(signal: AbortSignal | undefined, phase: Phase): void {
   if (signal?.aborted) throw new AbortError({ phase, cause: signal.reason });

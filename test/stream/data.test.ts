@@ -361,6 +361,31 @@ for (const version of VERSIONS) {
     );
 
     test(
+      "what is written within a listener to 'data' goes out whole, however much it is",
+      clean(async (scope) => {
+        const both = await pair(scope, version);
+        const { client, server } = both;
+        const said = pattern(400_000);
+        const answer = new Promise<void>((resolve, reject) => {
+          client.socket.once('data', () => {
+            const parts = [
+              said.subarray(0, 10),
+              said.subarray(10, 200_000),
+              said.subarray(200_000),
+            ];
+            Promise.all(parts.map((part) => client.write(part))).then(() => resolve(), reject);
+          });
+        });
+        const reading = readAll(server);
+        await server.write('question');
+        await answer;
+        await client.shutdown({ wait: false });
+        expect((await reading).equals(said)).toBe(true);
+        await closeBoth(both);
+      }),
+    );
+
+    test(
       'an empty write waits for nothing, and sends nothing',
       clean(async (scope) => {
         const log = new Log();
