@@ -6,7 +6,7 @@
  */
 import type { AlertDetail, CutPoint } from '../closure/machine.ts';
 import type { Verdict } from '../closure/verdict.ts';
-import { throwLater } from './runtime.ts';
+import { apart } from './runtime.ts';
 
 /** Which way a record went. */
 export type Direction = 'sent' | 'received';
@@ -63,9 +63,5 @@ export interface Observer {
 
 /** Tells an observer, whatever it makes of that. */
 export function tell(observer: Observer, observation: Observation, at: number): void {
-  try {
-    observer.observe(observation, at);
-  } catch (error) {
-    throwLater(error);
-  }
+  apart(() => observer.observe(observation, at));
 }

@@ -12,3 +12,12 @@ export function throwLater(error: unknown): void {
     throw error;
   });
 }
+
+/** Calls somebody else's code, and throws later what it throws. */
+export function apart(call: () => void): void {
+  try {
+    call();
+  } catch (error) {
+    throwLater(error);
+  }
+}

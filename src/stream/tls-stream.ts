@@ -48,7 +48,7 @@ import {
 import type { Engine, EngineEvents, TLSSocket } from './engine.ts';
 import { writesAsNode } from './handle-writer.ts';
 import { type Observation, type Observer, tell } from './observer.ts';
-import { IS_NODE, throwLater } from './runtime.ts';
+import { apart, IS_NODE } from './runtime.ts';
 import { Tap, type TapEvents, type TransportEnding } from './tap.ts';
 import { Transcript } from './transcript.ts';
 import { closeTransport, ignoreErrors } from './transport.ts';
@@ -166,11 +166,12 @@ export class TlsStream implements AsyncDisposable {
     constructor(stream: TlsStream, observer: Observer | undefined) {
       this.#stream = stream;
       this.stepwise = observer !== undefined;
-      const { onBytes, onSecret } = observer ?? {};
-      this.onBytes = onBytes
-        ? guarded((direction, bytes) => onBytes.call(observer, direction, bytes, stream.#now()))
+      this.onBytes = observer?.onBytes
+        ? (direction, bytes) => apart(() => observer.onBytes?.(direction, bytes, stream.#now()))
         : undefined;
-      this.onSecret = onSecret ? guarded((line) => onSecret.call(observer, line)) : undefined;
+      this.onSecret = observer?.onSecret
+        ? (line) => apart(() => observer.onSecret?.(line))
+        : undefined;
     }
 
     onRecord(
@@ -1150,17 +1151,6 @@ export class TlsStream implements AsyncDisposable {
 }
 
 const DONE: Promise<void> = Promise.resolve();
-
-/** `call`, but what it throws is thrown later. */
-function guarded<Args extends unknown[]>(call: (...args: Args) => void): (...args: Args) => void {
-  return (...args) => {
-    try {
-      call(...args);
-    } catch (error) {
-      throwLater(error);
-    }
-  };
-}
 
 /** A write of up to so many bytes waits for others of its turn. */
 const SMALL = 32_768;
