@@ -1,16 +1,81 @@
-/** What the TLS engine's errors mean: which alert they stand for, and what to tell the reader. */
-import type { AlertDetail } from '../closure/machine.ts';
+/** What the TLS engine's errors mean: what they are to the closure, and what to tell the reader. */
+import type { AlertDetail, ClosureEvent } from '../closure/machine.ts';
+import type { Closure } from '../closure/verdict.ts';
+import {
+  AbortedError,
+  AlertError,
+  CertificateError,
+  type CloseNotifyError,
+  HandshakeError,
+} from '../errors.ts';
 import { alertCode, alertName } from '../record/alert.ts';
 
 /** An error of Node's TLS, with OpenSSL's reason as its code. */
 export type EngineError = Error & { readonly code?: string };
+
+/** How the engine failed. */
+export interface EngineFailure {
+  readonly error: EngineError;
+  /** Why the peer's certificate does not verify, where that is the failure. */
+  readonly unauthorized: string | null;
+  /** Whether the handshake was complete. */
+  readonly established: boolean;
+}
+
+/** What a failure of the engine is to the closure. */
+export type FailureEvent = Extract<
+  ClosureEvent,
+  { readonly type: 'alert-sent' | 'alert-received' | 'abandon' }
+>;
+
+/**
+ * What a failure of the engine is to the closure.
+ *
+ * @param sentInClear the alert that was seen going out during the handshake, or null.
+ */
+export function eventOf(failure: EngineFailure, sentInClear: AlertDetail | null): FailureEvent {
+  const { error, unauthorized, established } = failure;
+  const received = unauthorized === null ? receivedAlert(error, established) : null;
+  if (received !== null) return { type: 'alert-received', alert: received };
+  // No alert goes out for Node's own judgement: renegotiations too fast, a key too small.
+  if (unauthorized !== null || !isTlsError(error)) return { type: 'abandon', how: 'destroyed' };
+  const seen = established ? null : sentInClear;
+  return { type: 'alert-sent', alert: seen ?? sentAlert(error, established) };
+}
+
+/** What the calls of a stream reject with when the engine has failed. */
+export function engineError(
+  { error: cause, unauthorized, established }: EngineFailure,
+  event: FailureEvent,
+  closure: Closure,
+): CloseNotifyError {
+  const { message } = cause;
+  if (unauthorized !== null) {
+    return new CertificateError(`the peer's certificate does not verify: ${message}`, {
+      closure,
+      cause,
+      hint: 'pass the issuer as `ca`, or check the name; rejectUnauthorized: false turns verification off',
+    });
+  }
+  const details = { phase: established ? 'open' : 'handshake', closure, cause } as const;
+  if (event.type === 'alert-received') {
+    return new AlertError(`the peer sent the fatal alert ${event.alert.name}`, details);
+  }
+  if (!established) {
+    const hint = handshakeHint(cause);
+    return new HandshakeError(`the TLS handshake failed: ${message}`, { closure, cause, hint });
+  }
+  return event.type === 'abandon'
+    ? new AbortedError(`the TLS engine gave up: ${message}`, { closure, cause })
+    : new AlertError(`the peer's bytes were refused (${event.alert.name}): ${message}`, details);
+}
 
 /**
  * OpenSSL names an alert that it received in its reason: `SSL alert number N` plus 1000, which Node
  * turns into codes such as ERR_SSL_TLSV13_ALERT_CERTIFICATE_REQUIRED (or, from OpenSSL 3.5 on,
  * ERR_SSL_SSL/TLS_ALERT_HANDSHAKE_FAILURE). What follows the prefix is the alert's name.
  */
-export function receivedAlert(error: EngineError, authenticated: boolean): AlertDetail | null {
+function receivedAlert(error: EngineError, authenticated: boolean): AlertDetail | null {
   const name = /^ERR_SSL_(?:SSLV3|TLSV1|TLSV13|SSL\/TLS)_(?:ALERT_)?(\w+)$/.exec(
     error.code ?? '',
   )?.[1];
@@ -44,7 +109,7 @@ export function isTlsError({ code = '' }: EngineError): boolean {
 }
 
 /** The alert that the engine sent when it failed with `error`. */
-export function sentAlert(error: EngineError, authenticated: boolean): AlertDetail {
+function sentAlert(error: EngineError, authenticated: boolean): AlertDetail {
   const code = ALERTS_BY_ERROR[error.code ?? ''];
   return code === undefined
     ? { code: null, name: 'unknown', authenticated }
@@ -52,7 +117,7 @@ export function sentAlert(error: EngineError, authenticated: boolean): AlertDeta
 }
 
 /** What may be behind a failed handshake, for the person who reads it. */
-export function handshakeHint(error: EngineError): string | undefined {
+function handshakeHint(error: EngineError): string | undefined {
   switch (error.code) {
     case 'ERR_SSL_WRONG_VERSION_NUMBER':
     case 'ERR_SSL_HTTP_REQUEST':

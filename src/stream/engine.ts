@@ -13,9 +13,9 @@ import tls from 'node:tls';
 import { CONTENT_TYPE } from '../record/record.ts';
 import { clientContext } from './context.ts';
 import { type EngineError, isTlsError } from './diagnose.ts';
-import { Fifo } from './fifo.ts';
 import { type Gathered, gather } from './gather.ts';
 import { endByMessages, failMessages, isAbandoned, stakeOf } from './http-messages.ts';
+import { Inbox } from './inbox.ts';
 import { type TapSocket, tapSocket } from './js-stream.ts';
 import { endedByCloseNotify } from './kernel-socket.ts';
 import { IS_NODE } from './runtime.ts';
@@ -127,15 +127,10 @@ export class Engine implements SocketOwner {
   /** The end that came before. */
   #heldEnd = false;
   #unsent = 0;
-  /**
-   * Decrypted bytes that `take` has not taken. They do not go into the socket while nobody has it: its
-   * queue costs a turn of microtasks and a copy for what the stream's own `read` can have as it came.
-   */
-  readonly #inbox = new Fifo<Uint8Array>();
-  #inboxBytes = 0;
+  /** What `take` has not taken; empty once somebody has the socket. */
+  readonly #inbox = new Inbox();
   /** What the engine has decrypted within the feeding that goes on; null where it comes by push. */
   #gathered: Gathered | null = null;
-  #onInboxEmpty: (() => void) | null = null;
 
   private constructor(tap: Tap | null, events: EngineEvents, owner: Owner) {
     this.#tap = tap;
@@ -276,11 +271,7 @@ export class Engine implements SocketOwner {
    */
   handOut(): void {
     this.#handedOut = true;
-    for (const chunk of this.#inbox.drain()) this.#pushOn(chunk);
-    this.#inboxBytes = 0;
-    const waiting = this.#onInboxEmpty;
-    this.#onInboxEmpty = null;
-    waiting?.();
+    this.#inbox.drain((chunk) => this.#pushOn(chunk));
     if (!this.#heldEnd) return;
     this.#heldEnd = false;
     this.pretendEnd();
@@ -304,51 +295,24 @@ export class Engine implements SocketOwner {
     return this.#events.strict?.() ?? true;
   }
 
-  /** Takes decrypted bytes, as they came where they are many, and joined where they are few. */
+  /** Takes decrypted bytes. */
   take(): Uint8Array | null {
     const socket = this.#socket;
-    const inbox = this.#inbox;
-    const first = inbox.shift();
-    if (first === null) {
-      return this.#handedOut && socket !== null ? socket.read() : null;
-    }
-    const bytes = this.#joinsNext(first.length) ? this.#join(first) : first;
     const wasFull = this.#inboxIsFull;
-    this.#inboxBytes -= bytes.length;
+    const bytes = this.#inbox.take();
+    if (bytes === null) return this.#handedOut && socket !== null ? socket.read() : null;
     if (wasFull && !this.#inboxIsFull && socket?.destroyed === false) socket._read(0);
-    if (inbox.isEmpty && this.#onInboxEmpty !== null) {
-      process.nextTick(this.#onInboxEmpty);
-      this.#onInboxEmpty = null;
-    }
     return bytes;
-  }
-
-  /** Whether the next chunk is to be joined to so many bytes. */
-  #joinsNext(length: number): boolean {
-    const next = this.#inbox.first;
-    return next !== null && length + next.length <= JOINED;
-  }
-
-  #join(first: Uint8Array): Uint8Array {
-    const chunks = [first];
-    let { length } = first;
-    while (this.#joinsNext(length)) {
-      const next = this.#inbox.shift() as Uint8Array;
-      chunks.push(next);
-      length += next.length;
-    }
-    return Buffer.concat(chunks, length);
   }
 
   /** It holds as much as the socket would, and whoever feeds the engine was told so. */
   get #inboxIsFull(): boolean {
-    return this.#socket !== null && this.#inboxBytes >= this.#socket.readableHighWaterMark;
+    return this.#socket !== null && this.#inbox.length >= this.#socket.readableHighWaterMark;
   }
 
   /** @returns whether more is wanted. */
   #receive(chunk: Uint8Array): boolean {
     this.#inbox.push(chunk);
-    this.#inboxBytes += chunk.length;
     this.#events.onData?.();
     return !this.#inboxIsFull;
   }
@@ -454,7 +418,7 @@ export class Engine implements SocketOwner {
   /** Runs `then` once the socket's decrypted bytes have been read. */
   #afterReading(then: () => void): void {
     if (!this.#inbox.isEmpty) {
-      this.#onInboxEmpty = () => this.#afterReading(then);
+      this.#inbox.onceEmpty(() => this.#afterReading(then));
       return;
     }
     const socket = this.#socket;
@@ -674,9 +638,6 @@ const ANSWERS_BY_ITSELF = 'bun' in process.versions;
  * itself, and with it the end, which would then seem not to have come.
  */
 const PAUSE_IS_UNTOLD = 'deno' in process.versions;
-
-/** Chunks are joined to no more than this, since joining copies them. */
-const JOINED = 8_192;
 
 /** Whether an error is the kernel's, about reading or writing. */
 function isTransportError(error: Error & { syscall?: string }): boolean {

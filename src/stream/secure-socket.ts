@@ -29,7 +29,7 @@ import {
 import { type Closure, closureOf } from '../closure/verdict.ts';
 import { OptionError, type TruncatedError } from '../errors.ts';
 import { parseAlert } from '../record/alert.ts';
-import { type EngineError, isTlsError, receivedAlert, sentAlert } from './diagnose.ts';
+import { type EngineError, eventOf } from './diagnose.ts';
 import {
   type ConnectionOptions,
   connectSocket,
@@ -324,15 +324,8 @@ class Guard {
   }
 
   #onEngineError(error: EngineError, unauthorized: string | null): void {
-    const received = receivedAlert(error, this.#established);
-    if (unauthorized !== null || (received === null && !isTlsError(error))) {
-      this.#dispatch({ type: 'abandon', how: 'destroyed' });
-    } else if (received !== null) {
-      this.#dispatch({ type: 'alert-received', alert: received });
-    } else {
-      const alert = this.#sentAlert ?? sentAlert(error, this.#established);
-      this.#dispatch({ type: 'alert-sent', alert });
-    }
+    const failure = { error, unauthorized, established: this.#established };
+    this.#dispatch(eventOf(failure, this.#sentAlert));
   }
 
   #onTapEnd({ cause, error, insideRecord }: TransportEnding): void {

@@ -28,9 +28,7 @@ import {
   AbortError,
   AbortedError,
   AlertError,
-  CertificateError,
   type CloseNotifyError,
-  HandshakeError,
   OptionError,
   type Phase,
   ShutdownError,
@@ -38,17 +36,11 @@ import {
   UsageError,
 } from '../errors.ts';
 import { parseAlert } from '../record/alert.ts';
-import {
-  type EngineError,
-  handshakeHint,
-  isTlsError,
-  receivedAlert,
-  sentAlert,
-} from './diagnose.ts';
+import { type EngineError, engineError, eventOf } from './diagnose.ts';
 import type { Engine, EngineEvents, TLSSocket } from './engine.ts';
-import { writesAsNode } from './handle-writer.ts';
 import { type Observation, type Observer, tell } from './observer.ts';
-import { apart, IS_NODE } from './runtime.ts';
+import { Outbox } from './outbox.ts';
+import { apart } from './runtime.ts';
 import { Tap, type TapEvents, type TransportEnding } from './tap.ts';
 import { Transcript } from './transcript.ts';
 import { closeTransport, ignoreErrors } from './transport.ts';
@@ -136,13 +128,8 @@ export class TlsStream implements AsyncDisposable {
   readonly #kept: Uint8Array[] = [];
   #keptBytes = 0;
   #late = 0;
-  /** Copies of this turn's small writes, which go to the socket together. */
-  #outbox: Buffer | null = null;
-  #outboxBytes = 0;
-  /** Whether the next small write goes out at once: an answer, to which no other may come. */
-  #prompt = true;
-  /** Bytes of the outbox that went nowhere, for close_notify to go out at once. */
-  #dropped = 0;
+  /** What is written; made by the first write. */
+  #outbox: Outbox | null = null;
 
   /** Whether the caller has used the stream's own methods, and whether it has taken the socket. */
   #driven = false;
@@ -250,7 +237,7 @@ export class TlsStream implements AsyncDisposable {
   }
 
   get #unsent(): number {
-    return this.#engine.unsent + this.#dropped;
+    return this.#engine.unsent + (this.#outbox?.dropped ?? 0);
   }
 
   /** What the handshake agreed on. */
@@ -271,7 +258,7 @@ export class TlsStream implements AsyncDisposable {
    */
   get socket(): TLSSocket {
     this.#lent = true;
-    if (!this.#tap.feeding) this.#flush();
+    if (!this.#tap.feeding) this.#outbox?.flush();
     this.#engine.handOut();
     // A call that waits for bytes now has to hear of them from the socket, unless its 'data' is taken.
     if (!this.#questions.isEmpty) process.nextTick(() => this.#listen());
@@ -342,7 +329,7 @@ export class TlsStream implements AsyncDisposable {
 
   #observeRead(bytes: Uint8Array | null): Uint8Array | null {
     if (bytes !== null) {
-      this.#prompt = true;
+      this.#outbox?.onRead();
       if (this.#observer !== undefined) {
         this.#observe({ type: 'data', direction: 'received', bytes: bytes.length });
       }
@@ -385,91 +372,12 @@ export class TlsStream implements AsyncDisposable {
       }
       if (data.length === 0) return DONE;
       const socket = this.#tlsSocket;
-      // Most writes need not wait, and then not a promise of their own either. What is all the socket
-      // has, and with the kernel already, it will have done with as soon as this turn's calls are over.
-      const taken = this.#post(socket, data) || this.#isAlone(socket, data);
-      return taken ? DONE : this.#drained(socket, options);
+      this.#outbox ??= new Outbox(socket, this.#tap);
+      // Most writes need not wait, and then not a promise of their own either.
+      return this.#outbox.post(data) ? DONE : this.#drained(socket, options);
     } catch (error) {
       return Promise.reject(error);
     }
-  }
-
-  /**
-   * Hands bytes to the socket. Small ones wait, as copies, until the caller's turn is over: a flush of
-   * the engine costs the same for one message as for many. Only the first one after something was read does
-   * not, so that a peer who waits for it has it before the caller turns to waiting in its turn.
-   *
-   * @returns false when the socket wants no more for now.
-   */
-  #post(socket: TLSSocket, data: Uint8Array | string): boolean {
-    // Node loses what is written from within its TLS engine, in a 'session' listener for instance.
-    const inside = this.#tap.feeding;
-    if (data.length > SMALL && !inside) {
-      this.#flush();
-      return this.#give(socket, data);
-    }
-    if (this.#outbox === null && this.#prompt && !inside) {
-      this.#prompt = false;
-      return this.#give(socket, data);
-    }
-    this.#gather(typeof data === 'string' ? Buffer.from(data) : data);
-    if (this.#outboxBytes >= OUTBOX && !inside) return this.#flush();
-    return !socket.writableNeedDrain;
-  }
-
-  #gather(bytes: Uint8Array): void {
-    const end = this.#outboxBytes + bytes.length;
-    let outbox = this.#outbox;
-    if (outbox === null) process.nextTick(this.#flushLater);
-    if (outbox === null || end > outbox.length) {
-      const room = roomFor(outbox === null ? end : Math.max(end, ROOM));
-      if (outbox !== null) room.set(outbox.subarray(0, this.#outboxBytes));
-      outbox = room;
-    }
-    outbox.set(bytes, this.#outboxBytes);
-    this.#outbox = outbox;
-    this.#outboxBytes = end;
-  }
-
-  /** Writes to the socket: the bytes themselves where they are encrypted at once, and else a copy. */
-  #give(socket: TLSSocket, data: Uint8Array | string): boolean {
-    const atOnce =
-      IS_NODE && socket.writableLength === 0 && socket.writableCorked === 0 && writesAsNode(socket);
-    return socket.write(atOnce || typeof data === 'string' ? data : Buffer.from(data));
-  }
-
-  /** Whether these bytes are all that the socket has not done with, though the transport has taken them. */
-  #isAlone(socket: TLSSocket, data: Uint8Array | string): boolean {
-    return socket.writableLength === data.length && this.#outbox === null && this.#tap.settled;
-  }
-
-  readonly #flushLater = () => {
-    this.#flush();
-  };
-
-  /** @returns false when the socket wants no more for now. */
-  #flush(): boolean {
-    const outbox = this.#outbox;
-    if (outbox === null) return true;
-    const bytes = outbox.subarray(0, this.#outboxBytes);
-    // Whoever hears of the write, and writes in turn, begins anew.
-    this.#outbox = null;
-    this.#outboxBytes = 0;
-    if (outbox.length !== ROOM) return this.#tlsSocket.write(bytes);
-    const more = this.#give(this.#tlsSocket, bytes);
-    spare = outbox;
-    return more;
-  }
-
-  #emptyOutbox(): void {
-    if (this.#outbox?.length === ROOM) spare = this.#outbox;
-    this.#outbox = null;
-    this.#outboxBytes = 0;
-  }
-
-  #dropOutbox(): void {
-    this.#dropped += this.#outboxBytes;
-    this.#emptyOutbox();
   }
 
   async #drained(socket: TLSSocket, options: WaitOptions = {}): Promise<void> {
@@ -618,7 +526,7 @@ export class TlsStream implements AsyncDisposable {
     if (this.#unwrapped) return;
     this.#observe({ type: 'call', name: 'abort', detail: null });
     this.#aborted = true;
-    this.#emptyOutbox();
+    this.#outbox?.clear();
     // Whatever failed before, from here on it is the caller who wants no more.
     this.#failure = null;
     this.#end(
@@ -705,7 +613,7 @@ export class TlsStream implements AsyncDisposable {
     if (answer === 'when-told' || (answer === 'by-version' && !tls12)) return;
     if (this.#state.send.kind !== 'open') return;
     if (tls12) {
-      this.#dropOutbox();
+      this.#outbox?.drop();
       this.#engine.discardWrites();
     }
     this.#sendCloseNotify();
@@ -731,60 +639,16 @@ export class TlsStream implements AsyncDisposable {
     );
   }
 
-  #onEngineError(cause: EngineError, unauthorized: string | null): void {
-    const handshaking = this.#info === null;
-    const phase: Phase = handshaking ? 'handshake' : 'open';
-    if (unauthorized !== null) {
-      this.#end(
-        { type: 'abandon', how: 'destroyed' },
-        (closure) =>
-          new CertificateError(`the peer's certificate does not verify: ${cause.message}`, {
-            closure,
-            cause,
-            hint: 'pass the issuer as `ca`, or check the name; rejectUnauthorized: false turns verification off',
-          }),
-      );
-      return;
+  #onEngineError(error: EngineError, unauthorized: string | null): void {
+    const established = this.#info !== null;
+    const failure = { error, unauthorized, established };
+    const event = eventOf(failure, this.#sentAlert);
+    // One in the clear has been told as it went by.
+    if (established && event.type !== 'abandon') {
+      const direction = event.type === 'alert-sent' ? 'sent' : 'received';
+      this.#observe({ type: 'alert', direction, alert: event.alert });
     }
-    const received = receivedAlert(cause, !handshaking);
-    if (received !== null) {
-      if (!handshaking) this.#observe({ type: 'alert', direction: 'received', alert: received });
-      this.#end(
-        { type: 'alert-received', alert: received },
-        (closure) =>
-          new AlertError(`the peer sent the fatal alert ${received.name}`, {
-            phase,
-            closure,
-            cause,
-          }),
-      );
-      return;
-    }
-    // No alert goes out for Node's own judgement: renegotiations too fast, a key too small.
-    const sent = isTlsError(cause) ? (this.#sentAlert ?? sentAlert(cause, !handshaking)) : null;
-    if (sent !== null && !handshaking) {
-      this.#observe({ type: 'alert', direction: 'sent', alert: sent });
-    }
-    this.#end(
-      sent === null ? { type: 'abandon', how: 'destroyed' } : { type: 'alert-sent', alert: sent },
-      (closure) => {
-        if (handshaking) {
-          return new HandshakeError(`the TLS handshake failed: ${cause.message}`, {
-            closure,
-            cause,
-            hint: handshakeHint(cause),
-          });
-        }
-        if (sent === null) {
-          return new AbortedError(`the TLS engine gave up: ${cause.message}`, { closure, cause });
-        }
-        return new AlertError(`the peer's bytes were refused (${sent.name}): ${cause.message}`, {
-          phase,
-          closure,
-          cause,
-        });
-      },
-    );
+    this.#end(event, (closure) => engineError(failure, event, closure));
   }
 
   #onTransportEnd({ cause, error, insideRecord }: TransportEnding): void {
@@ -873,7 +737,7 @@ export class TlsStream implements AsyncDisposable {
     this.#dispatch({ type: 'shutdown' });
     // Not within the engine's own call that reported the peer's close_notify.
     process.nextTick(() => {
-      this.#flush();
+      this.#outbox?.flush();
       this.#engine.end();
     });
   }
@@ -1151,28 +1015,6 @@ export class TlsStream implements AsyncDisposable {
 }
 
 const DONE: Promise<void> = Promise.resolve();
-
-/** A write of up to so many bytes waits for others of its turn. */
-const SMALL = 32_768;
-
-/** Bytes that go to the socket together; more of them would only take memory. */
-const OUTBOX = 65_536;
-
-/** Memory that holds as many, whatever is added last. */
-const ROOM = OUTBOX + SMALL;
-
-/**
- * Such memory, for the next stream to gather in: what is encrypted at once leaves it free again, so that one
- * that writes much goes through memory that is in the caches.
- */
-let spare: Buffer | null = null;
-
-function roomFor(bytes: number): Buffer {
-  const room = spare;
-  if (room === null || bytes > room.length) return Buffer.allocUnsafe(bytes);
-  spare = null;
-  return room;
-}
 
 function throwIfAborted(signal: AbortSignal | undefined, phase: Phase): void {
   if (signal?.aborted) throw new AbortError({ phase, cause: signal.reason });
