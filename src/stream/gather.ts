@@ -19,6 +19,7 @@ import { Buffer } from 'node:buffer';
 import process from 'node:process';
 import type { TLSSocket } from './engine.ts';
 import { Fifo } from './fifo.ts';
+import { keepFreed } from './memory.ts';
 import { userBufferOf } from './user-buffer.ts';
 
 /** Where decrypted bytes go first. As long as several feedings, so that few end at its end. */
@@ -107,6 +108,7 @@ export class Gathered {
     const shared = this.#memory === MEMORY;
     if (this.#memory.length - this.#to < ROOM || (!shared && !this.#bulk)) {
       this.#cut();
+      if (this.#bulk) keepFreed();
       this.#memory = this.#bulk ? Buffer.allocUnsafeSlow(SLAB) : MEMORY;
       this.#from = 0;
       this.#to = 0;

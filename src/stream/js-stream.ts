@@ -11,10 +11,6 @@
  * a socket. The tap gives bytes to the handle itself, and takes the engine's buffers all at once, and the engine
  * goes on as soon as the current callback is over, which is what Node does for a socket of the kernel's.
  *
- * The engine's buffers are copies, made for this one write, and garbage as soon as the kernel has copied
- * them in turn. V8 collects them late, so that each write goes through memory that no cache holds: a
- * third of the CPU time of a bulk transfer. So they are given back at once (`free`).
- *
  * The parts are not documented: `_handle` and its `_parent`, where the class of the handle is found, and what
  * the handle is asked for and asks for. Where they are not as expected, on other runtimes, the tap is a
  * Duplex for Node, as it would be for anybody (tap-duplex.ts).
@@ -23,11 +19,12 @@ import { EventEmitter } from 'node:events';
 import { Socket } from 'node:net';
 import process from 'node:process';
 import { Duplex } from 'node:stream';
+import { setImmediate } from 'node:timers';
 import { getSystemErrorMap } from 'node:util';
-import { MessageChannel, type MessagePort } from 'node:worker_threads';
 import type { TLSSocket } from './engine.ts';
 import { Fifo } from './fifo.ts';
-import { copiesAtOnce, HandleWriter, type RequestClass } from './handle-writer.ts';
+import { HandleWriter, type RequestClass } from './handle-writer.ts';
+import { giveBack } from './memory.ts';
 import { IS_NODE, throwLater } from './runtime.ts';
 import { type Above, TAP, type Tap } from './tap.ts';
 
@@ -103,27 +100,7 @@ const CANCELED = [...getSystemErrorMap()].find(([, [name]]) => name === 'ECANCEL
  * After so many writes in a row the engine waits for a turn of the event loop after all, so that a
  * transport that takes everything at once does not keep the loop from everybody else.
  */
-const STREAK = 16;
-
-/** Writes of fewer bytes are not worth giving back. */
-const WORTH_FREEING = 16_384;
-
-/** One end of a channel whose other end is closed: what is transferred to it is gone. */
-let nowhere: MessagePort | null = null;
-
-/** Gives memory back to the allocator now. Whoever still looks at it finds it empty. */
-function free(buffers: readonly Uint8Array[]): void {
-  const memory = buffers.map(({ buffer }) => buffer as ArrayBuffer);
-  // What is part of something larger is not ours to give.
-  if (buffers.some(({ length }, i) => length !== memory[i]?.byteLength)) return;
-  if (nowhere === null) {
-    const { port1, port2 } = new MessageChannel();
-    port1.close();
-    port2.close();
-    nowhere = port1;
-  }
-  nowhere.postMessage(null, memory);
-}
+const STREAK = 64;
 
 /** What Node takes for a socket: its handle is a `JsStream`, and the rest is for the looks. */
 export class TapSocket extends EventEmitter implements Above {
@@ -200,10 +177,7 @@ export class TapSocket extends EventEmitter implements Above {
     // Whoever is destroying it cancels the write in a moment.
     if (this._handle === null) return;
     if (!this.#wrote) this.#shortenWrites(request);
-    let bytes = 0;
-    for (const { length } of buffers) bytes += length;
-    const worth = bytes >= WORTH_FREEING && copiesAtOnce(this.#transport);
-    this.#tap.send(buffers, this.#onSent, worth ? () => free(buffers) : undefined);
+    this.#tap.send(buffers, this.#onSent, giveBack);
   }
 
   /** The engine's first write shows of what class the requests are that a native handle takes. */

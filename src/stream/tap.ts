@@ -26,6 +26,7 @@ import type { CutCause } from '../closure/machine.ts';
 import { peekHeader, RecordScanner } from '../record/record.ts';
 import { Fifo } from './fifo.ts';
 import type { HandleWriter } from './handle-writer.ts';
+import { type Free, Sender, type SenderEvents } from './sender.ts';
 import { divertReads } from './transport.ts';
 
 /** A record as its header tells of it. */
@@ -99,19 +100,18 @@ export function causeOf({ code }: { readonly code?: string }): 'reset' | 'error'
   return code !== undefined && RESETS.has(code) ? 'reset' : 'error';
 }
 
-export class Tap {
+export class Tap implements SenderEvents {
   /** What the engine's socket is to take for its own `allowHalfOpen`. */
   readonly halfOpen: boolean;
   readonly #transport: Duplex;
   readonly #events: TapEvents;
   readonly #received: RecordScanner;
   readonly #sent: RecordScanner;
+  readonly #sender: Sender;
   /** Set once the engine has nothing left to send but close_notify. */
   #isCloseNotify: ((record: SeenRecord) => boolean) | null = null;
   /** The last record that the engine wrote within the feeding of the current one. */
   #reply: SeenRecord | null = null;
-  /** It was our close_notify, and the transport has not taken it yet. */
-  #replyUntaken = false;
   /** The record is part of what is being written right now. */
   #closeNotifyWritten = false;
 
@@ -121,7 +121,6 @@ export class Tap {
   #pumping = false;
   #feeding = false;
   #above: Above | null = null;
-  #writer: HandleWriter | null = null;
   #feedBy: FeedBy | null = null;
   /** Whether what the engine is fed next is of one record. */
   #alone = false;
@@ -130,13 +129,6 @@ export class Tap {
   #established = false;
   /** Whether what the engine writes while it is fed waits for what follows it in this turn. */
   #gathers = false;
-  /**
-   * What the engine wrote while it was fed, and what is to follow it may be there in a moment: the answers to
-   * the rest of what came, a request behind the end of the handshake, close_notify behind session tickets.
-   */
-  #held: Uint8Array[] = [];
-  #heldCloseNotify = false;
-  #releasing = false;
   /**
    * `closed`: close_notify has come, and the queue from here on is trailing data. `waived`: the caller
    * looks no more at what the peer says, so an EOF means nothing either.
@@ -147,13 +139,8 @@ export class Tap {
   #endingReported = false;
   #brokenReported = false;
 
-  /** Writes that the transport has taken but not yet called back for. */
-  #unflushed = 0;
-  /** Continues the engine once the transport has drained. */
-  #onDrained: (() => void) | null = null;
-  #onFlushed: (() => void) | null = null;
   #closeNotifyTaken = false;
-  #onCloseNotifyTaken: (() => void) | null = null;
+  #afterCloseNotify: (() => void) | null = null;
 
   #detached = false;
   readonly #allowHalfOpen: boolean;
@@ -179,6 +166,7 @@ export class Tap {
       if (this.#feeding) this.#reply = { type, length };
       events.onRecord('sent', type, length, alert);
     });
+    this.#sender = new Sender(transport, this);
     // A transport that ends its own side when the peer ends (the default of net.Socket) would send
     // FIN before our close_notify: "Each party MUST send a close_notify alert before closing its
     // write side of the connection" (RFC 9846 section 6.1).
@@ -191,7 +179,7 @@ export class Tap {
       ['end', () => this.#onEnd('eof', null)],
       ['error', (error: Error & { code?: string }) => this.#onError(error)],
       ['close', () => this.#onClose()],
-      ['drain', () => this.#onDrain()],
+      ['drain', () => this.#sender.onDrain()],
     ];
     // Whoever listened to the bytes so far (a plaintext dialogue that ended in STARTTLS) would now get
     // ciphertext. Node takes a socket's handle away from them just the same.
@@ -222,9 +210,9 @@ export class Tap {
     return this.#feeding;
   }
 
-  /** Whether the transport has taken all that was written. */
+  /** Whether the transport has taken all that was written, but for what goes out with more of this turn. */
   get settled(): boolean {
-    return this.#unflushed === 0;
+    return this.#sender.settled;
   }
 
   /** Bytes that the engine has not been fed: trailing data, once close_notify has come. */
@@ -253,21 +241,20 @@ export class Tap {
    */
   takeReply(matches: (record: SeenRecord) => boolean): void {
     if (!this.#feeding || this.#reply === null || !matches(this.#reply)) return;
-    if (this.#unflushed > 0) this.#replyUntaken = true;
-    else this.#onTaken();
+    this.#sender.onceTaken(() => this.onCloseNotifyTaken());
   }
 
-  #onTaken(): void {
-    this.#replyUntaken = false;
+  /** @internal */
+  onCloseNotifyTaken(): void {
     this.#closeNotifyTaken = true;
     this.#events.onCloseNotifySent();
-    this.#onCloseNotifyTaken?.();
+    this.#afterCloseNotify?.();
   }
 
   /** Calls back once the transport took the record that `expectCloseNotify` waits for, at once if it has. */
   afterCloseNotify(then: () => void): void {
     if (this.#closeNotifyTaken) then();
-    else this.#onCloseNotifyTaken = then;
+    else this.#afterCloseNotify = then;
   }
 
   /** Joins the tap to what the engine has for its transport. */
@@ -309,7 +296,7 @@ export class Tap {
 
   /** Writes by `writer` as far as it can. */
   writeBy(writer: HandleWriter): void {
-    this.#writer = writer;
+    this.#sender.writeBy(writer);
   }
 
   /** Feeds the engine by `by`. */
@@ -353,7 +340,7 @@ export class Tap {
   detach(): Uint8Array {
     if (!this.#detached) {
       this.#detached = true;
-      this.#release();
+      this.#sender.detach();
       for (const [name, listener] of this.#listeners) this.#transport.off(name, listener);
       divertReads(this.#transport, null);
       this.#transport.pause();
@@ -432,8 +419,8 @@ export class Tap {
     } finally {
       this.#pumping = false;
       // The peer has closed, and the answer may follow at once.
-      if (this.#stopped === 'closed' && this.#held.length > 0) this.#releaseLater();
-      else if (!this.#releasing) this.#release();
+      if (this.#stopped === 'closed' && this.#sender.holds) this.#sender.releaseLater();
+      else if (!this.#sender.releasing) this.#sender.release();
     }
     this.#afterPump();
   }
@@ -503,7 +490,7 @@ export class Tap {
   #onClose(): void {
     // Closed without EOF or error: nobody but this side can have done that.
     if (this.#ending === null) this.#onEnd('destroyed', null);
-    else if (this.#ending.cause === 'eof' && this.#unflushed > 0) {
+    else if (this.#ending.cause === 'eof' && this.#sender.busy) {
       this.#onEnd('destroyed', new Error('the transport closed before it took what was written'));
     }
   }
@@ -511,20 +498,21 @@ export class Tap {
   // ---- engine to transport
 
   /**
-   * Writes to the transport, and calls `done` when it wants more, and `taken` once the transport has
-   * taken all of it, unless somebody here was shown the bytes.
+   * Writes to the transport, and calls `done` when it wants more, and `free` with the chunks once the transport
+   * has taken all of them, where that is worth it, and unless somebody here was shown the bytes.
    *
    * A failed write is an ending of the transport, reported as such. It is not passed up to the
    * engine, which would fail at once and drop received bytes that nobody has read yet.
    */
-  send(chunks: readonly Uint8Array[], done: () => void, taken?: () => void): void {
+  send(chunks: readonly Uint8Array[], done: () => void, free?: Free): void {
     if (this.#detached) return;
     if (chunks.length === 0) {
       done();
       return;
     }
+    const { onBytes } = this.#events;
     for (const chunk of chunks) {
-      this.#events.onBytes?.('sent', chunk);
+      onBytes?.('sent', chunk);
       for (let at = 0; at < chunk.length; ) at = this.#sent.take(chunk, at);
     }
     const closeNotify = this.#closeNotifyWritten;
@@ -532,149 +520,23 @@ export class Tap {
       this.#closeNotifyWritten = false;
       this.#isCloseNotify = null;
     }
-    const free = this.#events.onBytes === undefined ? taken : undefined;
-    const holds = this.#feeding && (this.#gathers || !this.#queue.isEmpty);
-    // What is held counts as one write.
-    if (this.#held.length === 0) this.#unflushed++;
-    if (!holds && this.#held.length === 0) {
-      this.#deliver(chunks, closeNotify, done, free);
-      return;
-    }
-    this.#held.push(...chunks);
-    this.#heldCloseNotify ||= closeNotify;
-    if (!holds) {
-      this.#release(done, free);
-      return;
-    }
-    if (this.#gathers) this.#releaseLater();
-    done();
+    const hold = this.#feeding && (this.#gathers || !this.#queue.isEmpty);
+    this.#sender.send(chunks, closeNotify, hold, done, onBytes === undefined ? free : undefined);
+    if (hold && this.#gathers) this.#sender.releaseLater();
   }
 
-  /**
-   * Gives it to the transport.
-   *
-   * @param free called once the transport has taken all of it, unless it failed.
-   */
-  #deliver(
-    chunks: readonly Uint8Array[],
-    closeNotify: boolean,
-    done: () => void,
-    free: (() => void) | undefined,
-  ): void {
-    const outcome = this.#writer?.write(chunks);
-    if (outcome === 'taken') {
-      free?.();
-      // Not within the call of the engine that made it.
-      if (closeNotify || this.#replyUntaken || this.#onFlushed !== null) {
-        process.nextTick(() => this.#settle(closeNotify, null));
-      } else {
-        this.#unflushed--;
-      }
-      done();
-      return;
-    }
-    if (outcome !== undefined && outcome !== null) {
-      outcome.onDone = (error) => {
-        if (error === null) free?.();
-        this.#settle(closeNotify, error);
-        if (error === null && !this.#detached) done();
-      };
-      return;
-    }
-    let untold = free;
-    const tellTaken = () => {
-      untold?.();
-      untold = undefined;
-    };
-    let more: boolean;
-    try {
-      more = this.#write(chunks, (error) => {
-        if (!error) tellTaken();
-        this.#settle(closeNotify, error ?? null);
-      });
-    } catch (error) {
-      // The engine above is native code: an exception would have nobody to catch it.
-      this.#onError(error as Error);
-      return;
-    }
-    // A transport that took all of it at once still calls back later. Where many connections write in one
-    // turn, what they sent would until then fill memory that no cache holds.
-    if (this.#transport.writableLength === 0) tellTaken();
-    if (more) {
-      done();
-      return;
-    }
-    const earlier = this.#onDrained;
-    this.#onDrained = () => {
-      earlier?.();
-      done();
-    };
-  }
-
-  /** The transport has taken a write, or failed to. */
-  #settle(closeNotify: boolean, error: (Error & { code?: string }) | null): void {
-    this.#unflushed--;
-    if (error !== null) {
-      this.#onError(error);
-      return;
-    }
-    if (closeNotify || (this.#replyUntaken && this.#unflushed === 0)) this.#onTaken();
-    this.#flushed();
-  }
-
-  /** What is held goes out once the callbacks of this turn of the event loop are over, if not before. */
-  #releaseLater(): void {
-    if (this.#releasing) return;
-    this.#releasing = true;
-    setImmediate(() => {
-      this.#releasing = false;
-      this.#release();
-    });
-  }
-
-  #release(done: () => void = () => {}, free?: () => void): void {
-    if (this.#held.length === 0) return;
-    const held = this.#held;
-    const closeNotify = this.#heldCloseNotify;
-    this.#held = [];
-    this.#heldCloseNotify = false;
-    this.#deliver(held, closeNotify, done, free);
-  }
-
-  /** Together; a transport calls back in order, so the last chunk speaks for all. */
-  #write(chunks: readonly Uint8Array[], onWritten: (error?: Error | null) => void): boolean {
-    const transport = this.#transport;
-    const last = chunks.length - 1;
-    if (last === 0) return transport.write(chunks[0], onWritten);
-    transport.cork();
-    try {
-      for (let i = 0; i < last; i++) transport.write(chunks[i]);
-      return transport.write(chunks[last], onWritten);
-    } finally {
-      transport.uncork();
-    }
-  }
-
-  #onDrain(): void {
-    const drained = this.#onDrained;
-    this.#onDrained = null;
-    drained?.();
+  /** @internal */
+  onSendError(error: Error & { readonly code?: string }): void {
+    this.#onError(error);
   }
 
   /** The engine has ended. Calls back once the transport has taken all of it. */
   end(then: () => void): void {
-    this.#onFlushed = () => {
+    this.#sender.onceTaken(() => {
+      if (this.#above?.destroyed) return;
       then();
       this.#events.onFinished?.();
-    };
-    this.#flushed();
-  }
-
-  #flushed(): void {
-    const done = this.#onFlushed;
-    if (done === null || this.#unflushed > 0 || this.#above?.destroyed) return;
-    this.#onFlushed = null;
-    done();
+    });
   }
 }
 

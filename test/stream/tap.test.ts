@@ -43,36 +43,6 @@ const failure = (code: string) => Object.assign(new Error(`write ${code}`), { co
 const record = (type: number, length: number) =>
   Buffer.concat([Buffer.from([type, 3, 3, length >> 8, length & 0xff]), Buffer.alloc(length)]);
 
-test('memory can be given back at once if the transport took all at once, and otherwise when it did', async () => {
-  const sendOn = (transport: Duplex) => {
-    let taken = 0;
-    const tap = new Tap(
-      transport,
-      { onRecord() {}, onTransportEnd() {}, onCloseNotifySent() {}, onDestroyed() {} },
-      undefined,
-    );
-    tap.send(
-      [record(23, 30), record(23, 30)],
-      () => {},
-      () => taken++,
-    );
-    return () => taken;
-  };
-  const quick = sendOn(new Duplex({ read() {}, write: (_chunk, _encoding, done) => done() }));
-  expect(quick()).toBe(1);
-  await turns();
-  expect(quick()).toBe(1);
-  const transport = new SlowTransport();
-  const slow = sendOn(transport);
-  for (let i = 0; i < 2; i++) {
-    await turns();
-    expect(slow()).toBe(0);
-    transport.taken.shift()?.();
-  }
-  await turns();
-  expect(slow()).toBe(1);
-});
-
 test('the engine is done only when the transport has taken everything, and only then is close_notify sent', async () => {
   const transport = new SlowTransport();
   const { tap, above, log } = tapOn(transport);
