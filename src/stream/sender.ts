@@ -18,7 +18,7 @@
 import type { Duplex } from 'node:stream';
 import { setImmediate } from 'node:timers';
 import { copiesAtOnce, type HandleWriter } from './handle-writer.ts';
-import { apart } from './runtime.ts';
+import { atEndOfTurn, type EndOfTurn } from './turn.ts';
 
 type SendError = Error & { readonly code?: string };
 
@@ -39,23 +39,10 @@ const BULK = 16_384;
 /** Bytes of bulk that wait together, over all streams: with more of them each write goes through slower memory. */
 const TOGETHER = 524_288;
 
-/** Counts turns of the event loop in which something was sent in bulk. */
-let turn = 0;
-
-/** Who has sent in bulk in this turn. */
-let inTurn: Sender[] = [];
-
 /** Bytes of bulk that wait. */
 let waiting = 0;
 
-function endTurn(): void {
-  const senders = inTurn;
-  inTurn = [];
-  turn++;
-  for (const sender of senders) apart(() => sender.release());
-}
-
-export class Sender {
+export class Sender implements EndOfTurn {
   readonly #transport: Duplex;
   readonly #events: SenderEvents;
   #writer: HandleWriter | null = null;
@@ -73,8 +60,8 @@ export class Sender {
   #heldFree: Free | undefined;
   /** Bytes of bulk among it. */
   #bulk = 0;
-  /** The last turn in which something was sent in bulk. */
-  #turn = -1;
+  /** Something was sent in bulk in this turn. */
+  #inTurn = false;
   /** Bytes that the kernel has taken at once since it last did not. */
   #room = 0;
   #releasing = false;
@@ -148,13 +135,18 @@ export class Sender {
   /** Whether bulk may wait for more of it. */
   #waits(bytes: number): boolean {
     if (this.#writer === null) return false;
-    if (this.#turn !== turn) {
-      this.#turn = turn;
-      if (inTurn.length === 0) setImmediate(endTurn);
-      inTurn.push(this);
+    if (!this.#inTurn) {
+      this.#inTurn = true;
+      atEndOfTurn(this);
       return false;
     }
     return this.#bulk + bytes < this.#room && waiting + bytes < TOGETHER;
+  }
+
+  /** @internal */
+  onTurnEnd(): void {
+    this.#inTurn = false;
+    this.release();
   }
 
   /** What waits goes out once the callbacks of this turn are over, if not before. */

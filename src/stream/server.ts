@@ -11,8 +11,8 @@ import {
 } from './connect.ts';
 import type { Server } from './engine.ts';
 import type { Observer } from './observer.ts';
+import { shareReads } from './reads.ts';
 import type { TlsStream } from './tls-stream.ts';
-import { shareMemory } from './transport.ts';
 
 /** Options of `createServer`. */
 export interface ServerOptions extends Omit<AcceptOptions, 'head' | 'signal' | 'record'> {
@@ -42,7 +42,7 @@ export class TlsServer implements AsyncDisposable {
     // Certificates that cannot be used are an error here, not at the first connection.
     const context = contextOf(acceptOptions);
     this.#server = net.createServer({ allowHalfOpen: true, noDelay: true }, (transport) => {
-      shareMemory(transport);
+      shareReads(transport);
       this.#transports.add(transport);
       transport.once('close', () => this.#transports.delete(transport));
       const observer = observerOf(record === true ? true : record?.(transport));

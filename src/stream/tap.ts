@@ -26,8 +26,8 @@ import type { CutCause } from '../closure/machine.ts';
 import { peekHeader, RecordScanner } from '../record/record.ts';
 import { Fifo } from './fifo.ts';
 import type { HandleWriter } from './handle-writer.ts';
+import { divertReads } from './reads.ts';
 import { type Free, Sender, type SenderEvents } from './sender.ts';
-import { divertReads } from './transport.ts';
 
 /** A record as its header tells of it. */
 export interface SeenRecord {
@@ -100,6 +100,9 @@ export function causeOf({ code }: { readonly code?: string }): 'reset' | 'error'
   return code !== undefined && RESETS.has(code) ? 'reset' : 'error';
 }
 
+/** Bytes that the engine is fed at once, but for the end of a record: it keeps memory for as many. */
+const PIECE = 65_536;
+
 export class Tap implements SenderEvents {
   /** What the engine's socket is to take for its own `allowHalfOpen`. */
   readonly halfOpen: boolean;
@@ -125,6 +128,8 @@ export class Tap implements SenderEvents {
   /** Whether what the engine is fed next is of one record. */
   #alone = false;
   #isBulk: ((record: SeenRecord) => boolean) | null = null;
+  /** What was fed last was cut off for its size alone, and the rest of its batch is fed in any case. */
+  #goesOn = false;
   /** The handshake is complete. */
   #established = false;
   /** Whether what the engine writes while it is fed waits for what follows it in this turn. */
@@ -376,6 +381,9 @@ export class Tap implements SenderEvents {
     } finally {
       if (lent) this.#queue.replaceNewest(chunk, () => Buffer.from(chunk));
     }
+    // The next one may be as large, and would have to wait here.
+    const much = lent && chunk.length >= PIECE;
+    if (much && this.#above?.wants === false && !this.#detached) this.#transport.pause();
   }
 
   /**
@@ -391,7 +399,7 @@ export class Tap implements SenderEvents {
         const above = this.#above;
         if (chunk === null || above === null) break;
         if (this.#stopped !== null || above.destroyed) break;
-        if (!force && !above.wants) break;
+        if (!force && !above.wants && !this.#goesOn) break;
         const from = this.#offset;
         const end = this.#takePiece(chunk, from);
         if (end === chunk.length) {
@@ -433,10 +441,15 @@ export class Tap implements SenderEvents {
     const received = this.#received;
     let end = received.take(chunk, from);
     this.#alone = true;
+    this.#goesOn = false;
     if (isBulk === null || !isBulk(received)) return end;
     while (end < chunk.length) {
       const next = peekHeader(chunk, end);
       if (next === null || !isBulk(next)) break;
+      if (end - from >= PIECE) {
+        this.#goesOn = true;
+        break;
+      }
       end = received.take(chunk, end);
       this.#alone = false;
     }

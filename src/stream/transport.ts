@@ -1,15 +1,13 @@
 /**
  * The transport's own beginning and end: resolve, connect, and a goodbye that is kind to the peer.
  */
-import { Buffer } from 'node:buffer';
 import dns from 'node:dns';
 import net from 'node:net';
 import process from 'node:process';
 import type { Duplex } from 'node:stream';
 import type { Deadlines } from '../closure/policy.ts';
 import { ConnectError, OptionError, ResolveError, TimeoutError } from '../errors.ts';
-import { IS_NODE } from './runtime.ts';
-import { readInto } from './user-buffer.ts';
+import { newReads } from './reads.ts';
 import { abortsWith, after, withLimits } from './wait.ts';
 
 /** Where to connect to, and how: the options of `net.connect` that apply. */
@@ -61,39 +59,6 @@ export const TRANSPORT_KEYS: ReadonlySet<string> = new Set<keyof TransportOption
   'autoSelectFamily',
   'autoSelectFamilyAttemptTimeout',
 ]);
-
-/** Takes bytes that were read, and copies what it keeps; pauses the transport when it has enough. */
-export type Sink = (bytes: Uint8Array) => void;
-
-/**
- * What is read from the sockets that we open or accept goes into this one memory, of which the kernel
- * fills as much as it has, and on to a sink before anything else is read. So no read takes memory of its
- * own.
- */
-const READ = Buffer.allocUnsafeSlow(65_536);
-const MEMORY = READ.buffer as ArrayBuffer;
-
-/** Who has what a socket reads into READ; null for whoever reads the socket. */
-interface Reads {
-  sink: Sink | null;
-}
-
-const readsOf = new WeakMap<Duplex, Reads>();
-
-/**
- * Has what is read from a socket that we opened or accepted given to `sink`, instead of to whoever reads
- * the socket; null ends that.
- */
-export function divertReads(transport: Duplex, sink: Sink | null): void {
-  const reads = readsOf.get(transport);
-  if (reads !== undefined) reads.sink = sink;
-}
-
-/** For a socket that a server of ours has accepted, before anything is read from it. */
-export function shareMemory(socket: net.Socket): void {
-  const reads: Reads = { sink: null };
-  if (readInto(socket, READ, (length) => onRead(socket, reads, length))) readsOf.set(socket, reads);
-}
 
 type Addresses = dns.LookupAddress[];
 
@@ -202,21 +167,13 @@ function connectSocket(
   return withLimits<net.Socket>(
     (done, fail) => {
       // Not net.connect(): should it throw, nobody would have the socket that it had made.
-      const reads: Reads = { sink: null };
-      const opening: net.Socket = new net.Socket({
+      const reads = newReads();
+      const opening = new net.Socket({
         ...options,
         allowHalfOpen: true,
-        // Only Node's own sockets are known to do it as documented.
-        ...(IS_NODE
-          ? {
-              onread: {
-                buffer: READ,
-                callback: (length: number) => onRead(opening, reads, length),
-              },
-            }
-          : {}),
+        ...(reads === null ? {} : { onread: reads.onread }),
       });
-      if (IS_NODE) readsOf.set(opening, reads);
+      reads?.adopt(opening);
       socket = opening;
       refusing(() => opening.connect(options));
       const onConnect = () => done(opening);
@@ -249,17 +206,6 @@ function connectSocket(
     socket?.destroy();
     throw error;
   });
-}
-
-/** What the last reading filled. The next one, of small messages, often has as many bytes. */
-let filled: Uint8Array = new Uint8Array(MEMORY, 0, 0);
-
-/** @returns whether to read on. */
-function onRead(socket: net.Socket, { sink }: Reads, length: number): boolean {
-  if (filled.length !== length) filled = new Uint8Array(MEMORY, 0, length);
-  if (sink === null) return socket.push(Buffer.from(filled));
-  sink(filled);
-  return true;
 }
 
 /** An AggregateError (several addresses, all failed) has no message of its own. */

@@ -8,7 +8,7 @@
  * The parts are not documented: three symbols of `net.Socket`, and `onread` and `useUserBuffer` of the
  * native handle. Where one is missing, on other runtimes, there is no such way.
  */
-import { Socket, type SocketConstructorOpts } from 'node:net';
+import { type OnReadOpts, Socket, type SocketConstructorOpts } from 'node:net';
 import { IS_NODE } from './runtime.ts';
 
 interface Handle {
@@ -60,19 +60,17 @@ export function userBufferOf(socket: Socket): UserBuffer | null {
 }
 
 /**
- * Has what the socket reads from now on go into `memory`, as its option `onread` would have.
+ * Has the socket read as its option `onread` would have.
  *
  * @returns whether that could be done.
  */
-export function readInto(
-  socket: Socket,
-  memory: Uint8Array,
-  callback: (length: number) => boolean,
-): boolean {
+export function readInto(socket: Socket, { buffer, callback }: OnReadOpts): boolean {
   const parts = userBufferOf(socket);
   if (parts === null) return false;
+  const memory = typeof buffer === 'function' ? buffer() : buffer;
   parts.own[parts.kBuffer] = memory;
   parts.own[parts.kBufferCb] = callback;
+  if (typeof buffer === 'function') parts.own[parts.kBufferGen] = buffer;
   parts.handle.useUserBuffer(memory);
   return true;
 }
