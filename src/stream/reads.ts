@@ -43,8 +43,6 @@ export class Reads implements EndOfTurn {
   /** Which of VIEWS the next read may fill, and which one the kernel was given. */
   #next = 0;
   #given = 0;
-  /** Something was read, so the kernel has been given a view. */
-  #hasRead = false;
   /** The reader has not kept up with what was read last. */
   #slow = false;
   #inTurn = 0;
@@ -52,7 +50,7 @@ export class Reads implements EndOfTurn {
 
   /** For a socket that is about to be made. */
   readonly onread: net.OnReadOpts = {
-    buffer: () => this.#view() as Uint8Array,
+    buffer: () => this.#view(),
     callback: (length) => this.#onRead(length),
   };
 
@@ -62,16 +60,19 @@ export class Reads implements EndOfTurn {
     readsOf.set(socket, this);
   }
 
-  /** @returns where to read into; null for where it was. */
-  #view(): Uint8Array | null {
-    if (this.#hasRead && this.#given === this.#next) return null;
+  /**
+   * Asked after each read, and for each new handle of the socket: where it did not say, bytes would go to memory of
+   * the kernel's choice, and those of another connection be taken for them.
+   *
+   * @returns where to read into.
+   */
+  #view(): Uint8Array {
     this.#given = this.#next;
     return VIEWS[this.#given] as Uint8Array;
   }
 
   /** @returns whether to read on. */
   #onRead(length: number): boolean {
-    this.#hasRead = true;
     if (filled.length !== length) filled = new Uint8Array(MEMORY, 0, length);
     const { sink } = this;
     if (sink === null) {

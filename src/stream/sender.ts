@@ -186,6 +186,8 @@ export class Sender implements EndOfTurn {
     done: () => void,
     free: Free | undefined,
   ): void {
+    // By this side, in the meantime: that it was not written is no news.
+    if (this.#transport.destroyed) return;
     const outcome = this.#writer?.write(chunks) ?? null;
     if (outcome === 'taken') {
       this.#room = Math.min(this.#room + bytes, TOGETHER);

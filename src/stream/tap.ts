@@ -523,9 +523,8 @@ export class Tap implements SenderEvents {
       done();
       return;
     }
-    const { onBytes } = this.#events;
     for (const chunk of chunks) {
-      onBytes?.('sent', chunk);
+      this.#events.onBytes?.('sent', chunk);
       for (let at = 0; at < chunk.length; ) at = this.#sent.take(chunk, at);
     }
     const closeNotify = this.#closeNotifyWritten;
@@ -534,7 +533,8 @@ export class Tap implements SenderEvents {
       this.#isCloseNotify = null;
     }
     const hold = this.#feeding && (this.#gathers || !this.#queue.isEmpty);
-    this.#sender.send(chunks, closeNotify, hold, done, onBytes === undefined ? free : undefined);
+    const shown = this.#events.onBytes !== undefined;
+    this.#sender.send(chunks, closeNotify, hold, done, shown ? undefined : free);
     if (hold && this.#gathers) this.#sender.releaseLater();
   }
 

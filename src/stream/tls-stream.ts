@@ -348,8 +348,8 @@ export class TlsStream implements AsyncDisposable {
 
   /**
    * Writes bytes (a string as UTF-8). Resolves when the stream can take more; `shutdown` and
-   * `close` wait until all of it is handed to the transport. The caller's memory is its own again as soon as
-   * this returns.
+   * `close` wait until all of it is handed to the transport, which it is by the end of this turn of the event
+   * loop unless the transport is full. The caller's memory is its own again as soon as this returns.
    *
    * Cancelling stops the wait, not the bytes.
    *

@@ -1,4 +1,6 @@
 /** What is due at the end of a turn of the event loop: one callback for all who have something due. */
+import { AsyncResource } from 'node:async_hooks';
+import process from 'node:process';
 import { setImmediate } from 'node:timers';
 import { apart } from './runtime.ts';
 
@@ -7,11 +9,15 @@ export interface EndOfTurn {
 }
 
 let due: EndOfTurn[] = [];
+let exitHeard = false;
 
-/** Has `one` told, once, when the callbacks of this turn are over. */
+/** Has `one` told, once, when the callbacks of this turn are over, or the program is. */
 export function atEndOfTurn(one: EndOfTurn): void {
-  if (due.length === 0) setImmediate(end);
+  if (due.length === 0) setImmediate(endOfTurn);
   due.push(one);
+  if (exitHeard) return;
+  exitHeard = true;
+  process.on('exit', end);
 }
 
 function end(): void {
@@ -19,3 +25,6 @@ function end(): void {
   due = [];
   for (const one of all) apart(() => one.onTurnEnd());
 }
+
+/** Not in the async context of the one that came first: it is for all of them. */
+const endOfTurn = AsyncResource.bind(end);

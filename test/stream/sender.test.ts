@@ -1,9 +1,13 @@
 /** What is sent in bulk: in how many writes, when, and in how much memory. */
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import type net from 'node:net';
 import { Duplex } from 'node:stream';
 import { expect, test } from 'vitest';
+import { type CloseNotifyError, createServer } from '../../src/index.ts';
 import type { HandleWriter, Pending } from '../../src/stream/handle-writer.ts';
 import { Sender } from '../../src/stream/sender.ts';
+import { pki } from '../support/core-pki.ts';
 import { clean, type Scope, turn, until } from '../support/core-scope.ts';
 import { pair, pattern, readAll, VERSIONS } from '../support/core-streams.ts';
 import { tcpPair } from '../support/core-transport.ts';
@@ -116,6 +120,54 @@ test(
     client.abort();
     expect(transport.bytesWritten - before).toBeGreaterThan(8 * PART);
     server.abort();
+  }),
+);
+
+for (const how of ['destroy', 'destroySoon'] as const) {
+  test(
+    `a transport that is destroyed on this side while bulk waits (${how}) is not the peer's doing`,
+    clean(async (scope) => {
+      const { client, server, transport } = await open(scope, 'TLSv1.3');
+      for (let i = 0; i < 10; i++) await client.write(pattern(PART));
+      transport[how]();
+      await until('it is over', () => client.closure.verdict !== 'open');
+      expect(client.closure).toMatchObject({ verdict: 'aborted', transportEnd: 'destroyed' });
+      client.abort();
+      server.abort();
+    }),
+  );
+}
+
+test(
+  'what was written is with the kernel when the program exits in that very turn',
+  clean(async (scope) => {
+    let heard = 0;
+    let ended: (code: string) => void = () => {};
+    const over = new Promise<string>((resolve) => {
+      ended = resolve;
+    });
+    const server = createServer(pki().server, async (stream) => {
+      try {
+        for await (const bytes of stream) heard += bytes.length;
+      } catch (error) {
+        ended((error as CloseNotifyError).code);
+      }
+    });
+    scope.defer(() => server.close({ abort: true }));
+    const port = await server.listen(0, '127.0.0.1');
+    const program = `
+      import { connect } from ${JSON.stringify(new URL('../../dist/index.js', import.meta.url).href)};
+      const stream = await connect(${JSON.stringify({ host: 'localhost', port, ca: pki().ca })});
+      for (let i = 0; i < 8; i++) await stream.write(new Uint8Array(${PART}));
+      process.exit();
+    `;
+    const child = spawn(process.execPath, ['--input-type=module', '-e', program], {
+      stdio: 'inherit',
+    });
+    await once(child, 'exit');
+    expect(await over).toBe('ERR_TLS_TRUNCATED');
+    expect(heard).toBe(8 * PART);
+    await server.close({ abort: true });
   }),
 );
 

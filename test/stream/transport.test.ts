@@ -1,4 +1,5 @@
 /** Transports that we open: what is read from them goes through one memory for all. */
+import { once } from 'node:events';
 import type net from 'node:net';
 import { expect, test } from 'vitest';
 import { accept, connect, type Observer, type TlsStream } from '../../src/index.ts';
@@ -97,5 +98,45 @@ test(
     await Promise.all([client.close(), server.close()]);
     expect(kept.length).toBeGreaterThan(20);
     expect(kept.every(({ bytes, copy }) => copy.equals(bytes))).toBe(true);
+  }),
+);
+
+test(
+  'taken back and connected anew, it reads what its new peer sends, and nothing of others',
+  clean(async (scope) => {
+    const secret = Buffer.from('what is said on another connection');
+    const port = await listen(scope, async (socket: net.Socket) => {
+      const stream = await accept(socket, pki().server);
+      await stream.read();
+      await stream.shutdown();
+      const { transport } = await stream.unwrap();
+      transport.on('data', () => transport.write(secret));
+      transport.on('end', () => transport.end());
+      transport.resume();
+    });
+    const greeting = Buffer.from('from somebody else');
+    const elsewhere = await listen(scope, (socket: net.Socket) => {
+      socket.on('error', () => {});
+      socket.end(greeting);
+    });
+    const unwrapped = async () => {
+      const stream = await connect({ host: 'localhost', port, ca: pki().ca });
+      await stream.shutdown();
+      return (await stream.unwrap()).transport as net.Socket;
+    };
+    const first = await unwrapped();
+    first.end().resume();
+    await once(first, 'close');
+    const other = await unwrapped();
+    const heard = once(other, 'data');
+    other.resume().write('say it');
+    expect((await heard)[0]).toEqual(secret);
+    other.end().resume();
+    const parts: Buffer[] = [];
+    first.on('data', (part: Buffer) => parts.push(part));
+    first.connect(elsewhere, '127.0.0.1');
+    await once(first, 'end');
+    expect(Buffer.concat(parts)).toEqual(greeting);
+    first.destroy();
   }),
 );
