@@ -6,7 +6,8 @@
  * the last one: twice as much where that filled all that it might, and 64 KB again, as in Node, where the reader
  * had not taken it by the end of the turn, since what a slow reader has in front of it waits in memory of ours.
  * Fewer and larger reads cost less: a sender who waits for room is woken for each, and goes on in the meantime
- * only where there is much of it.
+ * only where there is much of it. No more than a few sockets have that at a time: what many decrypt in the meantime
+ * is too much for the garbage collector to see the end of young. One that reads little is on its way back.
  *
  * libuv reads on for as long as reads come out full, up to 32 times, which are a megabyte each here. So there is a
  * limit of our own to what a socket reads before others have their turn.
@@ -24,13 +25,21 @@ export type Sink = (bytes: Uint8Array) => void;
 /** Pages of it that nothing was read into are never touched. */
 const MEMORY = Buffer.allocUnsafeSlow(1_048_576).buffer as ArrayBuffer;
 
+const LEAST = 65_536;
+
 /** What a read may fill, from the least to all of it. */
-const VIEWS = [65_536, 131_072, 262_144, 524_288, 1_048_576].map(
+const VIEWS = [LEAST, 131_072, 262_144, 524_288, 1_048_576].map(
   (length) => new Uint8Array(MEMORY, 0, length),
 );
 
 /** Bytes that a socket reads in bulk in one turn of the event loop. */
 const IN_TURN = 4_194_304;
+
+/** So many sockets may read more than the least. */
+const FEW = 32;
+
+/** Sockets that do. */
+let grown = 0;
 
 /** What the last reading filled. The next one, of small messages, often has as many bytes. */
 let filled: Uint8Array = new Uint8Array(MEMORY, 0, 0);
@@ -75,18 +84,31 @@ export class Reads implements EndOfTurn {
   #onRead(length: number): boolean {
     if (filled.length !== length) filled = new Uint8Array(MEMORY, 0, length);
     const { sink } = this;
-    if (sink === null) {
-      this.#next = 0;
-      return this.#socket?.push(Buffer.from(filled)) ?? false;
-    }
+    if (sink === null) return this.#socket?.push(Buffer.from(filled)) ?? false;
     sink(filled);
-    if (length < (VIEWS[this.#given] as Uint8Array).length) return true;
-    this.#next = this.#slow ? 0 : Math.min(this.#given + 1, VIEWS.length - 1);
-    this.#slow = false;
+    if (length < (VIEWS[this.#given] as Uint8Array).length) {
+      if (length < LEAST) this.#resize(this.#given - 1);
+      return true;
+    }
     if (this.#inTurn === 0) atEndOfTurn(this);
     this.#inTurn += length;
+    this.#resize(this.#slow ? 0 : this.#given + 1);
+    this.#slow = false;
     this.#stopped = this.#inTurn >= IN_TURN;
     return !this.#stopped;
+  }
+
+  #resize(step: number): void {
+    // Who has let go of the sink in the meantime wants none.
+    const most = this.sink === null || (this.#next === 0 && grown >= FEW) ? 0 : VIEWS.length - 1;
+    const next = Math.max(0, Math.min(step, most));
+    grown += Number(next > 0) - Number(this.#next > 0);
+    this.#next = next;
+  }
+
+  divert(sink: Sink | null): void {
+    this.sink = sink;
+    if (sink === null) this.#resize(0);
   }
 
   onTurnEnd(): void {
@@ -118,5 +140,5 @@ export function shareReads(socket: net.Socket): void {
  */
 export function divertReads(transport: Duplex, sink: Sink | null): void {
   const reads = readsOf.get(transport);
-  if (reads !== undefined) reads.sink = sink;
+  reads?.divert(sink);
 }

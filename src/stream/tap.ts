@@ -382,7 +382,7 @@ export class Tap implements SenderEvents {
       if (lent) this.#queue.replaceNewest(chunk, () => Buffer.from(chunk));
     }
     // The next one may be as large, and would have to wait here.
-    const much = lent && chunk.length >= PIECE;
+    const much = lent && chunk.length > PIECE;
     if (much && this.#above?.wants === false && !this.#detached) this.#transport.pause();
   }
 
