@@ -47,7 +47,7 @@ let filled: Uint8Array = new Uint8Array(MEMORY, 0, 0);
 /** One socket's reading. */
 export class Reads implements EndOfTurn {
   /** Who has what is read; null for whoever reads the socket. */
-  sink: Sink | null = null;
+  #sink: Sink | null = null;
   #socket: net.Socket | null = null;
   /** Which of VIEWS the next read may fill, and which one the kernel was given. */
   #next = 0;
@@ -83,9 +83,8 @@ export class Reads implements EndOfTurn {
   /** @returns whether to read on. */
   #onRead(length: number): boolean {
     if (filled.length !== length) filled = new Uint8Array(MEMORY, 0, length);
-    const { sink } = this;
-    if (sink === null) return this.#socket?.push(Buffer.from(filled)) ?? false;
-    sink(filled);
+    if (this.#sink === null) return this.#socket?.push(Buffer.from(filled)) ?? false;
+    this.#sink(filled);
     if (length < (VIEWS[this.#given] as Uint8Array).length) {
       if (length < LEAST) this.#resize(this.#given - 1);
       return true;
@@ -100,14 +99,14 @@ export class Reads implements EndOfTurn {
 
   #resize(step: number): void {
     // Who has let go of the sink in the meantime wants none.
-    const most = this.sink === null || (this.#next === 0 && grown >= FEW) ? 0 : VIEWS.length - 1;
+    const most = this.#sink === null || (this.#next === 0 && grown >= FEW) ? 0 : VIEWS.length - 1;
     const next = Math.max(0, Math.min(step, most));
     grown += Number(next > 0) - Number(this.#next > 0);
     this.#next = next;
   }
 
   divert(sink: Sink | null): void {
-    this.sink = sink;
+    this.#sink = sink;
     if (sink === null) this.#resize(0);
   }
 
@@ -115,7 +114,7 @@ export class Reads implements EndOfTurn {
     const stopped = this.#stopped;
     this.#inTurn = 0;
     this.#stopped = false;
-    if (this.sink === null || this.#socket === null) return;
+    if (this.#sink === null || this.#socket === null) return;
     if (this.#socket.isPaused()) this.#slow = true;
     else if (stopped) this.#socket.resume();
   }
@@ -139,6 +138,5 @@ export function shareReads(socket: net.Socket): void {
  * the socket; null ends that.
  */
 export function divertReads(transport: Duplex, sink: Sink | null): void {
-  const reads = readsOf.get(transport);
-  reads?.divert(sink);
+  readsOf.get(transport)?.divert(sink);
 }

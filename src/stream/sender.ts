@@ -16,7 +16,6 @@
  * So whoever made them may give them back at once (`Free`, memory.ts).
  */
 import type { Duplex } from 'node:stream';
-import { setImmediate } from 'node:timers';
 import { copiesAtOnce, type HandleWriter } from './handle-writer.ts';
 import { atEndOfTurn, type EndOfTurn } from './turn.ts';
 
@@ -146,6 +145,7 @@ export class Sender implements EndOfTurn {
   /** @internal */
   onTurnEnd(): void {
     this.#inTurn = false;
+    this.#releasing = false;
     this.release();
   }
 
@@ -153,10 +153,7 @@ export class Sender implements EndOfTurn {
   releaseLater(): void {
     if (this.#releasing) return;
     this.#releasing = true;
-    setImmediate(() => {
-      this.#releasing = false;
-      this.release();
-    });
+    atEndOfTurn(this);
   }
 
   /**
