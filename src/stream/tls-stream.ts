@@ -45,7 +45,15 @@ import { Tap, type TapEvents, type TransportEnding } from './tap.ts';
 import { Transcript } from './transcript.ts';
 import { closeTransport, ignoreErrors } from './transport.ts';
 import { truncatedError } from './truncation.ts';
-import { checkWaitOptions, Patience, Questions, type WaitOptions, withLimits } from './wait.ts';
+import {
+  checkWaitOptions,
+  Patience,
+  type Question,
+  Questions,
+  Wait,
+  type WaitOptions,
+  withLimits,
+} from './wait.ts';
 
 /** What the handshake agreed on. */
 export interface TlsInfo {
@@ -95,6 +103,22 @@ export interface OpenOptions {
   readonly startedAt: number;
   /** Begins the handshake. */
   readonly start: (tap: Tap, events: EngineEvents) => Engine;
+}
+
+/** What all waits of one kind have in common. */
+interface WaitKind<T, A = undefined> {
+  readonly phase: Phase;
+  /** What did not happen in time. */
+  readonly message: string;
+  /**
+   * Whether running out of time or being cancelled is an event of the closure: the handshake and the
+   * shutdown end that way, a read does not.
+   */
+  readonly ends?: boolean;
+  /** Undefined for as long as there is none. */
+  answer(stream: TlsStream, argument: A): T | undefined;
+  /** Told when the wait begins, and when it is over, before its promise settles. */
+  during?(stream: TlsStream, waiting: boolean): void;
 }
 
 /** TLS over a transport, with a verdict on how it ended. Made by `connect`, `accept`, `createServer`. */
@@ -305,26 +329,22 @@ export class TlsStream implements AsyncDisposable {
   }
 
   #readLater(options: WaitOptions = {}): Promise<Uint8Array | null> {
-    return this.#until(
-      () => {
-        const bytes = this.#take();
-        return bytes === undefined ? undefined : this.#observeRead(bytes);
-      },
-      options,
-      {
-        phase: 'read',
-        deadline: this.#policy.deadlines.read,
-        message: 'no data came',
-        during: this.#setReading,
-        patience: this.#readPatience,
-      },
-    );
+    const deadline = this.#policy.deadlines.read;
+    return this.#until(TlsStream.#READ, undefined, options, deadline, this.#readPatience);
   }
 
-  readonly #setReading = (reading: boolean) => {
-    this.#reading = reading;
-    // A shutdown may have waited for room, or for its turn to take what is unread.
-    if (!reading && !this.#questions.isEmpty) process.nextTick(() => this.#ask());
+  static readonly #READ: WaitKind<Uint8Array | null> = {
+    phase: 'read',
+    message: 'no data came',
+    answer(stream) {
+      const bytes = stream.#take();
+      return bytes === undefined ? undefined : stream.#observeRead(bytes);
+    },
+    during(stream, reading) {
+      stream.#reading = reading;
+      // A shutdown may have waited for room, or for its turn to take what is unread.
+      if (!reading && !stream.#questions.isEmpty) process.nextTick(() => stream.#ask());
+    },
   };
 
   #observeRead(bytes: Uint8Array | null): Uint8Array | null {
@@ -382,29 +402,27 @@ export class TlsStream implements AsyncDisposable {
 
   async #drained(socket: TLSSocket, options: WaitOptions = {}): Promise<void> {
     this.#listenForDrain(socket);
-    await this.#until(
-      () => {
-        if (this.#failure !== null) throw this.#failure;
-        switch (this.#state.send.kind) {
-          case 'open':
-            return socket.writableNeedDrain ? undefined : true;
-          case 'closing':
-            return undefined;
-          default:
-            // close_notify went out behind these bytes, unless they were discarded for it.
-            if (this.#unsent > 0) this.#mayWrite();
-            return true;
-        }
-      },
-      options,
-      {
-        phase: 'write',
-        deadline: this.#policy.deadlines.write,
-        message: 'the peer does not read: nothing was taken',
-        patience: this.#writePatience,
-      },
-    );
+    const deadline = this.#policy.deadlines.write;
+    await this.#until(TlsStream.#WRITE, socket, options, deadline, this.#writePatience);
   }
+
+  static readonly #WRITE: WaitKind<true, TLSSocket> = {
+    phase: 'write',
+    message: 'the peer does not read: nothing was taken',
+    answer(stream, socket) {
+      if (stream.#failure !== null) throw stream.#failure;
+      switch (stream.#state.send.kind) {
+        case 'open':
+          return socket.writableNeedDrain ? undefined : true;
+        case 'closing':
+          return undefined;
+        default:
+          // close_notify went out behind these bytes, unless they were discarded for it.
+          if (stream.#unsent > 0) stream.#mayWrite();
+          return true;
+      }
+    },
+  };
 
   /**
    * TLS closure: sends close_notify behind everything written, and waits for the peer's. The
@@ -435,20 +453,22 @@ export class TlsStream implements AsyncDisposable {
     if (this.#failure === null) this.#dispatch({ type: wait ? 'wait' : 'waive' });
     this.#sendCloseNotify();
     this.#listen();
-    return this.#until(
-      () => {
-        this.#collect(unread);
-        return this.#shutdownOutcome(wait);
-      },
-      options,
-      {
-        phase: 'shutdown',
-        deadline: this.#policy.deadlines.shutdown,
-        message: 'the peer sent no close_notify',
-        ends: true,
-      },
-    );
+    const how = { wait, unread };
+    return this.#until(TlsStream.#SHUTDOWN, how, options, this.#policy.deadlines.shutdown);
   }
+
+  static readonly #SHUTDOWN: WaitKind<
+    Closure,
+    { readonly wait: boolean; readonly unread: Policy['unread'] }
+  > = {
+    phase: 'shutdown',
+    message: 'the peer sent no close_notify',
+    ends: true,
+    answer(stream, { wait, unread }) {
+      stream.#collect(unread);
+      return stream.#shutdownOutcome(wait);
+    },
+  };
 
   /**
    * After a full shutdown, takes the transport back for plaintext, or for TLS again. Data that was
@@ -541,19 +561,8 @@ export class TlsStream implements AsyncDisposable {
 
   async #handshake(signal: AbortSignal | undefined): Promise<void> {
     try {
-      await this.#until(
-        () => {
-          if (this.#failure !== null) throw this.#failure;
-          return this.#info === null ? undefined : true;
-        },
-        { signal },
-        {
-          phase: 'handshake',
-          deadline: this.#policy.deadlines.handshake,
-          message: 'the TLS handshake was not completed',
-          ends: true,
-        },
-      );
+      const deadline = this.#policy.deadlines.handshake;
+      await this.#until(TlsStream.#HANDSHAKE, undefined, { signal }, deadline);
     } catch (error) {
       this.#dispatch({ type: 'abandon', how: 'destroyed' });
       // An alert that explains our refusal is on its way out: let it arrive.
@@ -572,6 +581,16 @@ export class TlsStream implements AsyncDisposable {
     }
     this.#observe({ type: 'phase', name: 'handshake', protocol: this.#info?.protocol });
   }
+
+  static readonly #HANDSHAKE: WaitKind<true> = {
+    phase: 'handshake',
+    message: 'the TLS handshake was not completed',
+    ends: true,
+    answer(stream) {
+      if (stream.#failure !== null) throw stream.#failure;
+      return stream.#info === null ? undefined : true;
+    },
+  };
 
   #onSecure(socket: TLSSocket): void {
     this.#info = {
@@ -906,64 +925,76 @@ export class TlsStream implements AsyncDisposable {
   }
 
   /**
-   * Waits until `answer` gives something other than undefined, or throws.
+   * Waits until the answer is something other than undefined, or thrown.
    *
-   * `ends` says that running out of time or being cancelled is an event of the closure: the
-   * handshake and the shutdown end that way, a read does not.
+   * @param deadline where the options say none.
+   * @param patience keeps the deadline, unless another wait has it.
    */
-  #until<T>(
-    answer: () => T | undefined,
-    { signal, deadline }: WaitOptions,
-    wait: {
-      readonly phase: Phase;
-      readonly deadline: number;
-      readonly message: string;
-      readonly ends?: boolean;
-      /** Told when the wait begins, and when it is over, before its promise settles. */
-      readonly during?: (waiting: boolean) => void;
-      /** Keeps the deadline, unless another wait has it. */
-      readonly patience?: Patience;
-    },
+  #until<T, A>(
+    kind: WaitKind<T, A>,
+    argument: A,
+    options: WaitOptions,
+    deadline: number,
+    patience?: Patience,
   ): Promise<T> {
-    return withLimits<T>(
-      (resolve, reject) => {
-        const question = () => {
-          try {
-            const found = answer();
-            if (found !== undefined) resolve(found);
-          } catch (error) {
-            if (error === this.#failure) this.#reported = true;
-            reject(error);
-          }
-        };
-        this.#questions.add(question);
-        wait.during?.(true);
-        question();
-        return () => {
-          this.#questions.delete(question);
-          wait.during?.(false);
-        };
-      },
-      { signal, deadline: deadline ?? wait.deadline },
-      {
-        onDeadline: (ms) => {
-          this.#observe({ type: 'deadline', phase: wait.phase, ms });
-          if (wait.ends) this.#dispatch({ type: 'deadline' });
-          return new TimeoutError(`${wait.message} within ${ms} ms`, {
-            phase: wait.phase,
-            closure: this.closure,
-            hint: this.#timeoutHint(wait.phase),
-          });
-        },
-        onAbort: (reason) => {
-          this.#observe({ type: 'call', name: 'cancel', detail: wait.phase });
-          if (wait.ends) this.#dispatch({ type: 'cancel' });
-          return new AbortError({ phase: wait.phase, closure: this.closure, cause: reason });
-        },
-      },
-      wait.patience?.busy === true ? undefined : wait.patience,
-    );
+    const limits = options.deadline === undefined ? { signal: options.signal, deadline } : options;
+    const wait = new TlsStream.#Wait(this, kind, argument);
+    return wait.within(limits, patience?.busy === true ? undefined : patience).promise;
   }
+
+  static readonly #Wait = class<T, A> extends Wait<T> implements Question {
+    readonly #stream: TlsStream;
+    readonly #kind: WaitKind<T, A>;
+    readonly #argument: A;
+
+    constructor(stream: TlsStream, kind: WaitKind<T, A>, argument: A) {
+      super();
+      this.#stream = stream;
+      this.#kind = kind;
+      this.#argument = argument;
+    }
+
+    ask(): void {
+      try {
+        const found = this.#kind.answer(this.#stream, this.#argument);
+        if (found !== undefined) this.resolve(found);
+      } catch (error) {
+        if (error === this.#stream.#failure) this.#stream.#reported = true;
+        this.reject(error);
+      }
+    }
+
+    protected override begin(): void {
+      this.#stream.#questions.add(this);
+      this.#kind.during?.(this.#stream, true);
+      this.ask();
+    }
+
+    protected override end(): void {
+      this.#stream.#questions.delete(this);
+      this.#kind.during?.(this.#stream, false);
+    }
+
+    protected override onDeadline(ms: number): Error {
+      const stream = this.#stream;
+      const { phase, message, ends } = this.#kind;
+      stream.#observe({ type: 'deadline', phase, ms });
+      if (ends) stream.#dispatch({ type: 'deadline' });
+      return new TimeoutError(`${message} within ${ms} ms`, {
+        phase,
+        closure: stream.closure,
+        hint: stream.#timeoutHint(phase),
+      });
+    }
+
+    protected override onAbort(reason: unknown): Error {
+      const stream = this.#stream;
+      const { phase, ends } = this.#kind;
+      stream.#observe({ type: 'call', name: 'cancel', detail: phase });
+      if (ends) stream.#dispatch({ type: 'cancel' });
+      return new AbortError({ phase, closure: stream.closure, cause: reason });
+    }
+  };
 
   #timeoutHint(phase: Phase): string | undefined {
     if (phase !== 'shutdown') return undefined;

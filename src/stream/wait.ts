@@ -43,40 +43,57 @@ const LONGEST_TIMER = 2 ** 31 - 1;
 
 /** Calls `then` after so many milliseconds (never, for Infinity). @returns what stops that. */
 export function after(milliseconds: number, then: () => void): () => void {
-  if (milliseconds > LONGEST_TIMER) return () => {};
-  const timer = setTimeout(then, milliseconds);
+  const timer = timerOf(milliseconds, call, then);
   return () => clearTimeout(timer);
 }
 
+const call = (then: () => void) => then();
+
+/** A timer that gives `then` its argument; none for Infinity. */
+function timerOf<A>(
+  milliseconds: number,
+  then: (argument: A) => void,
+  argument: A,
+): NodeJS.Timeout | undefined {
+  return milliseconds > LONGEST_TIMER ? undefined : setTimeout(then, milliseconds, argument);
+}
+
+/** Who is told that its time is over. */
+interface Waiter {
+  onTimeOver(): void;
+}
+
+const timeOver = (waiter: Waiter) => waiter.onTimeOver();
+
 /**
- * `after`, for waits of which one follows the other, such as the reads of a stream: a timer of each one's own
+ * A timer for waits of which one follows the other, such as the reads of a stream: one of each wait's own
  * costs as much as all the rest of a short wait. One timer is kept instead, which looks when it fires whether
  * the wait of that time has waited long enough. While nobody waits it keeps no process alive.
  */
-export class Patience {
+export class Patience implements Waiter {
   #timer: NodeJS.Timeout | null = null;
   /** When the timer fires, and when the wait is over; `performance.now()`. */
   #firesAt = 0;
   #overAt = 0;
-  #then: (() => void) | null = null;
+  #waiter: Waiter | null = null;
   #ended = false;
 
   /** Whether somebody waits. */
   get busy(): boolean {
-    return this.#then !== null;
+    return this.#waiter !== null;
   }
 
-  /** Calls `then` after so many milliseconds, unless `stop` is called first. For one wait at a time. */
-  start(milliseconds: number, then: () => void): void {
+  /** Tells `waiter` after so many milliseconds, unless `stop` is called first. For one at a time. */
+  start(milliseconds: number, waiter: Waiter): void {
     if (milliseconds > LONGEST_TIMER) return;
     this.#overAt = performance.now() + milliseconds;
-    this.#then = then;
+    this.#waiter = waiter;
     if (this.#timer !== null && this.#firesAt <= this.#overAt) this.#timer.ref();
     else this.#set(milliseconds);
   }
 
   stop(): void {
-    this.#then = null;
+    this.#waiter = null;
     if (this.#ended) this.#clear();
     else this.#timer?.unref();
   }
@@ -84,7 +101,7 @@ export class Patience {
   /** From here on no timer is kept for a next wait. */
   end(): void {
     this.#ended = true;
-    if (this.#then === null) this.#clear();
+    if (this.#waiter === null) this.#clear();
   }
 
   #clear(): void {
@@ -95,37 +112,43 @@ export class Patience {
   #set(milliseconds: number): void {
     this.#clear();
     this.#firesAt = performance.now() + milliseconds;
-    this.#timer = setTimeout(() => this.#fire(), milliseconds);
+    this.#timer = setTimeout(timeOver, milliseconds, this);
   }
 
-  #fire(): void {
+  /** @internal */
+  onTimeOver(): void {
     this.#timer = null;
-    const then = this.#then;
-    if (then === null) return;
+    const waiter = this.#waiter;
+    if (waiter === null) return;
     const left = this.#overAt - performance.now();
     // Timers may fire a little early by this clock.
     if (left >= 1) {
       this.#set(Math.ceil(left));
       return;
     }
-    this.#then = null;
-    then();
+    this.#waiter = null;
+    waiter.onTimeOver();
   }
 }
 
+/** What has to be asked again whenever something changes. */
+export interface Question {
+  ask(): void;
+}
+
 /**
- * What those who wait ask again whenever something changes. Mostly one waits, for one message after the other,
- * and a Set that is emptied each time takes new memory each time.
+ * All that wait for an answer. Mostly one does, for one message after the other, and a Set that is emptied each
+ * time takes new memory each time.
  */
 export class Questions {
-  #first: (() => void) | null = null;
-  #rest: Set<() => void> | null = null;
+  #first: Question | null = null;
+  #rest: Set<Question> | null = null;
 
   get isEmpty(): boolean {
     return this.#first === null && (this.#rest === null || this.#rest.size === 0);
   }
 
-  add(question: () => void): void {
+  add(question: Question): void {
     if (this.#first === null) {
       this.#first = question;
       return;
@@ -134,72 +157,168 @@ export class Questions {
     this.#rest.add(question);
   }
 
-  delete(question: () => void): void {
+  delete(question: Question): void {
     if (this.#first === question) this.#first = null;
     else this.#rest?.delete(question);
   }
 
   /** Asks each of them, but for those that come meanwhile, which ask by themselves, or go. */
   ask(): void {
-    this.#first?.();
+    this.#first?.ask();
     if (this.#rest === null) return;
-    for (const question of this.#rest) question();
+    for (const question of this.#rest) question.ask();
+  }
+}
+
+/**
+ * One wait, for a value, a deadline or a signal, whichever comes first.
+ *
+ * A stream that is read makes one for each message. So it is one object, and what is done is on its prototype:
+ * a dozen closures would have to be made for each, and V8 forgets what it has compiled for a closure once no
+ * closure of that place is left.
+ */
+export abstract class Wait<T> implements Waiter {
+  readonly promise: Promise<T>;
+  #resolve!: (value: T) => void;
+  #reject!: (error: unknown) => void;
+  #settled = false;
+  #deadline = Number.POSITIVE_INFINITY;
+  #timer: NodeJS.Timeout | undefined;
+  #patience: Patience | undefined;
+  #signal: AbortSignal | undefined;
+
+  constructor() {
+    this.promise = new Promise<T>((resolve, reject) => {
+      this.#resolve = resolve;
+      this.#reject = reject;
+    });
+  }
+
+  /** Begins what is waited for; it may be settled within that. */
+  protected abstract begin(): void;
+  /** Undoes what `begin` began, before the promise settles. */
+  protected abstract end(): void;
+  /** The errors to reject with. */
+  protected abstract onDeadline(milliseconds: number): Error;
+  protected abstract onAbort(reason: unknown): Error;
+
+  /**
+   * Waits.
+   *
+   * @param patience keeps the deadline, where one wait follows the other.
+   */
+  within({ signal, deadline = Number.POSITIVE_INFINITY }: WaitOptions, patience?: Patience): this {
+    if (signal?.aborted) {
+      this.#settled = true;
+      this.#reject(this.onAbort(signal.reason));
+      return this;
+    }
+    this.begin();
+    if (this.#settled) return this;
+    this.#deadline = deadline;
+    if (signal !== undefined) {
+      this.#signal = signal;
+      signal.addEventListener('abort', this);
+      if (signal.aborted) {
+        this.handleEvent();
+        return this;
+      }
+    }
+    if (patience === undefined) {
+      this.#timer = timerOf<Waiter>(deadline, timeOver, this);
+    } else {
+      this.#patience = patience;
+      patience.start(deadline, this);
+    }
+    return this;
+  }
+
+  get settled(): boolean {
+    return this.#settled;
+  }
+
+  resolve(value: T): void {
+    if (this.#settle()) this.#resolve(value);
+  }
+
+  reject(error: unknown): void {
+    if (this.#settle()) this.#reject(error);
+  }
+
+  #settle(): boolean {
+    if (this.#settled) return false;
+    this.#settled = true;
+    if (this.#timer !== undefined) clearTimeout(this.#timer);
+    this.#patience?.stop();
+    this.#signal?.removeEventListener('abort', this);
+    this.end();
+    return true;
+  }
+
+  /** @internal */
+  onTimeOver(): void {
+    if (this.#settle()) this.#reject(this.onDeadline(this.#deadline));
+  }
+
+  /** @internal The signal has been aborted. */
+  handleEvent(): void {
+    if (this.#settle()) this.#reject(this.onAbort(this.#signal?.reason));
+  }
+}
+
+type Start<T> = (
+  resolve: (value: T) => void,
+  reject: (error: unknown) => void,
+) => (() => void) | undefined;
+
+/** A wait by callbacks. */
+class CallbackWait<T> extends Wait<T> {
+  readonly #start: Start<T>;
+  readonly #handlers: WaitHandlers;
+  #undo: (() => void) | undefined;
+
+  constructor(start: Start<T>, handlers: WaitHandlers) {
+    super();
+    this.#start = start;
+    this.#handlers = handlers;
+  }
+
+  protected begin(): void {
+    try {
+      this.#undo = this.#start(
+        (value) => this.resolve(value),
+        (error) => this.reject(error),
+      );
+    } catch (error) {
+      this.reject(error);
+    }
+    // Settled before it could be said how to undo it.
+    if (this.settled) this.#undo?.();
+  }
+
+  protected end(): void {
+    this.#undo?.();
+  }
+
+  protected onDeadline(milliseconds: number): Error {
+    return this.#handlers.onDeadline(milliseconds);
+  }
+
+  protected onAbort(reason: unknown): Error {
+    return this.#handlers.onAbort(reason);
   }
 }
 
 /**
  * Runs `start` with a pair of callbacks and settles with whichever comes first: one of the two, the
  * deadline, or the signal. `start` may return a function that undoes what it began.
- *
- * @param patience keeps the deadline, where one wait follows the other.
  */
 export function withLimits<T>(
-  start: (
-    resolve: (value: T) => void,
-    reject: (error: unknown) => void,
-  ) => (() => void) | undefined,
+  start: Start<T>,
   options: WaitOptions,
   handlers: WaitHandlers,
-  patience?: Patience,
 ): Promise<T> {
-  const { signal, deadline = Number.POSITIVE_INFINITY } = options;
-  return new Promise<T>((resolve, reject) => {
-    if (signal?.aborted) {
-      reject(handlers.onAbort(signal.reason));
-      return;
-    }
-    // A read of a busy stream makes one of these for each message: what is not needed is not made.
-    let stopTimer: (() => void) | undefined;
-    let onAbort: (() => void) | undefined;
-    let undo: (() => void) | undefined;
-    let settled = false;
-    const settle = (): boolean => {
-      if (settled) return false;
-      settled = true;
-      stopTimer?.();
-      patience?.stop();
-      if (onAbort !== undefined) signal?.removeEventListener('abort', onAbort);
-      undo?.();
-      return true;
-    };
-    undo = start(
-      (value) => settle() && resolve(value),
-      (error) => settle() && reject(error),
-    );
-    if (settled) {
-      undo?.();
-      return;
-    }
-    if (signal !== undefined) {
-      onAbort = () => settle() && reject(handlers.onAbort(signal.reason));
-      signal.addEventListener('abort', onAbort);
-    }
-    const onDeadline = () => {
-      if (settle()) reject(handlers.onDeadline(deadline));
-    };
-    if (patience === undefined) stopTimer = after(deadline, onDeadline);
-    else patience.start(deadline, onDeadline);
-  });
+  return new CallbackWait(start, handlers).within(options).promise;
 }
 
 /** The handlers of a wait whose only trace is its error. */
