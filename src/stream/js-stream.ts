@@ -212,8 +212,10 @@ export class TapSocket extends EventEmitter implements Above {
   onShutdown(request: Request): void {
     this.#ending = request;
     // Not at once, for the same reason.
-    process.nextTick(() => this.#end());
+    process.nextTick(TapSocket.#endLater, this);
   }
+
+  static readonly #endLater = (socket: TapSocket) => socket.#end();
 
   /** Not before the engine's last write is finished: close_notify may have to wait for that. */
   #end(): void {

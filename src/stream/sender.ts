@@ -38,6 +38,8 @@ const BULK = 16_384;
 /** Bytes of bulk that wait together, over all streams: with more of them each write goes through slower memory. */
 const TOGETHER = 524_288;
 
+const NOTHING = () => {};
+
 /** Bytes of bulk that wait. */
 let waiting = 0;
 
@@ -161,7 +163,7 @@ export class Sender implements EndOfTurn {
    *
    * @param done as for `send`.
    */
-  release(done: () => void = () => {}): void {
+  release(done: () => void = NOTHING): void {
     if (this.#held.length === 0) return;
     const held = this.#held;
     const closeNotify = this.#heldCloseNotify;
@@ -191,7 +193,7 @@ export class Sender implements EndOfTurn {
       free?.(chunks);
       // Not within the call of the engine that made it.
       if (closeNotify || this.#onAllTaken !== null) {
-        process.nextTick(() => this.#settle(closeNotify, null));
+        process.nextTick(Sender.#settleTaken, this, closeNotify);
       } else {
         this.#unflushed--;
       }
@@ -235,6 +237,9 @@ export class Sender implements EndOfTurn {
       done();
     };
   }
+
+  static readonly #settleTaken = (sender: Sender, closeNotify: boolean) =>
+    sender.#settle(closeNotify, null);
 
   /** The transport has taken a write, or failed to. @returns whether it has. */
   #settle(closeNotify: boolean, error: SendError | null): boolean {

@@ -100,6 +100,8 @@ export function causeOf({ code }: { readonly code?: string }): 'reset' | 'error'
   return code !== undefined && RESETS.has(code) ? 'reset' : 'error';
 }
 
+const NO_BYTES = Buffer.alloc(0);
+
 /** Bytes that the engine is fed at once, but for the end of a record: it keeps memory for as many. */
 const PIECE = 65_536;
 
@@ -352,10 +354,10 @@ export class Tap implements SenderEvents {
       this.#transport.allowHalfOpen = this.#allowHalfOpen;
     }
     const unfed = this.#queue.drain();
-    const trailing =
-      this.#stopped !== null ? Buffer.concat(unfed).subarray(this.#offset) : Buffer.alloc(0);
+    const offset = this.#offset;
     this.#offset = 0;
-    return trailing;
+    if (this.#stopped === null || unfed.length === 0) return NO_BYTES;
+    return Buffer.concat(unfed).subarray(offset);
   }
 
   /** Those who listened to the transport before hear of it again. It stays paused. */

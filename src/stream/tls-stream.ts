@@ -143,8 +143,8 @@ export class TlsStream implements AsyncDisposable {
   /** Questions to ask again when something changes. */
   readonly #questions = new Questions();
   /** Of reads, and of writes: each often one after the other. */
-  readonly #readPatience = new Patience();
-  readonly #writePatience = new Patience();
+  #readPatience: Patience | null = null;
+  #writePatience: Patience | null = null;
   #listening = false;
   #drainListening = false;
   #reading = false;
@@ -158,6 +158,8 @@ export class TlsStream implements AsyncDisposable {
   /** Whether the caller has used the stream's own methods, and whether it has taken the socket. */
   #driven = false;
   #lent = false;
+  /** The socket's 'end' is due. */
+  #ends = false;
   /** abort() was called: what was not read by then is gone. */
   #aborted = false;
   /** The tap has let go of the transport. */
@@ -281,7 +283,10 @@ export class TlsStream implements AsyncDisposable {
    * speed. Use either the socket or the stream's own read and write, not both at once.
    */
   get socket(): TLSSocket {
-    this.#lent = true;
+    if (!this.#lent) {
+      this.#lent = true;
+      if (this.#ends) this.#answerForSocket();
+    }
     if (!this.#tap.feeding) this.#outbox?.flush();
     this.#engine.handOut();
     // A call that waits for bytes now has to hear of them from the socket, unless its 'data' is taken.
@@ -330,6 +335,7 @@ export class TlsStream implements AsyncDisposable {
 
   #readLater(options: WaitOptions = {}): Promise<Uint8Array | null> {
     const deadline = this.#policy.deadlines.read;
+    this.#readPatience ??= new Patience();
     return this.#until(TlsStream.#READ, undefined, options, deadline, this.#readPatience);
   }
 
@@ -343,7 +349,7 @@ export class TlsStream implements AsyncDisposable {
     during(stream, reading) {
       stream.#reading = reading;
       // A shutdown may have waited for room, or for its turn to take what is unread.
-      if (!reading && !stream.#questions.isEmpty) process.nextTick(() => stream.#ask());
+      if (!reading && !stream.#questions.isEmpty) process.nextTick(TlsStream.#askLater, stream);
     },
   };
 
@@ -403,6 +409,7 @@ export class TlsStream implements AsyncDisposable {
   async #drained(socket: TLSSocket, options: WaitOptions = {}): Promise<void> {
     this.#listenForDrain(socket);
     const deadline = this.#policy.deadlines.write;
+    this.#writePatience ??= new Patience();
     await this.#until(TlsStream.#WRITE, socket, options, deadline, this.#writePatience);
   }
 
@@ -443,10 +450,11 @@ export class TlsStream implements AsyncDisposable {
     checkShutdownOptions(options);
     throwIfAborted(options.signal, 'shutdown');
     this.#observeCall('shutdown', options);
-    return this.#shutdown(options);
+    await this.#shutdown(options);
+    return this.closure;
   }
 
-  #shutdown(options: ShutdownOptions): Promise<Closure> {
+  #shutdown(options: ShutdownOptions): Promise<true> {
     const { wait = true, unread = this.#policy.unread } = options;
     this.#driven = true;
     // What has failed stays as it ended, whatever the caller now asks for.
@@ -458,7 +466,7 @@ export class TlsStream implements AsyncDisposable {
   }
 
   static readonly #SHUTDOWN: WaitKind<
-    Closure,
+    true,
     { readonly wait: boolean; readonly unread: Policy['unread'] }
   > = {
     phase: 'shutdown',
@@ -466,7 +474,7 @@ export class TlsStream implements AsyncDisposable {
     ends: true,
     answer(stream, { wait, unread }) {
       stream.#collect(unread);
-      return stream.#shutdownOutcome(wait);
+      return stream.#isShutDown(wait) ? true : undefined;
     },
   };
 
@@ -640,9 +648,10 @@ export class TlsStream implements AsyncDisposable {
 
   /** Whoever uses the socket alone expects it to end itself after 'end', as Node's do. */
   #answerForSocket(): void {
+    this.#ends = true;
+    if (!this.#lent) return;
     this.#tlsSocket.once('end', () => {
-      const alone = this.#lent && !this.#driven;
-      if (alone && this.#policy.answer !== 'when-told') this.#sendCloseNotify();
+      if (!this.#driven && this.#policy.answer !== 'when-told') this.#sendCloseNotify();
     });
   }
 
@@ -755,11 +764,13 @@ export class TlsStream implements AsyncDisposable {
     if (this.#state.send.kind !== 'open' || this.#failure !== null) return;
     this.#dispatch({ type: 'shutdown' });
     // Not within the engine's own call that reported the peer's close_notify.
-    process.nextTick(() => {
-      this.#outbox?.flush();
-      this.#engine.end();
-    });
+    process.nextTick(TlsStream.#endEngine, this);
   }
+
+  static readonly #endEngine = (stream: TlsStream) => {
+    stream.#outbox?.flush();
+    stream.#engine.end();
+  };
 
   async #close(options: CloseOptions): Promise<Closure> {
     this.#observeCall('close', options);
@@ -797,12 +808,11 @@ export class TlsStream implements AsyncDisposable {
 
   /** FIN and a kind wait for the peer's, once. */
   #sayGoodbye(): Promise<void> {
-    this.#goodbye ??= (async () => {
-      this.#letGo();
-      this.#dispatch({ type: 'abandon', how: 'closed' });
-      if (!this.#transport.destroyed) this.#observe({ type: 'transport-closed', how: 'end' });
-      await closeTransport(this.#transport, this.#policy.deadlines.close);
-    })();
+    if (this.#goodbye !== null) return this.#goodbye;
+    this.#letGo();
+    this.#dispatch({ type: 'abandon', how: 'closed' });
+    if (!this.#transport.destroyed) this.#observe({ type: 'transport-closed', how: 'end' });
+    this.#goodbye = closeTransport(this.#transport, this.#policy.deadlines.close);
     return this.#goodbye;
   }
 
@@ -823,22 +833,20 @@ export class TlsStream implements AsyncDisposable {
   /** @returns what came after the peer's close_notify. */
   #detach(): Uint8Array {
     this.#released = true;
-    this.#readPatience.end();
-    this.#writePatience.end();
+    this.#readPatience?.end();
+    this.#writePatience?.end();
     return this.#tap.detach();
   }
 
-  #shutdownOutcome(wait: boolean): Closure | undefined {
+  /** Whether a shutdown has all that it waits for. @throws what the stream has failed with. */
+  #isShutDown(wait: boolean): boolean {
     const { send, receive } = this.#state;
     if (this.#aborted) throw this.#failure;
-    if (send.kind === 'closed' && (receive.kind === 'closed' || !wait)) return this.closure;
+    if (send.kind === 'closed' && (receive.kind === 'closed' || !wait)) return true;
     // The peer closed, then its transport broke: it did not want our answer.
-    if (send.kind === 'cut' && receive.kind === 'closed') return this.closure;
+    if (send.kind === 'cut' && receive.kind === 'closed') return true;
     if (this.#failure !== null) throw this.#failure;
-    if (receive.kind === 'truncated' && send.kind === 'closed' && this.#onlyReports) {
-      return this.closure;
-    }
-    return undefined;
+    return receive.kind === 'truncated' && send.kind === 'closed' && this.#onlyReports;
   }
 
   // ---- reading and writing
@@ -923,6 +931,8 @@ export class TlsStream implements AsyncDisposable {
   #ask(): void {
     this.#questions.ask();
   }
+
+  static readonly #askLater = (stream: TlsStream) => stream.#ask();
 
   /**
    * Waits until the answer is something other than undefined, or thrown.
@@ -1023,13 +1033,14 @@ export class TlsStream implements AsyncDisposable {
   }
 
   #step(event: ClosureEvent): void {
-    const next = step(this.#state, event, this.#now());
-    if (next === this.#state) return;
-    const before = verdictOf(this.#state);
+    const state = this.#state;
+    const next = step(state, event, this.#now());
+    if (next === state) return;
     this.#state = next;
     this.#snapshot = null;
+    if (this.#observer === undefined) return;
     const verdict = verdictOf(next);
-    if (verdict !== before) this.#observe({ type: 'verdict', verdict });
+    if (verdict !== verdictOf(state)) this.#observe({ type: 'verdict', verdict });
   }
 
   #observeCall(name: 'shutdown' | 'close', { wait = true }: ShutdownOptions): void {

@@ -8,7 +8,7 @@ import type { Duplex } from 'node:stream';
 import type { Deadlines } from '../closure/policy.ts';
 import { ConnectError, OptionError, ResolveError, TimeoutError } from '../errors.ts';
 import { newReads } from './reads.ts';
-import { abortsWith, after, withLimits } from './wait.ts';
+import { abortsWith, timeOver, timerOf, withLimits } from './wait.ts';
 
 /** Where to connect to, and how: the options of `net.connect` that apply. */
 export interface TransportOptions {
@@ -224,53 +224,73 @@ function describe(error: Error & { code?: string }): string {
  * Resolves when the transport is closed, by the peer's FIN or, after `deadline` milliseconds, by
  * force. Errors of a transport that is being given up are of no interest to anyone.
  */
-export async function closeTransport(transport: Duplex, deadline: number): Promise<void> {
-  if (transport.closed) {
-    ignoreErrors(transport);
-    transport.destroy();
-    await turns();
-    return;
-  }
-  await new Promise<void>((resolve) => {
-    const drop = () => transport.destroy();
-    const check = () => {
-      if (transport.readableEnded && transport.writableFinished) drop();
-    };
-    const settle = () => {
-      stop();
-      transport.off('end', check);
-      transport.off('finish', check);
-      transport.off('data', discard);
-      resolve();
-    };
-    // Until it has told 'close' it may fail, and then it is over.
-    const onClose = () => {
-      transport.off('error', drop);
-      settle();
-    };
-    let stop = after(deadline, () => {
-      if (transport.destroyed) {
-        settle();
-        return;
-      }
-      drop();
-      stop = after(deadline, settle);
+export function closeTransport(transport: Duplex, deadline: number): Promise<void> {
+  if (!transport.closed) return new Closing(transport, deadline).done;
+  ignoreErrors(transport);
+  transport.destroy();
+  return turns();
+}
+
+/** A transport that is being closed. Its listeners need to know no more than the transport. */
+class Closing {
+  readonly done: Promise<void>;
+  readonly #transport: Duplex;
+  readonly #deadline: number;
+  #resolve!: () => void;
+  #timer: NodeJS.Timeout | undefined;
+
+  constructor(transport: Duplex, deadline: number) {
+    this.#transport = transport;
+    this.#deadline = deadline;
+    this.done = new Promise((resolve) => {
+      this.#resolve = resolve;
     });
+    this.#timer = timerOf(deadline, timeOver, this);
     transport.on('error', drop);
-    transport.once('close', onClose);
+    // Until it has told 'close' it may fail, and then it is over.
+    transport.once('close', () => {
+      transport.off('error', drop);
+      this.#settle();
+    });
     if (transport.destroyed) return;
-    transport.on('end', check);
-    transport.on('finish', check);
+    transport.on('end', dropIfOver);
+    transport.on('finish', dropIfOver);
     transport.on('data', discard);
     try {
       transport.end();
       transport.resume();
-      check();
+      dropIfOver.call(transport);
     } catch {
       // A transport that cannot even be ended.
-      drop();
+      transport.destroy();
     }
-  });
+  }
+
+  /** @internal By force, and if it does not even tell 'close' then, without. */
+  onTimeOver(): void {
+    if (this.#transport.destroyed) {
+      this.#settle();
+      return;
+    }
+    this.#transport.destroy();
+    this.#timer = timerOf(this.#deadline, timeOver, this);
+  }
+
+  #settle(): void {
+    clearTimeout(this.#timer);
+    this.#transport.off('end', dropIfOver);
+    this.#transport.off('finish', dropIfOver);
+    this.#transport.off('data', discard);
+    this.#resolve();
+  }
+}
+
+function drop(this: Duplex): void {
+  this.destroy();
+}
+
+function dropIfOver(this: Duplex): void {
+  if (this.readableEnded && this.writableFinished) this.destroy();
 }
 
 const discard = () => {};

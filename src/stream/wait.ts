@@ -50,7 +50,7 @@ export function after(milliseconds: number, then: () => void): () => void {
 const call = (then: () => void) => then();
 
 /** A timer that gives `then` its argument; none for Infinity. */
-function timerOf<A>(
+export function timerOf<A>(
   milliseconds: number,
   then: (argument: A) => void,
   argument: A,
@@ -63,7 +63,7 @@ interface Waiter {
   onTimeOver(): void;
 }
 
-const timeOver = (waiter: Waiter) => waiter.onTimeOver();
+export const timeOver = (waiter: Waiter) => waiter.onTimeOver();
 
 /**
  * A timer for waits of which one follows the other, such as the reads of a stream: one of each wait's own
