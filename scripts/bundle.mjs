@@ -1,6 +1,6 @@
 // @ts-check
 /**
- * Bundles `src/` into what the package exports and its command: a program that imports seventy modules waits for
+ * Bundles `src/` into what the package exports and its command: a program that imports sixty modules waits for
  * each of them to be found, read and linked, which takes longer than all that is in them. What several entries need
  * is in chunks that they share, so that there is one of each class, whoever imports it.
  */

@@ -7,7 +7,6 @@
  */
 import { Buffer } from 'node:buffer';
 import { EventEmitter, errorMonitor } from 'node:events';
-import process from 'node:process';
 import type { Duplex } from 'node:stream';
 import tls from 'node:tls';
 import { CONTENT_TYPE } from '../record/record.ts';
@@ -18,7 +17,7 @@ import { endByMessages, failMessages, isAbandoned, stakeOf } from './http-messag
 import { Inbox } from './inbox.ts';
 import { type TapSocket, tapSocket } from './js-stream.ts';
 import { endedByCloseNotify } from './kernel-socket.ts';
-import { IS_NODE } from './runtime.ts';
+import { IS_NODE, process } from './runtime.ts';
 import { judgeNames, lendMembers, type SocketOwner } from './socket-members.ts';
 import type { SeenRecord, Tap } from './tap.ts';
 import { TapDuplex } from './tap-duplex.ts';

@@ -13,10 +13,10 @@
  * class of the requests that it takes, which the engine's own writes show.
  */
 import { Socket } from 'node:net';
-import process from 'node:process';
 import type { Duplex } from 'node:stream';
 import { getSystemErrorName } from 'node:util';
 import { isKernelSocket } from './kernel-socket.ts';
+import { process } from './runtime.ts';
 
 /**
  * A write, as a native handle takes it. Each may be given once: libuv uses it also where it had to try twice

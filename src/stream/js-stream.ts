@@ -17,7 +17,6 @@
  */
 import { EventEmitter } from 'node:events';
 import { Socket } from 'node:net';
-import process from 'node:process';
 import { Duplex } from 'node:stream';
 import { setImmediate } from 'node:timers';
 import { getSystemErrorMap } from 'node:util';
@@ -25,7 +24,7 @@ import type { TLSSocket } from './engine.ts';
 import { Fifo } from './fifo.ts';
 import { HandleWriter, type RequestClass } from './handle-writer.ts';
 import { giveBack } from './memory.ts';
-import { IS_NODE, throwLater } from './runtime.ts';
+import { IS_NODE, process, throwLater } from './runtime.ts';
 import { type Above, TAP, type Tap } from './tap.ts';
 
 /** A write, or the end, of the engine, which goes on once it is finished. */

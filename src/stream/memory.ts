@@ -8,7 +8,7 @@
  * byte, from one start of the program to the next.
  */
 import { Buffer } from 'node:buffer';
-import { MessageChannel, type MessagePort } from 'node:worker_threads';
+import type { MessagePort } from 'node:worker_threads';
 
 /** One end of a channel whose other end is closed: what is transferred to it is gone. */
 let nowhere: MessagePort | null = null;

@@ -10,10 +10,9 @@
  * it themselves, all others as copies.
  */
 import { Buffer } from 'node:buffer';
-import process from 'node:process';
 import type { TLSSocket } from './engine.ts';
 import { writesAsNode } from './handle-writer.ts';
-import { IS_NODE } from './runtime.ts';
+import { IS_NODE, process } from './runtime.ts';
 import type { Tap } from './tap.ts';
 
 /** A write of up to so many bytes waits for others of its turn. */

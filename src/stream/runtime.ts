@@ -1,4 +1,8 @@
-import process from 'node:process';
+/**
+ * Node's, looked up once: the global is a getter, and who imports `node:process` has all that is in it looked up,
+ * stdin among it, which takes as long as all of `node:tls`.
+ */
+export const { process } = globalThis;
 
 /** Whether this is Node itself. What is not documented of it is looked for nowhere else. */
 export const IS_NODE = !('bun' in process.versions || 'deno' in process.versions);

@@ -20,13 +20,13 @@
  * the engine takes its bytes: what the engine has for its transport (js-stream.ts, tap-duplex.ts) is `Above`.
  */
 import { Buffer } from 'node:buffer';
-import process from 'node:process';
 import type { Duplex } from 'node:stream';
 import type { CutCause } from '../closure/machine.ts';
 import { peekHeader, RecordScanner } from '../record/record.ts';
 import { Fifo } from './fifo.ts';
 import type { HandleWriter } from './handle-writer.ts';
 import { divertReads } from './reads.ts';
+import { process } from './runtime.ts';
 import { type Free, Sender, type SenderEvents } from './sender.ts';
 
 /** A record as its header tells of it. */

@@ -13,7 +13,6 @@
  */
 import { Buffer } from 'node:buffer';
 import { performance } from 'node:perf_hooks';
-import process from 'node:process';
 import type { Duplex } from 'node:stream';
 import {
   type AlertDetail,
@@ -40,7 +39,7 @@ import { type EngineError, engineError, eventOf } from './diagnose.ts';
 import type { Engine, EngineEvents, TLSSocket } from './engine.ts';
 import { type Observation, type Observer, tell } from './observer.ts';
 import { Outbox } from './outbox.ts';
-import { apart } from './runtime.ts';
+import { apart, process } from './runtime.ts';
 import { Tap, type TapEvents, type TransportEnding } from './tap.ts';
 import { Transcript } from './transcript.ts';
 import { closeTransport, ignoreErrors } from './transport.ts';

@@ -3,11 +3,11 @@
  */
 import dns from 'node:dns';
 import net from 'node:net';
-import process from 'node:process';
 import type { Duplex } from 'node:stream';
 import type { Deadlines } from '../closure/policy.ts';
 import { ConnectError, OptionError, ResolveError, TimeoutError } from '../errors.ts';
 import { newReads } from './reads.ts';
+import { process } from './runtime.ts';
 import { abortsWith, timeOver, timerOf, withLimits } from './wait.ts';
 
 /** Where to connect to, and how: the options of `net.connect` that apply. */

@@ -1,8 +1,7 @@
 /** What is due at the end of a turn of the event loop: one callback for all who have something due. */
 import { AsyncResource } from 'node:async_hooks';
-import process from 'node:process';
 import { setImmediate } from 'node:timers';
-import { apart } from './runtime.ts';
+import { apart, process } from './runtime.ts';
 
 export interface EndOfTurn {
   onTurnEnd(): void;
