@@ -9,6 +9,7 @@
  */
 import { Buffer } from 'node:buffer';
 import type { MessagePort } from 'node:worker_threads';
+import { process } from './runtime.ts';
 
 /** One end of a channel whose other end is closed: what is transferred to it is gone. */
 let nowhere: MessagePort | null = null;
@@ -19,6 +20,8 @@ export function giveBack(buffers: readonly Uint8Array[]): void {
   // What is part of something larger is not ours to give.
   if (buffers.some(({ length }, i) => length !== memory[i]?.byteLength)) return;
   if (nowhere === null) {
+    // Not the global one, which tests and polyfills replace; and not imported, for the few that need it.
+    const { MessageChannel } = process.getBuiltinModule('node:worker_threads');
     const { port1, port2 } = new MessageChannel();
     port1.close();
     port2.close();

@@ -449,11 +449,10 @@ export class TlsStream implements AsyncDisposable {
     checkShutdownOptions(options);
     throwIfAborted(options.signal, 'shutdown');
     this.#observeCall('shutdown', options);
-    await this.#shutdown(options);
-    return this.closure;
+    return this.#shutdown(options);
   }
 
-  #shutdown(options: ShutdownOptions): Promise<true> {
+  #shutdown(options: ShutdownOptions): Promise<Closure> {
     const { wait = true, unread = this.#policy.unread } = options;
     this.#driven = true;
     // What has failed stays as it ended, whatever the caller now asks for.
@@ -465,7 +464,7 @@ export class TlsStream implements AsyncDisposable {
   }
 
   static readonly #SHUTDOWN: WaitKind<
-    true,
+    Closure,
     { readonly wait: boolean; readonly unread: Policy['unread'] }
   > = {
     phase: 'shutdown',
@@ -473,7 +472,8 @@ export class TlsStream implements AsyncDisposable {
     ends: true,
     answer(stream, { wait, unread }) {
       stream.#collect(unread);
-      return stream.#isShutDown(wait) ? true : undefined;
+      // As it is now: the promise settles a little later.
+      return stream.#isShutDown(wait) ? stream.closure : undefined;
     },
   };
 
@@ -807,12 +807,15 @@ export class TlsStream implements AsyncDisposable {
 
   /** FIN and a kind wait for the peer's, once. */
   #sayGoodbye(): Promise<void> {
-    if (this.#goodbye !== null) return this.#goodbye;
+    this.#goodbye ??= this.#endTransport();
+    return this.#goodbye;
+  }
+
+  async #endTransport(): Promise<void> {
     this.#letGo();
     this.#dispatch({ type: 'abandon', how: 'closed' });
     if (!this.#transport.destroyed) this.#observe({ type: 'transport-closed', how: 'end' });
-    this.#goodbye = closeTransport(this.#transport, this.#policy.deadlines.close);
-    return this.#goodbye;
+    await closeTransport(this.#transport, this.#policy.deadlines.close);
   }
 
   #dropTransport(): void {

@@ -224,20 +224,24 @@ function describe(error: Error & { code?: string }): string {
  * Resolves when the transport is closed, by the peer's FIN or, after `deadline` milliseconds, by
  * force. Errors of a transport that is being given up are of no interest to anyone.
  */
-export function closeTransport(transport: Duplex, deadline: number): Promise<void> {
-  if (!transport.closed) return new Closing(transport, deadline).done;
+export async function closeTransport(transport: Duplex, deadline: number): Promise<void> {
+  if (!transport.closed) {
+    await new Closing(transport, deadline).done;
+    return;
+  }
   ignoreErrors(transport);
   transport.destroy();
-  return turns();
+  await turns();
 }
 
-/** A transport that is being closed. Its listeners need to know no more than the transport. */
+/** A transport that is being closed. */
 class Closing {
   readonly done: Promise<void>;
   readonly #transport: Duplex;
   readonly #deadline: number;
   #resolve!: () => void;
   #timer: NodeJS.Timeout | undefined;
+  #forced = false;
 
   constructor(transport: Duplex, deadline: number) {
     this.#transport = transport;
@@ -246,51 +250,54 @@ class Closing {
       this.#resolve = resolve;
     });
     this.#timer = timerOf(deadline, timeOver, this);
-    transport.on('error', drop);
-    // Until it has told 'close' it may fail, and then it is over.
-    transport.once('close', () => {
-      transport.off('error', drop);
-      this.#settle();
-    });
+    transport.on('error', this.#drop);
+    transport.once('close', this.#onClose);
     if (transport.destroyed) return;
-    transport.on('end', dropIfOver);
-    transport.on('finish', dropIfOver);
+    transport.on('end', this.#dropIfOver);
+    transport.on('finish', this.#dropIfOver);
     transport.on('data', discard);
     try {
       transport.end();
       transport.resume();
-      dropIfOver.call(transport);
+      this.#dropIfOver();
     } catch {
       // A transport that cannot even be ended.
-      transport.destroy();
+      this.#drop();
     }
   }
 
+  readonly #drop = () => {
+    this.#transport.destroy();
+  };
+
+  readonly #dropIfOver = () => {
+    if (this.#transport.readableEnded && this.#transport.writableFinished) this.#drop();
+  };
+
+  // Until it has told 'close' it may fail, and then it is over.
+  readonly #onClose = () => {
+    this.#transport.off('error', this.#drop);
+    this.#settle();
+  };
+
   /** @internal By force, and if it does not even tell 'close' then, without. */
   onTimeOver(): void {
-    if (this.#transport.destroyed) {
+    if (this.#forced || this.#transport.destroyed) {
       this.#settle();
       return;
     }
-    this.#transport.destroy();
+    this.#forced = true;
+    this.#drop();
     this.#timer = timerOf(this.#deadline, timeOver, this);
   }
 
   #settle(): void {
     clearTimeout(this.#timer);
-    this.#transport.off('end', dropIfOver);
-    this.#transport.off('finish', dropIfOver);
+    this.#transport.off('end', this.#dropIfOver);
+    this.#transport.off('finish', this.#dropIfOver);
     this.#transport.off('data', discard);
     this.#resolve();
   }
-}
-
-function drop(this: Duplex): void {
-  this.destroy();
-}
-
-function dropIfOver(this: Duplex): void {
-  if (this.readableEnded && this.writableFinished) this.destroy();
 }
 
 const discard = () => {};

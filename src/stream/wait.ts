@@ -83,13 +83,18 @@ export class Patience implements Waiter {
     return this.#waiter !== null;
   }
 
-  /** Tells `waiter` after so many milliseconds, unless `stop` is called first. For one at a time. */
-  start(milliseconds: number, waiter: Waiter): void {
-    if (milliseconds > LONGEST_TIMER) return;
+  /**
+   * Tells `waiter` after so many milliseconds, unless `stop` is called first. For one at a time.
+   *
+   * @returns false where it never will, and somebody else may have it.
+   */
+  start(milliseconds: number, waiter: Waiter): boolean {
+    if (milliseconds > LONGEST_TIMER) return false;
     this.#overAt = performance.now() + milliseconds;
     this.#waiter = waiter;
     if (this.#timer !== null && this.#firesAt <= this.#overAt) this.#timer.ref();
     else this.#set(milliseconds);
+    return true;
   }
 
   stop(): void {
@@ -226,9 +231,8 @@ export abstract class Wait<T> implements Waiter {
     }
     if (patience === undefined) {
       this.#timer = timerOf<Waiter>(deadline, timeOver, this);
-    } else {
+    } else if (patience.start(deadline, this)) {
       this.#patience = patience;
-      patience.start(deadline, this);
     }
     return this;
   }

@@ -565,3 +565,45 @@ describeTls('TLSv1.2: the answer to close_notify', () => {
     }),
   );
 });
+
+test.each(VERSIONS)(
+  '%s: shutdown gives the closure as it was when it was done, whatever is done next',
+  (version) =>
+    clean(async (scope) => {
+      const { client, server } = await pairInMemory(scope, version, { server: told });
+      await client.shutdown({ wait: false });
+      const again = client.shutdown({ wait: false });
+      const cancel = new AbortController();
+      const waiting = rejection(client.shutdown({ signal: cancel.signal }));
+      cancel.abort();
+      expect(await again).toMatchObject({ verdict: 'one-sided', transportEnd: null });
+      expect(await waiting).toMatchObject({ code: 'ABORT_ERR', closure: { verdict: 'aborted' } });
+      client.abort();
+      server.abort();
+    })(),
+);
+
+test.each(VERSIONS)(
+  '%s: a transport that no destroy() ends is given up when deadlines.close has passed again',
+  (version) =>
+    clean(async (scope) => {
+      const wire = channel({ onDestroy: 'reset' });
+      const [near] = wire.ends;
+      const { client, server } = await pair(scope, version, {
+        transports: wire.ends,
+        client: { deadlines: { close: 20 } },
+        server: told,
+      });
+      const destroy = near.destroy.bind(near);
+      let asked = 0;
+      // As the channels of some SSH libraries, which end, and are not destroyed before the peer has answered.
+      near.destroy = () => {
+        asked++;
+        return near;
+      };
+      expect(await client.close({ wait: false })).toMatchObject({ verdict: 'one-sided' });
+      expect(asked).toBeGreaterThan(0);
+      destroy();
+      server.abort();
+    })(),
+);

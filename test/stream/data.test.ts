@@ -192,6 +192,24 @@ for (const version of VERSIONS) {
     );
 
     test(
+      'a write that waits for ever keeps no other from its deadline, when it is cancelled either',
+      clean(async (scope) => {
+        const { client, server } = await pairInMemory(scope, version);
+        const part = pattern(1_000_000);
+        const cancel = new AbortController();
+        const patient = rejection(
+          client.write(part, { deadline: Number.POSITIVE_INFINITY, signal: cancel.signal }),
+        );
+        const hasty = rejection(client.write(part, { deadline: 20 }));
+        cancel.abort();
+        expect(await patient).toMatchObject({ code: 'ABORT_ERR', phase: 'write' });
+        expect(await hasty).toMatchObject({ code: 'ERR_TLS_TIMEOUT', phase: 'write' });
+        client.abort();
+        server.abort();
+      }),
+    );
+
+    test(
       'a peer that does not read stops the writer: memory is bounded, and nothing is lost',
       clean(async (scope) => {
         const both = await pairInMemory(scope, version);

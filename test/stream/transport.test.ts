@@ -5,7 +5,7 @@ import { expect, test } from 'vitest';
 import { accept, connect, type Observer, type TlsStream } from '../../src/index.ts';
 import { pki } from '../support/core-pki.ts';
 import { clean, turn } from '../support/core-scope.ts';
-import { pattern, readAll } from '../support/core-streams.ts';
+import { pattern, readAll, rejection } from '../support/core-streams.ts';
 import { listen } from '../support/core-transport.ts';
 
 /** Streams to a server that sends each of them its own bytes. */
@@ -138,5 +138,21 @@ test(
     await once(first, 'end');
     expect(Buffer.concat(parts)).toEqual(greeting);
     first.destroy();
+  }),
+);
+
+test(
+  'a signal that is aborted by what the wait begins with ends it at once',
+  clean(async () => {
+    const cancel = new AbortController();
+    const opening = connect({
+      host: 'somewhere.example',
+      port: 443,
+      signal: cancel.signal,
+      deadlines: { resolve: Number.POSITIVE_INFINITY },
+      // Which never answers.
+      lookup: () => cancel.abort(),
+    });
+    expect(await rejection(opening)).toMatchObject({ code: 'ABORT_ERR', phase: 'resolve' });
   }),
 );
