@@ -147,7 +147,7 @@ export async function accept(transport: Duplex, options: AcceptOptions = {}): Pr
 }
 
 /** @internal Handshakes as a server, with options that have been looked at already. */
-export function acceptWith(
+export async function acceptWith(
   context: Server,
   transport: Duplex,
   { policy, signal, head, observer }: CheckedStreamOptions,

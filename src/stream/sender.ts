@@ -17,6 +17,7 @@
  */
 import type { Duplex } from 'node:stream';
 import { copiesAtOnce, type HandleWriter } from './handle-writer.ts';
+import { process } from './runtime.ts';
 import { atEndOfTurn, type EndOfTurn } from './turn.ts';
 
 type SendError = Error & { readonly code?: string };

@@ -157,8 +157,6 @@ export class TlsStream implements AsyncDisposable {
   /** Whether the caller has used the stream's own methods, and whether it has taken the socket. */
   #driven = false;
   #lent = false;
-  /** The socket's 'end' is due. */
-  #ends = false;
   /** abort() was called: what was not read by then is gone. */
   #aborted = false;
   /** The tap has let go of the transport. */
@@ -282,10 +280,7 @@ export class TlsStream implements AsyncDisposable {
    * speed. Use either the socket or the stream's own read and write, not both at once.
    */
   get socket(): TLSSocket {
-    if (!this.#lent) {
-      this.#lent = true;
-      if (this.#ends) this.#answerForSocket();
-    }
+    this.#lent = true;
     if (!this.#tap.feeding) this.#outbox?.flush();
     this.#engine.handOut();
     // A call that waits for bytes now has to hear of them from the socket, unless its 'data' is taken.
@@ -647,10 +642,9 @@ export class TlsStream implements AsyncDisposable {
 
   /** Whoever uses the socket alone expects it to end itself after 'end', as Node's do. */
   #answerForSocket(): void {
-    this.#ends = true;
-    if (!this.#lent) return;
     this.#tlsSocket.once('end', () => {
-      if (!this.#driven && this.#policy.answer !== 'when-told') this.#sendCloseNotify();
+      const alone = this.#lent && !this.#driven;
+      if (alone && this.#policy.answer !== 'when-told') this.#sendCloseNotify();
     });
   }
 
@@ -951,7 +945,7 @@ export class TlsStream implements AsyncDisposable {
   ): Promise<T> {
     const limits = options.deadline === undefined ? { signal: options.signal, deadline } : options;
     const wait = new TlsStream.#Wait(this, kind, argument);
-    return wait.within(limits, patience?.busy === true ? undefined : patience).promise;
+    return wait.within(limits, patience?.busy === true ? undefined : patience);
   }
 
   static readonly #Wait = class<T, A> extends Wait<T> implements Question {

@@ -8,7 +8,7 @@ import type { Deadlines } from '../closure/policy.ts';
 import { ConnectError, OptionError, ResolveError, TimeoutError } from '../errors.ts';
 import { newReads } from './reads.ts';
 import { process } from './runtime.ts';
-import { abortsWith, timeOver, timerOf, withLimits } from './wait.ts';
+import { abortsWith, after, withLimits } from './wait.ts';
 
 /** Where to connect to, and how: the options of `net.connect` that apply. */
 export interface TransportOptions {
@@ -225,79 +225,52 @@ function describe(error: Error & { code?: string }): string {
  * force. Errors of a transport that is being given up are of no interest to anyone.
  */
 export async function closeTransport(transport: Duplex, deadline: number): Promise<void> {
-  if (!transport.closed) {
-    await new Closing(transport, deadline).done;
+  if (transport.closed) {
+    ignoreErrors(transport);
+    transport.destroy();
+    await turns();
     return;
   }
-  ignoreErrors(transport);
-  transport.destroy();
-  await turns();
-}
-
-/** A transport that is being closed. */
-class Closing {
-  readonly done: Promise<void>;
-  readonly #transport: Duplex;
-  readonly #deadline: number;
-  #resolve!: () => void;
-  #timer: NodeJS.Timeout | undefined;
-  #forced = false;
-
-  constructor(transport: Duplex, deadline: number) {
-    this.#transport = transport;
-    this.#deadline = deadline;
-    this.done = new Promise((resolve) => {
-      this.#resolve = resolve;
+  await new Promise<void>((resolve) => {
+    const drop = () => transport.destroy();
+    const check = () => {
+      if (transport.readableEnded && transport.writableFinished) drop();
+    };
+    const settle = () => {
+      stop();
+      transport.off('end', check);
+      transport.off('finish', check);
+      transport.off('data', discard);
+      resolve();
+    };
+    // Until it has told 'close' it may fail, and then it is over.
+    const onClose = () => {
+      transport.off('error', drop);
+      settle();
+    };
+    let stop = after(deadline, () => {
+      if (transport.destroyed) {
+        settle();
+        return;
+      }
+      drop();
+      stop = after(deadline, settle);
     });
-    this.#timer = timerOf(deadline, timeOver, this);
-    transport.on('error', this.#drop);
-    transport.once('close', this.#onClose);
+    transport.on('error', drop);
+    transport.once('close', onClose);
     if (transport.destroyed) return;
-    transport.on('end', this.#dropIfOver);
-    transport.on('finish', this.#dropIfOver);
+    transport.on('end', check);
+    transport.on('finish', check);
     transport.on('data', discard);
     try {
       transport.end();
       transport.resume();
-      this.#dropIfOver();
+      check();
     } catch {
       // A transport that cannot even be ended.
-      this.#drop();
+      drop();
     }
-  }
-
-  readonly #drop = () => {
-    this.#transport.destroy();
-  };
-
-  readonly #dropIfOver = () => {
-    if (this.#transport.readableEnded && this.#transport.writableFinished) this.#drop();
-  };
-
-  // Until it has told 'close' it may fail, and then it is over.
-  readonly #onClose = () => {
-    this.#transport.off('error', this.#drop);
-    this.#settle();
-  };
-
-  /** @internal By force, and if it does not even tell 'close' then, without. */
-  onTimeOver(): void {
-    if (this.#forced || this.#transport.destroyed) {
-      this.#settle();
-      return;
-    }
-    this.#forced = true;
-    this.#drop();
-    this.#timer = timerOf(this.#deadline, timeOver, this);
-  }
-
-  #settle(): void {
-    clearTimeout(this.#timer);
-    this.#transport.off('end', this.#dropIfOver);
-    this.#transport.off('finish', this.#dropIfOver);
-    this.#transport.off('data', discard);
-    this.#resolve();
-  }
+  });
 }
 
 const discard = () => {};

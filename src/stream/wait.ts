@@ -43,19 +43,8 @@ const LONGEST_TIMER = 2 ** 31 - 1;
 
 /** Calls `then` after so many milliseconds (never, for Infinity). @returns what stops that. */
 export function after(milliseconds: number, then: () => void): () => void {
-  const timer = timerOf(milliseconds, call, then);
+  const timer = timerFor({ onTimeOver: then }, milliseconds);
   return () => clearTimeout(timer);
-}
-
-const call = (then: () => void) => then();
-
-/** A timer that gives `then` its argument; none for Infinity. */
-export function timerOf<A>(
-  milliseconds: number,
-  then: (argument: A) => void,
-  argument: A,
-): NodeJS.Timeout | undefined {
-  return milliseconds > LONGEST_TIMER ? undefined : setTimeout(then, milliseconds, argument);
 }
 
 /** Who is told that its time is over. */
@@ -63,7 +52,12 @@ interface Waiter {
   onTimeOver(): void;
 }
 
-export const timeOver = (waiter: Waiter) => waiter.onTimeOver();
+/** None where it would never fire. */
+function timerFor(waiter: Waiter, milliseconds: number): NodeJS.Timeout | undefined {
+  return milliseconds > LONGEST_TIMER ? undefined : setTimeout(timeOver, milliseconds, waiter);
+}
+
+const timeOver = (waiter: Waiter) => waiter.onTimeOver();
 
 /**
  * A timer for waits of which one follows the other, such as the reads of a stream: one of each wait's own
@@ -183,7 +177,7 @@ export class Questions {
  * closure of that place is left.
  */
 export abstract class Wait<T> implements Waiter {
-  readonly promise: Promise<T>;
+  readonly #promise: Promise<T>;
   #resolve!: (value: T) => void;
   #reject!: (error: unknown) => void;
   #settled = false;
@@ -193,7 +187,7 @@ export abstract class Wait<T> implements Waiter {
   #signal: AbortSignal | undefined;
 
   constructor() {
-    this.promise = new Promise<T>((resolve, reject) => {
+    this.#promise = new Promise<T>((resolve, reject) => {
       this.#resolve = resolve;
       this.#reject = reject;
     });
@@ -212,29 +206,32 @@ export abstract class Wait<T> implements Waiter {
    *
    * @param patience keeps the deadline, where one wait follows the other.
    */
-  within({ signal, deadline = Number.POSITIVE_INFINITY }: WaitOptions, patience?: Patience): this {
+  within(
+    { signal, deadline = Number.POSITIVE_INFINITY }: WaitOptions,
+    patience?: Patience,
+  ): Promise<T> {
     if (signal?.aborted) {
       this.#settled = true;
       this.#reject(this.onAbort(signal.reason));
-      return this;
+      return this.#promise;
     }
     this.begin();
-    if (this.#settled) return this;
+    if (this.#settled) return this.#promise;
     this.#deadline = deadline;
     if (signal !== undefined) {
       this.#signal = signal;
       signal.addEventListener('abort', this);
       if (signal.aborted) {
         this.handleEvent();
-        return this;
+        return this.#promise;
       }
     }
     if (patience === undefined) {
-      this.#timer = timerOf<Waiter>(deadline, timeOver, this);
+      this.#timer = timerFor(this, deadline);
     } else if (patience.start(deadline, this)) {
       this.#patience = patience;
     }
-    return this;
+    return this.#promise;
   }
 
   get settled(): boolean {
@@ -322,7 +319,7 @@ export function withLimits<T>(
   options: WaitOptions,
   handlers: WaitHandlers,
 ): Promise<T> {
-  return new CallbackWait(start, handlers).within(options).promise;
+  return new CallbackWait(start, handlers).within(options);
 }
 
 /** The handlers of a wait whose only trace is its error. */
