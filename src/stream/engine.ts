@@ -15,7 +15,7 @@ import { type EngineError, isTlsError } from './diagnose.ts';
 import { type Gathered, gather } from './gather.ts';
 import { endByMessages, failMessages, isAbandoned, stakeOf } from './http-messages.ts';
 import { Inbox } from './inbox.ts';
-import { type TapSocket, tapSocket } from './js-stream.ts';
+import { type EngineHandle, type TapSocket, tapSocket } from './js-stream.ts';
 import { endedByCloseNotify } from './kernel-socket.ts';
 import { IS_NODE, process } from './runtime.ts';
 import { judgeNames, lendMembers, type SocketOwner } from './socket-members.ts';
@@ -108,6 +108,10 @@ export interface KernelEvents extends EngineEvents {
 export class Engine implements SocketOwner {
   /** Null for a socket on the kernel's own, where nothing is between. */
   readonly #tap: Tap | null;
+  /** What the socket is on, where that is no Duplex. */
+  #below: TapSocket | null = null;
+  /** Our side was ended without the socket's stream. */
+  #ended = false;
   #transport: Duplex | null = null;
   #judging = false;
   readonly #events: EngineEvents;
@@ -157,7 +161,7 @@ export class Engine implements SocketOwner {
     // A program's own check, and a program's own socket, are left as they are.
     const byNames = IS_NODE && owner === 'stream' && options.checkServerIdentity === undefined;
     const check = byNames ? { checkServerIdentity: judgeNames(() => socket) } : {};
-    const below = belowTls(tap, transport);
+    const below = engine.#putBelow(tap, transport);
     const socket: tls.TLSSocket = tls.connect({ ...withContext(options), ...check, socket: below });
     engine.#adopt(socket, transport);
     engine.#judging = byNames;
@@ -210,7 +214,7 @@ export class Engine implements SocketOwner {
     if (events.onSecret !== undefined) {
       view.listenerCount = (name) => (name === 'keylog' ? 1 : server.listenerCount(name));
     }
-    const below = belowTls(tap, transport);
+    const below = engine.#putBelow(tap, transport);
     if (TELLS_ON_SERVER) engine.#hearOnServer(below, server, transport);
     if (listener === undefined) EventEmitter.prototype.emit.call(view, 'connection', below);
     else listener.call(view, below);
@@ -259,6 +263,15 @@ export class Engine implements SocketOwner {
     return engine;
   }
 
+  /** What TLS on this tap is to be put on: to Node's types a Duplex, and no more. */
+  #putBelow(tap: Tap, transport: Duplex): Duplex {
+    // With an authority of its own, or Node would read all that it trusts.
+    const putTls = (on: Duplex) =>
+      new tls.TLSSocket(on, { secureContext: tls.createSecureContext({ ca: [] }) });
+    this.#below = tapSocket(tap, transport, putTls);
+    return this.#below === null ? new TapDuplex(tap) : (this.#below as unknown as Duplex);
+  }
+
   /** The TLS socket; on a server, null until the handshake is complete. */
   get socket(): tls.TLSSocket | null {
     return this.#socket;
@@ -270,6 +283,7 @@ export class Engine implements SocketOwner {
    */
   handOut(): void {
     this.#handedOut = true;
+    if (this.#ended) this.#socket?.end();
     this.#inbox.drain((chunk) => this.#pushOn(chunk));
     if (!this.#heldEnd) return;
     this.#heldEnd = false;
@@ -320,9 +334,19 @@ export class Engine implements SocketOwner {
     return this.#push?.call(this.#socket as tls.TLSSocket, chunk, encoding) ?? false;
   }
 
-  /** Ends our side: what was written before goes out, then close_notify. */
+  /** Ends our side: what was written before goes out, then close_notify. Never within a call of the engine. */
   end(): void {
-    this.#socket?.end();
+    this.#ended = this.#endAtOnce();
+    if (!this.#ended) this.#socket?.end();
+  }
+
+  /** Without the socket's stream, where there is nothing in it, and nobody to hear of its end. */
+  #endAtOnce(): boolean {
+    const socket = this.#socket;
+    if (this.#below === null || this.#handedOut || !this.#secure) return false;
+    if (socket === null || socket.destroyed || socket.writableLength > 0) return false;
+    const { _handle: handle } = socket as unknown as { readonly _handle: EngineHandle };
+    return this.#below.endEngine(handle, this.#looksLikeAlert);
   }
 
   /** Discards what was written but not yet encrypted; `end` then sends close_notify at once. */
@@ -504,6 +528,10 @@ export class Engine implements SocketOwner {
     final: (done: (error?: Error | null) => void) => void,
     done: (error?: Error | null) => void,
   ): void {
+    if (this.#ended) {
+      done();
+      return;
+    }
     const tap = this.#tap as Tap;
     if (this.#secure) tap.expectCloseNotify(this.#looksLikeAlert);
     // Deno calls back before it has written close_notify, and a socket that has ended on both sides
@@ -615,15 +643,6 @@ export class Engine implements SocketOwner {
       return destroy.call(socket, this.#cause, ...rest);
     };
   }
-}
-
-/** What TLS on this tap is to be put on: to Node's types a Duplex, and no more. */
-function belowTls(tap: Tap, transport: Duplex): Duplex {
-  // With an authority of its own, or Node would read all that it trusts.
-  const putTls = (on: Duplex) =>
-    new tls.TLSSocket(on, { secureContext: tls.createSecureContext({ ca: [] }) });
-  const short: TapSocket | null = tapSocket(tap, transport, putTls);
-  return short === null ? new TapDuplex(tap) : (short as unknown as Duplex);
 }
 
 /** Bun tells of a server's connections on the server itself, never on a view of it. */

@@ -10,6 +10,7 @@
  * the handle and leaves the socket alone. So here is a handle, and around it the little that Node asks of such
  * a socket. The tap gives bytes to the handle itself, and takes the engine's buffers all at once, and the engine
  * goes on as soon as the current callback is over, which is what Node does for a socket of the kernel's.
+ * The end of the engine's side is asked of its own handle, too (`endEngine`), while nobody has the socket above.
  *
  * The parts are not documented: `_handle` and its `_parent`, where the class of the handle is found, and what
  * the handle is asked for and asks for. Where they are not as expected, on other runtimes, the tap is a
@@ -25,7 +26,7 @@ import { Fifo } from './fifo.ts';
 import { HandleWriter, type RequestClass } from './handle-writer.ts';
 import { giveBack } from './memory.ts';
 import { IS_NODE, process, throwLater } from './runtime.ts';
-import { type Above, TAP, type Tap } from './tap.ts';
+import { type Above, type SeenRecord, TAP, type Tap } from './tap.ts';
 
 /** A write, or the end, of the engine, which goes on once it is finished. */
 type Request = object;
@@ -66,8 +67,7 @@ function handleClassOf(JsStream: JsStreamClass): TapHandleClass {
     }
 
     onshutdown(request: Request): number {
-      this.socket.onShutdown(request);
-      return 0;
+      return this.socket.onShutdown(request);
     }
 
     isClosing(): boolean {
@@ -75,6 +75,15 @@ function handleClassOf(JsStream: JsStreamClass): TapHandleClass {
     }
   };
 }
+
+/** A handle of Node's engine. */
+export interface EngineHandle {
+  /** Has close_notify made and written, then the end; the number is what `onshutdown` returned. */
+  shutdown(request: Request): number;
+}
+
+/** The class of the requests for an end, which the engine's first one shows. */
+let EndRequest: RequestClass | null = null;
 
 /** Null where there is none; looked for once. */
 let Handle: TapHandleClass | null | undefined;
@@ -119,6 +128,8 @@ export class TapSocket extends EventEmitter implements Above {
   readonly #writing = new Fifo<Request>();
   #ending: Request | null = null;
   #ended = false;
+  /** The end asks for no answer. */
+  #endsAtOnce = false;
   #streak = 0;
   #wrote = false;
 
@@ -207,11 +218,29 @@ export class TapSocket extends EventEmitter implements Above {
     if (request !== null) handle.finishWrite(request, error);
   }
 
-  /** @internal */
-  onShutdown(request: Request): void {
+  /**
+   * Has the engine send close_notify, and end, without its stream: the stream's steps (a turn of `nextTick`, an
+   * answer to the request, 'finish') cost as much as all else but the record and its write.
+   *
+   * @param isCloseNotify as for `Tap.expectCloseNotify`.
+   * @returns false where it cannot, and nothing has happened.
+   */
+  endEngine(engine: EngineHandle, isCloseNotify: (record: SeenRecord) => boolean): boolean {
+    if (EndRequest === null || this._handle === null || !this.#writing.isEmpty) return false;
+    this.#endsAtOnce = true;
+    this.#tap.expectCloseNotify(isCloseNotify);
+    this.#tap.during(shutDown, engine);
+    return true;
+  }
+
+  /** @internal @returns 1 for an end that is over when this returns, 0 for one that is told later. */
+  onShutdown(request: Request): 0 | 1 {
+    if (this.#endsAtOnce) return 1;
+    EndRequest ??= request.constructor as RequestClass;
     this.#ending = request;
     // Not at once, for the same reason.
     process.nextTick(TapSocket.#endLater, this);
+    return 0;
   }
 
   static readonly #endLater = (socket: TapSocket) => socket.#end();
@@ -235,6 +264,10 @@ export class TapSocket extends EventEmitter implements Above {
 Object.setPrototypeOf(TapSocket.prototype, Socket.prototype);
 
 const wanted = (tap: Tap) => tap.wanted();
+
+const shutDown = (engine: EngineHandle) => {
+  engine.shutdown(new (EndRequest as RequestClass)());
+};
 
 /** What is done `then` is done as soon as all calls in progress are over, without the queue of `nextTick`. */
 const NOW = Promise.resolve();

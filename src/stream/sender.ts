@@ -67,6 +67,9 @@ export class Sender implements EndOfTurn {
   /** Bytes that the kernel has taken at once since it last did not. */
   #room = 0;
   #releasing = false;
+  /** Within `during`, and whether close_notify has been taken in it. */
+  #during = false;
+  #takenDuring = false;
 
   constructor(transport: Duplex, events: SenderEvents) {
     this.#transport = transport;
@@ -193,7 +196,9 @@ export class Sender implements EndOfTurn {
       this.#room = Math.min(this.#room + bytes, TOGETHER);
       free?.(chunks);
       // Not within the call of the engine that made it.
-      if (closeNotify || this.#onAllTaken !== null) {
+      if (closeNotify && this.#during) {
+        this.#takenDuring = true;
+      } else if (closeNotify || this.#onAllTaken !== null) {
         process.nextTick(Sender.#settleTaken, this, closeNotify);
       } else {
         this.#unflushed--;
@@ -283,6 +288,19 @@ export class Sender implements EndOfTurn {
     } finally {
       transport.uncork();
     }
+  }
+
+  /** Makes a call of the engine, and tells right behind it what the kernel has taken of close_notify. */
+  during<T>(call: (on: T) => void, on: T): void {
+    this.#during = true;
+    try {
+      call(on);
+    } finally {
+      this.#during = false;
+    }
+    if (!this.#takenDuring) return;
+    this.#takenDuring = false;
+    this.#settle(true, null);
   }
 
   /** The transport has drained. */

@@ -540,6 +540,11 @@ export class Tap implements SenderEvents {
     if (hold && this.#gathers) this.#sender.releaseLater();
   }
 
+  /** Makes a call of the engine that has close_notify written, and tells of it as soon as that returns. */
+  during<T>(call: (on: T) => void, on: T): void {
+    this.#sender.during(call, on);
+  }
+
   /** @internal */
   onSendError(error: Error & { readonly code?: string }): void {
     this.#onError(error);

@@ -440,11 +440,15 @@ export class TlsStream implements AsyncDisposable {
    * @throws {AbortError} when cancelled; the verdict is then `aborted`. An already aborted signal
    *   sends nothing.
    */
-  async shutdown(options: ShutdownOptions = {}): Promise<Closure> {
-    checkShutdownOptions(options);
-    throwIfAborted(options.signal, 'shutdown');
-    this.#observeCall('shutdown', options);
-    return this.#shutdown(options);
+  shutdown(options: ShutdownOptions = {}): Promise<Closure> {
+    try {
+      checkShutdownOptions(options);
+      throwIfAborted(options.signal, 'shutdown');
+      this.#observeCall('shutdown', options);
+      return this.#shutdown(options);
+    } catch (error) {
+      return Promise.reject(error);
+    }
   }
 
   #shutdown(options: ShutdownOptions): Promise<Closure> {
@@ -455,6 +459,11 @@ export class TlsStream implements AsyncDisposable {
     this.#sendCloseNotify();
     this.#listen();
     const how = { wait, unread };
+    // What stands already takes no wait.
+    if (this.#failure === null && options.signal?.aborted !== true) {
+      const closure = TlsStream.#SHUTDOWN.answer(this, how);
+      if (closure !== undefined) return Promise.resolve(closure);
+    }
     return this.#until(TlsStream.#SHUTDOWN, how, options, this.#policy.deadlines.shutdown);
   }
 
@@ -756,8 +765,13 @@ export class TlsStream implements AsyncDisposable {
   #sendCloseNotify(): void {
     if (this.#state.send.kind !== 'open' || this.#failure !== null) return;
     this.#dispatch({ type: 'shutdown' });
-    // Not within the engine's own call that reported the peer's close_notify.
-    process.nextTick(TlsStream.#endEngine, this);
+    // Not within the engine's own call that reported the peer's close_notify, nor in any other that
+    // an observer is told of.
+    if (this.#tap.feeding || this.#observer !== undefined) {
+      process.nextTick(TlsStream.#endEngine, this);
+    } else {
+      TlsStream.#endEngine(this);
+    }
   }
 
   static readonly #endEngine = (stream: TlsStream) => {

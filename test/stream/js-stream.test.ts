@@ -24,6 +24,7 @@ import {
   pairInMemory,
   pattern,
   readAll,
+  rejection,
   VERSIONS,
 } from '../support/core-streams.ts';
 import { tcpPair } from '../support/core-transport.ts';
@@ -56,6 +57,59 @@ for (const version of VERSIONS) {
       transport.destroy();
       await server.close();
       expect(client.closure.verdict).toBe('secure');
+    }),
+  );
+}
+
+// The first end of a process is asked of the engine in another way than those behind it.
+const ROUNDS = [1, 2];
+
+for (const version of VERSIONS) {
+  test(
+    `${version}: the socket, asked for after shutdown, is one that has ended on our side alone`,
+    clean(async (scope) => {
+      for (const _ of ROUNDS) {
+        const both = await pair(scope, version, { server: { answer: 'when-told' } });
+        const { client, server } = both;
+        await client.shutdown({ wait: false });
+        const { socket } = client;
+        const finished = once(socket, 'finish');
+        expect(socket.writable).toBe(false);
+        expect(socket.writableEnded).toBe(true);
+        await finished;
+        const [[said]] = await Promise.all([once(socket, 'data'), server.write('to the end')]);
+        expect(String(said)).toBe('to the end');
+        await Promise.all([once(socket, 'end'), server.shutdown()]);
+        expect(client.closure.verdict).toBe('secure');
+        await closeBoth(both);
+      }
+    }),
+  );
+
+  test(
+    `${version}: a transport may have the stream aborted, or closed, within the write of close_notify`,
+    clean(async (scope) => {
+      for (const _ of ROUNDS) {
+        const aborted = await pair(scope, version);
+        const write = aborted.clientTransport.write;
+        aborted.clientTransport.write = () => {
+          aborted.client.abort();
+          return true;
+        };
+        expect((await rejection(aborted.client.shutdown())).code).toBe('ERR_TLS_ABORTED');
+        expect((await rejection(aborted.server.read())).code).toBe('ERR_TLS_TRUNCATED');
+        aborted.server.abort();
+
+        const closed = await pair(scope, version);
+        let closing: Promise<Closure> | undefined;
+        closed.clientTransport.write = (...args: unknown[]) => {
+          closing ??= closed.client.close();
+          return Reflect.apply(write, closed.clientTransport, args);
+        };
+        const [closure] = await Promise.all([closed.client.shutdown(), closed.server.close()]);
+        expect(closure.verdict).toBe('secure');
+        expect(await closing).toMatchObject({ verdict: 'secure', transportEnd: 'closed' });
+      }
     }),
   );
 }
