@@ -417,7 +417,9 @@ export class Engine implements SocketOwner {
 
   /**
    * The same where the peer had closed before its transport failed: all that it sent has come, and whoever
-   * reads the socket gets it. Whoever writes to it, or ends it, fails at once.
+   * reads the socket gets it. Whoever writes to it, or ends it, fails at once. Who has heard the end, and has
+   * nothing to send, hears of no error: all that is lost is an answer to close_notify, which the peer did not
+   * want. (An error behind 'end' has a pipe drop what its other end still holds.)
    */
   failBelowAfterReading(error: Error): void {
     const socket = this.#socket;
@@ -426,7 +428,14 @@ export class Engine implements SocketOwner {
       socket.writableLength > 0 ||
       (socket.writableEnded && !socket.writableFinished);
     const fail = () => {
-      if (socket?.destroyed !== true) this.failBelow(error);
+      if (socket?.destroyed === true) return;
+      const over =
+        socket !== null &&
+        socket.readableEnded &&
+        (socket.writableEnded || !socket.allowHalfOpen) &&
+        socket.writableLength === 0;
+      if (over) this.destroy();
+      else this.failBelow(error);
     };
     if (busy) {
       fail();
