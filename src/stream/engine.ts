@@ -334,19 +334,25 @@ export class Engine implements SocketOwner {
     return this.#push?.call(this.#socket as tls.TLSSocket, chunk, encoding) ?? false;
   }
 
-  /** Ends our side: what was written before goes out, then close_notify. Never within a call of the engine. */
+  /** Ends our side: what was written before goes out, then close_notify. */
   end(): void {
-    this.#ended = this.#endAtOnce();
-    if (!this.#ended) this.#socket?.end();
+    if (!this.endAtOnce()) this.#socket?.end();
   }
 
-  /** Without the socket's stream, where there is nothing in it, and nobody to hear of its end. */
-  #endAtOnce(): boolean {
+  /**
+   * The same without the socket's stream, and within this call. Not to be called while the engine is fed.
+   *
+   * @returns false where the stream has something in it, or somebody else has it, and nothing has happened.
+   */
+  endAtOnce(): boolean {
     const socket = this.#socket;
     if (this.#below === null || this.#handedOut || !this.#secure) return false;
     if (socket === null || socket.destroyed || socket.writableLength > 0) return false;
     const { _handle: handle } = socket as unknown as { readonly _handle: EngineHandle };
-    return this.#below.endEngine(handle, this.#looksLikeAlert);
+    // Known before: what is told within may lead to handOut().
+    this.#ended = true;
+    this.#ended = this.#below.endEngine(handle, this.#looksLikeAlert);
+    return this.#ended;
   }
 
   /** Discards what was written but not yet encrypted; `end` then sends close_notify at once. */
@@ -417,9 +423,9 @@ export class Engine implements SocketOwner {
 
   /**
    * The same where the peer had closed before its transport failed: all that it sent has come, and whoever
-   * reads the socket gets it. Whoever writes to it, or ends it, fails at once. Who has heard the end, and has
-   * nothing to send, hears of no error: all that is lost is an answer to close_notify, which the peer did not
-   * want. (An error behind 'end' has a pipe drop what its other end still holds.)
+   * reads the socket gets it. Whoever writes to it, or ends it, fails at once. Who has heard the end, and of whose
+   * own bytes the transport has taken all, hears of no error: all that is lost is an answer to close_notify, which
+   * the peer did not want. (An error behind 'end' has a pipe drop what its other end still holds.)
    */
   failBelowAfterReading(error: Error): void {
     const socket = this.#socket;
@@ -429,12 +435,7 @@ export class Engine implements SocketOwner {
       (socket.writableEnded && !socket.writableFinished);
     const fail = () => {
       if (socket?.destroyed === true) return;
-      const over =
-        socket !== null &&
-        socket.readableEnded &&
-        (socket.writableEnded || !socket.allowHalfOpen) &&
-        socket.writableLength === 0;
-      if (over) this.destroy();
+      if (socket !== null && this.#isOver(socket)) this.destroy();
       else this.failBelow(error);
     };
     if (busy) {
@@ -445,6 +446,16 @@ export class Engine implements SocketOwner {
     socket._writev = fail;
     socket._final = fail;
     this.#afterReading(fail);
+  }
+
+  /** Whether a program has heard the end of its socket, and has sent all that it is going to. */
+  #isOver(socket: tls.TLSSocket): boolean {
+    return (
+      socket.readableEnded &&
+      (socket.writableEnded || !socket.allowHalfOpen) &&
+      socket.writableLength === 0 &&
+      this.#tap?.hasSentAll === true
+    );
   }
 
   /** Runs `then` once the socket's decrypted bytes have been read. */

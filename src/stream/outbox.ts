@@ -57,6 +57,11 @@ export class Outbox {
     return this.#dropped;
   }
 
+  /** Whether nothing waits. */
+  get isEmpty(): boolean {
+    return this.#memory === null;
+  }
+
   /** Something was read, to which the next write may be the answer. */
   onRead(): void {
     this.#prompt = true;

@@ -56,9 +56,12 @@ export class Sender implements EndOfTurn {
   #onAllTaken: (() => void) | null = null;
   #detached = false;
 
-  /** What waits, and whether close_notify is in it. */
+  /** Of those, the ones with more in them than close_notify; one that has failed stays among them. */
+  #untaken = 0;
+
+  /** What waits, and the bytes of close_notify in it. */
   #held: Uint8Array[] = [];
-  #heldCloseNotify = false;
+  #heldCloseNotify = 0;
   #heldFree: Free | undefined;
   /** Bytes of bulk among it. */
   #bulk = 0;
@@ -91,6 +94,11 @@ export class Sender implements EndOfTurn {
     return this.#unflushed === 0 || (this.#unflushed === 1 && this.#bulk > 0);
   }
 
+  /** Whether the transport has taken all that was sent, but for close_notify. */
+  get hasSentAll(): boolean {
+    return this.#untaken === 0 && !this.holds;
+  }
+
   /** Whether something waits. */
   get holds(): boolean {
     return this.#held.length > 0;
@@ -104,14 +112,14 @@ export class Sender implements EndOfTurn {
   /**
    * Sends.
    *
-   * @param closeNotify whether close_notify is in it.
+   * @param closeNotify how many bytes of it are close_notify.
    * @param hold whether it is to wait for `release`, or for something that is not to.
    * @param done called when the transport wants more, perhaps within this call.
    * @param free called once the transport has taken all of it, where that is worth it.
    */
   send(
     chunks: readonly Uint8Array[],
-    closeNotify: boolean,
+    closeNotify: number,
     hold: boolean,
     done: () => void,
     free: Free | undefined,
@@ -120,7 +128,7 @@ export class Sender implements EndOfTurn {
     if (first) this.#unflushed++;
     let bytes = 0;
     for (const { length } of chunks) bytes += length;
-    const bulk = bytes >= BULK && !closeNotify;
+    const bulk = bytes >= BULK && closeNotify === 0;
     const waits = hold || (bulk && this.#waits(bytes));
     if (first && !waits) {
       this.#deliver(chunks, bytes, closeNotify, done, bulk ? free : undefined);
@@ -174,7 +182,7 @@ export class Sender implements EndOfTurn {
     const free = this.#heldFree;
     const bulk = this.#bulk;
     this.#held = [];
-    this.#heldCloseNotify = false;
+    this.#heldCloseNotify = 0;
     this.#heldFree = undefined;
     this.#bulk = 0;
     waiting -= bulk;
@@ -185,14 +193,18 @@ export class Sender implements EndOfTurn {
   #deliver(
     chunks: readonly Uint8Array[],
     bytes: number,
-    closeNotify: boolean,
+    closeNotifyBytes: number,
     done: () => void,
     free: Free | undefined,
   ): void {
+    const closeNotify = closeNotifyBytes > 0;
+    const alone = closeNotify && chunks.length === 1 && chunks[0]?.length === closeNotifyBytes;
+    if (!alone) this.#untaken++;
     // By this side, in the meantime: that it was not written is no news.
     if (this.#transport.destroyed) return;
     const outcome = this.#writer?.write(chunks) ?? null;
     if (outcome === 'taken') {
+      if (!alone) this.#untaken--;
       this.#room = Math.min(this.#room + bytes, TOGETHER);
       free?.(chunks);
       // Not within the call of the engine that made it.
@@ -209,7 +221,10 @@ export class Sender implements EndOfTurn {
     this.#room = 0;
     if (outcome !== null) {
       outcome.onDone = (error) => {
-        if (error === null) free?.(chunks);
+        if (error === null) {
+          if (!alone) this.#untaken--;
+          free?.(chunks);
+        }
         if (this.#settle(closeNotify, error) && !this.#detached) done();
       };
       return;
@@ -222,7 +237,10 @@ export class Sender implements EndOfTurn {
     let more: boolean;
     try {
       more = this.#write(chunks, (error) => {
-        if (!error) tellTaken();
+        if (!error) {
+          if (!alone) this.#untaken--;
+          tellTaken();
+        }
         this.#settle(closeNotify, error ?? null);
       });
     } catch (error) {

@@ -22,7 +22,7 @@
 import { Buffer } from 'node:buffer';
 import type { Duplex } from 'node:stream';
 import type { CutCause } from '../closure/machine.ts';
-import { peekHeader, RecordScanner } from '../record/record.ts';
+import { HEADER_LENGTH, peekHeader, RecordScanner } from '../record/record.ts';
 import { Fifo } from './fifo.ts';
 import type { HandleWriter } from './handle-writer.ts';
 import { divertReads } from './reads.ts';
@@ -117,8 +117,8 @@ export class Tap implements SenderEvents {
   #isCloseNotify: ((record: SeenRecord) => boolean) | null = null;
   /** The last record that the engine wrote within the feeding of the current one. */
   #reply: SeenRecord | null = null;
-  /** The record is part of what is being written right now. */
-  #closeNotifyWritten = false;
+  /** How many bytes the record has, header included, when it is part of what is being written right now. */
+  #closeNotifyWritten = 0;
 
   /** Chunks of the transport that the engine has not been fed; `#offset` is into the first. */
   readonly #queue = new Fifo<Uint8Array>();
@@ -169,7 +169,8 @@ export class Tap implements SenderEvents {
       events.onRecord('received', type, length, alert),
     );
     this.#sent = new RecordScanner((type, length, alert) => {
-      if (this.#isCloseNotify?.({ type, length })) this.#closeNotifyWritten = true;
+      if (this.#isCloseNotify?.({ type, length }))
+        this.#closeNotifyWritten = HEADER_LENGTH + length;
       if (this.#feeding) this.#reply = { type, length };
       events.onRecord('sent', type, length, alert);
     });
@@ -220,6 +221,11 @@ export class Tap implements SenderEvents {
   /** Whether the transport has taken all that was written, but for what goes out with more of this turn. */
   get settled(): boolean {
     return this.#sender.settled;
+  }
+
+  /** Whether the transport has taken all that was written, but for close_notify. */
+  get hasSentAll(): boolean {
+    return this.#sender.hasSentAll;
   }
 
   /** Bytes that the engine has not been fed: trailing data, once close_notify has come. */
@@ -530,8 +536,8 @@ export class Tap implements SenderEvents {
       for (let at = 0; at < chunk.length; ) at = this.#sent.take(chunk, at);
     }
     const closeNotify = this.#closeNotifyWritten;
-    if (closeNotify) {
-      this.#closeNotifyWritten = false;
+    if (closeNotify > 0) {
+      this.#closeNotifyWritten = 0;
       this.#isCloseNotify = null;
     }
     const hold = this.#feeding && (this.#gathers || !this.#queue.isEmpty);

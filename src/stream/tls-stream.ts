@@ -456,7 +456,7 @@ export class TlsStream implements AsyncDisposable {
     this.#driven = true;
     // What has failed stays as it ended, whatever the caller now asks for.
     if (this.#failure === null) this.#dispatch({ type: wait ? 'wait' : 'waive' });
-    this.#sendCloseNotify();
+    this.#sendCloseNotify(true);
     this.#listen();
     const how = { wait, unread };
     // What stands already takes no wait.
@@ -762,16 +762,20 @@ export class TlsStream implements AsyncDisposable {
 
   // ---- acting on it
 
-  #sendCloseNotify(): void {
+  /**
+   * @param asked whether a call of the caller's own asks for it. All others are told of something within a call
+   *   of the engine's, or of the socket's, that others are told within, too, and may still write in.
+   */
+  #sendCloseNotify(asked = false): void {
     if (this.#state.send.kind !== 'open' || this.#failure !== null) return;
     this.#dispatch({ type: 'shutdown' });
-    // Not within the engine's own call that reported the peer's close_notify, nor in any other that
-    // an observer is told of.
-    if (this.#tap.feeding || this.#observer !== undefined) {
-      process.nextTick(TlsStream.#endEngine, this);
-    } else {
-      TlsStream.#endEngine(this);
-    }
+    if (asked && this.#isIdle && this.#engine.endAtOnce()) return;
+    process.nextTick(TlsStream.#endEngine, this);
+  }
+
+  /** Nothing is on its way that this call could be within. */
+  get #isIdle(): boolean {
+    return this.#observer === undefined && !this.#tap.feeding && this.#outbox?.isEmpty !== false;
   }
 
   static readonly #endEngine = (stream: TlsStream) => {

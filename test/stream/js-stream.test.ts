@@ -112,6 +112,32 @@ for (const version of VERSIONS) {
       }
     }),
   );
+
+  test(
+    `${version}: a transport may have the stream shut down within a write, behind all that is being written`,
+    clean(async (scope) => {
+      for (const _ of ROUNDS) {
+        const both = await pair(scope, version);
+        const { client, server, clientTransport } = both;
+        // The first one does not wait for others of its turn.
+        await client.write('a');
+        const write = clientTransport.write;
+        let shutting: Promise<Closure> | undefined;
+        clientTransport.write = (...args: unknown[]) => {
+          shutting ??= client.shutdown();
+          return Reflect.apply(write, clientTransport, args);
+        };
+        const reading = readAll(server);
+        const large = pattern(60_000);
+        // The small one goes out within the write of the large one.
+        await Promise.all([client.write('b'), client.write(large)]);
+        expect((await reading).equals(Buffer.concat([Buffer.from('ab'), large]))).toBe(true);
+        await server.close();
+        expect((await shutting)?.verdict).toBe('secure');
+        await client.close();
+      }
+    }),
+  );
 }
 
 test.each(['write', '_writev'] as const)(

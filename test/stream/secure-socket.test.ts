@@ -601,6 +601,28 @@ for (const version of VERSIONS) {
       }),
     );
 
+    test.each([true, false])(
+      'whoever has last words that the transport has not taken hears of the error (half-open: %s)',
+      async (halfOpen) => {
+        const body = clean(async (scope) => {
+          const events: string[] = [];
+          const { socket } = await arrange(
+            scope,
+            (it, clog) => {
+              for (const name of ['end', 'error', 'close']) it.on(name, () => events.push(name));
+              clog();
+              it.once('data', () => it.write('last words'));
+            },
+            halfOpen,
+          );
+          socket.once('end', () => socket.end());
+          await until('the socket is closed', () => events.includes('close'));
+          expect(events).toContain('error');
+        });
+        await body();
+      },
+    );
+
     test(
       'a socket that is not half-open tells what one on the kernel does: an end, and no error',
       clean(async (scope) => {

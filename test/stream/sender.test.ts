@@ -236,7 +236,7 @@ test('as much waits as the kernel has taken since it last kept us waiting, up to
     for (let i = 0; i < parts; i++) {
       sender.send(
         [part],
-        false,
+        0,
         false,
         () => {},
         () => {},
@@ -264,7 +264,7 @@ test(
     const send = (chunks: Uint8Array[]) =>
       sender.send(
         chunks,
-        false,
+        0,
         false,
         () => {},
         (freed) => given.push(...freed),
@@ -293,7 +293,7 @@ test('memory that a transport of the program’s own was given is never taken ba
   const sender = new Sender(transport, quiet);
   sender.send(
     [pattern(PART)],
-    false,
+    0,
     false,
     () => {},
     () => {

@@ -269,3 +269,22 @@ for (const version of VERSIONS) {
     );
   });
 }
+
+describeTls('TLSv1.3: the socket, used alone', () => {
+  test(
+    "takes an answer that a listener of 'end' writes, though close_notify had come before it listened",
+    clean(async (scope) => {
+      const { client, server } = await pair(scope, 'TLSv1.3');
+      await server.write('the question');
+      await server.shutdown({ wait: false });
+      await until('close_notify has come', () => client.closure.received !== null);
+      const { socket } = client;
+      socket.on('end', () => socket.end('the answer'));
+      socket.resume();
+      expect(String(await server.read())).toBe('the answer');
+      expect(await server.read()).toBe(null);
+      await server.close();
+      expect(client.closure.verdict).toBe('secure');
+    }),
+  );
+});
