@@ -110,8 +110,6 @@ export class Engine implements SocketOwner {
   readonly #tap: Tap | null;
   /** What the socket is on, where that is no Duplex. */
   #below: TapSocket | null = null;
-  /** Our side was ended without the socket's stream. */
-  #ended = false;
   #transport: Duplex | null = null;
   #judging = false;
   readonly #events: EngineEvents;
@@ -283,7 +281,7 @@ export class Engine implements SocketOwner {
    */
   handOut(): void {
     this.#handedOut = true;
-    if (this.#ended) this.#socket?.end();
+    if (this.#below?.endsAtOnce) this.#socket?.end();
     this.#inbox.drain((chunk) => this.#pushOn(chunk));
     if (!this.#heldEnd) return;
     this.#heldEnd = false;
@@ -349,10 +347,7 @@ export class Engine implements SocketOwner {
     if (this.#below === null || this.#handedOut || !this.#secure) return false;
     if (socket === null || socket.destroyed || socket.writableLength > 0) return false;
     const { _handle: handle } = socket as unknown as { readonly _handle: EngineHandle };
-    // Known before: what is told within may lead to handOut().
-    this.#ended = true;
-    this.#ended = this.#below.endEngine(handle, this.#looksLikeAlert);
-    return this.#ended;
+    return this.#below.endEngine(handle, this.#looksLikeAlert);
   }
 
   /** Discards what was written but not yet encrypted; `end` then sends close_notify at once. */
@@ -548,7 +543,7 @@ export class Engine implements SocketOwner {
     final: (done: (error?: Error | null) => void) => void,
     done: (error?: Error | null) => void,
   ): void {
-    if (this.#ended) {
+    if (this.#below?.endsAtOnce) {
       done();
       return;
     }

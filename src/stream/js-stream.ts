@@ -122,14 +122,14 @@ export class TapSocket extends EventEmitter implements Above {
   readonly writableLength = 0;
 
   wants = false;
+  /** The engine's end was asked for by `endEngine`: its stream does not know of it, and it gets no answer. */
+  endsAtOnce = false;
   readonly #tap: Tap;
   readonly #transport: Duplex;
   /** More than one where an empty write waits, which the engine counts for itself. */
   readonly #writing = new Fifo<Request>();
   #ending: Request | null = null;
   #ended = false;
-  /** The end asks for no answer. */
-  #endsAtOnce = false;
   #streak = 0;
   #wrote = false;
 
@@ -227,7 +227,7 @@ export class TapSocket extends EventEmitter implements Above {
    */
   endEngine(engine: EngineHandle, isCloseNotify: (record: SeenRecord) => boolean): boolean {
     if (EndRequest === null || this._handle === null || !this.#writing.isEmpty) return false;
-    this.#endsAtOnce = true;
+    this.endsAtOnce = true;
     this.#tap.expectCloseNotify(isCloseNotify);
     this.#tap.during(shutDown, engine);
     return true;
@@ -235,7 +235,7 @@ export class TapSocket extends EventEmitter implements Above {
 
   /** @internal @returns 1 for an end that is over when this returns, 0 for one that is told later. */
   onShutdown(request: Request): 0 | 1 {
-    if (this.#endsAtOnce) return 1;
+    if (this.endsAtOnce) return 1;
     EndRequest ??= request.constructor as RequestClass;
     this.#ending = request;
     // Not at once, for the same reason.

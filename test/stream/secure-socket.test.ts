@@ -605,11 +605,9 @@ for (const version of VERSIONS) {
       'whoever has last words that the transport has not taken hears of the error (half-open: %s)',
       async (halfOpen) => {
         const body = clean(async (scope) => {
-          const events: string[] = [];
-          const { socket } = await arrange(
+          const { socket, events } = await arrange(
             scope,
             (it, clog) => {
-              for (const name of ['end', 'error', 'close']) it.on(name, () => events.push(name));
               clog();
               it.once('data', () => it.write('last words'));
             },
