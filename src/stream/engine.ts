@@ -78,6 +78,23 @@ export function connectSocket(
   return tls.connect(withContext(options), listener);
 }
 
+/**
+ * As `tls.connect`, but for a session to resume. Given it as an option, Node 20 decodes it twice, for the socket and
+ * once more behind it, each time as long as a tenth of a whole connection. Here it gets it once, while
+ * it takes its transport for one that is not connected yet.
+ */
+function connectOver(below: TapSocket, options: tls.ConnectionOptions): tls.TLSSocket {
+  const { session, ...others } = options;
+  // Whatever else it may be, Node says what it makes of it. The method is not documented.
+  const { setSession } = tls.TLSSocket.prototype as { setSession?: (session: Uint8Array) => void };
+  if (!(session instanceof Uint8Array) || setSession === undefined) return tls.connect(options);
+  below.connecting = true;
+  const socket = tls.connect(others);
+  setSession.call(socket, session);
+  below.connected();
+  return socket;
+}
+
 /** The same options with a context that others with equal ones may share. */
 function withContext<Options extends tls.ConnectionOptions>(options: Options): Options {
   return { ...options, secureContext: options.secureContext ?? clientContext(options) };
@@ -160,7 +177,9 @@ export class Engine implements SocketOwner {
     const byNames = IS_NODE && owner === 'stream' && options.checkServerIdentity === undefined;
     const check = byNames ? { checkServerIdentity: judgeNames(() => socket) } : {};
     const below = engine.#putBelow(tap, transport);
-    const socket: tls.TLSSocket = tls.connect({ ...withContext(options), ...check, socket: below });
+    const all = { ...withContext(options), ...check, socket: below };
+    const socket: tls.TLSSocket =
+      engine.#below === null ? tls.connect(all) : connectOver(engine.#below, all);
     engine.#adopt(socket, transport);
     engine.#judging = byNames;
     const { onSecret } = events;

@@ -117,7 +117,7 @@ export class TapSocket extends EventEmitter implements Above {
   _handle: TapHandle | null;
   readonly _parent = null;
   readonly allowHalfOpen: boolean;
-  readonly connecting = false;
+  connecting = false;
   readonly readableLength = 0;
   readonly writableLength = 0;
 
@@ -141,6 +141,12 @@ export class TapSocket extends EventEmitter implements Above {
     this._handle = new Handle();
     this._handle.socket = this;
     tap.attach(this);
+  }
+
+  /** It is not `connecting` any more; the handshake begins within this call. */
+  connected(): void {
+    this.connecting = false;
+    this.emit('connect');
   }
 
   // ---- for the tap

@@ -263,9 +263,13 @@ for (const version of VERSIONS) {
         const second = await connect({ ...options, session: kept });
         expect(second.tls).toMatchObject({ resumed: true, authorized: true });
         await second.close();
+        // What is no session is none to resume.
+        const third = await connect({ ...options, session: Buffer.from('0123456789') });
+        expect(third.tls).toMatchObject({ resumed: false, authorized: true });
+        expect((await third.close()).verdict).toBe('secure');
         expect(first.tls.resumed).toBe(false);
-        await until('both were seen', () => seen.length === 2);
-        expect(seen).toEqual([false, true]);
+        await until('all were seen', () => seen.length === 3);
+        expect(seen).toEqual([false, true, false]);
       }),
     );
 

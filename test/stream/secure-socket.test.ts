@@ -122,6 +122,32 @@ for (const [over, transport] of Object.entries(OVER)) {
       }
 
       test(
+        'a session that was kept is resumed',
+        clean(async (scope) => {
+          const port = await serve(scope, (socket) => send(socket, 'hello'));
+          const live = async (session?: Buffer) => {
+            const socket = await open(scope, port, { ...only(version), session });
+            const kept = once(socket, 'session');
+            const [[said]] = await Promise.all([
+              once(socket, 'data'),
+              once(socket, 'secureConnect'),
+            ]);
+            expect(String(said)).toBe('hello');
+            const resumed = socket.isSessionReused();
+            // TLS 1.2 gives no other ticket for one that was taken.
+            const next = resumed ? session : ((await kept)[0] as Buffer);
+            socket.end();
+            await once(socket, 'close');
+            return { resumed, next, closure: socketClosure(socket) };
+          };
+          const first = await live();
+          const second = await live(first.next);
+          expect([first.resumed, second.resumed]).toEqual([false, true]);
+          expect(second.closure?.verdict).toBe('secure');
+        }),
+      );
+
+      test(
         'cut while nobody reads: the error waits for the reader, and comes behind every byte',
         clean(async (scope) => {
           const data = pattern(10_000);
