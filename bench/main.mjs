@@ -94,7 +94,7 @@ if (options.list) {
 const turnsOf = (work, entry) => {
   // What is no process of its own is measured once.
   if (entry.program === 'openssl') return 1;
-  return Math.min(options.runs, work.runs ?? options.runs);
+  return Math.min(options.runs, work.runs ?? options.runs) * (work.times ?? 1);
 };
 
 const estimate = chosen
@@ -123,7 +123,8 @@ for (const work of chosen) {
   // Whose counterpart is absent is not measured either.
   const cases = work.cases.filter((one) => !absent.has(one.ours) && !absent.has(one.peer));
   const ids = new Set(cases.flatMap((one) => [one.ours, one.peer]));
-  for (let turn = 0; turn < options.runs; turn++) {
+  const turns = Math.max(...work.entries.map((entry) => turnsOf(work, entry)));
+  for (let turn = 0; turn < turns; turn++) {
     for (const entry of work.entries) {
       if (!ids.has(entry.id) || absent.has(entry.id) || turn >= turnsOf(work, entry)) continue;
       const measured = options.againstItself ? itself(entry) : entry;
