@@ -7,7 +7,7 @@
  *
  * - `stream`: this library, through `read()` and `write()`;
  * - `socket`: this library, through `stream.socket`;
- * - `secure`: this library, through `secureSocket`, which is Node's own socket, strict;
+ * - `secure`: this library, through `secureSocket` or `strictServer`, which are Node's own, strict;
  * - `tls`: `node:tls` on its own socket, as Node sets it up by default;
  * - `tcp`: `node:net`, no TLS at all. A limit.
  *
@@ -74,9 +74,9 @@ const turn = () => new Promise((resolve) => setImmediate(resolve));
 
 // ---- a connection over each face
 
-const { connect, secureSocket } =
+const { connect, createServer, secureSocket, strictServer } =
   face === 'tls' || face === 'timed' || face === 'tcp'
-    ? { connect: never, secureSocket: never }
+    ? { connect: never, createServer: never, secureSocket: never, strictServer: never }
     : await library();
 
 /** @returns {never} */
@@ -493,13 +493,13 @@ async function listen() {
     key: readFileSync(/** @type {string} */ (values.key), 'utf8'),
     cert: readFileSync(/** @type {string} */ (values.cert), 'utf8'),
   };
-  if (face === 'tls') {
+  if (face === 'tls' || face === 'secure') {
     const server = tls.createServer(identity, (socket) => socket.on('error', ignore).resume());
+    if (face === 'secure') strictServer(server);
     server.listen({ port: 0, host, backlog: 4096 });
     await once(server, 'listening');
     return /** @type {net.AddressInfo} */ (server.address()).port;
   }
-  const { createServer } = await library();
   const server = createServer({ ...identity, onError: ignore }, async (stream) => {
     if (face === 'socket') {
       stream.socket.on('error', ignore).resume();

@@ -318,8 +318,11 @@ export function works({ large, medium, small }) {
       load: suite(tls, '128'),
       // A server runs long, and what a life touches is compiled only after some thousand.
       amount: { total: 1_000, warm: 4_000, connections: 8, resume },
-      entries: [node('server-lives', 'stream'), node('server-lives', 'tls')],
-      cases: [{ name, ours: 'stream', peer: 'tls', target: 1.0 }],
+      entries: ['stream', 'tls', 'secure'].map((face) => node('server-lives', face)),
+      cases: [
+        { name, ours: 'stream', peer: 'tls', target: 1.0 },
+        { name: `${name}, strictServer()`, ours: 'secure', peer: 'tls', target: 1.0 },
+      ],
       metrics: [PER_SECOND, CPU_EACH],
       seconds: 7,
     });
