@@ -199,12 +199,13 @@ export class Sender implements EndOfTurn {
   ): void {
     const closeNotify = closeNotifyBytes > 0;
     const alone = closeNotify && chunks.length === 1 && chunks[0]?.length === closeNotifyBytes;
-    if (!alone) this.#untaken++;
+    const counted = alone ? 0 : 1;
+    this.#untaken += counted;
     // By this side, in the meantime: that it was not written is no news.
     if (this.#transport.destroyed) return;
     const outcome = this.#writer?.write(chunks) ?? null;
     if (outcome === 'taken') {
-      if (!alone) this.#untaken--;
+      this.#untaken -= counted;
       this.#room = Math.min(this.#room + bytes, TOGETHER);
       free?.(chunks);
       // Not within the call of the engine that made it.
@@ -222,7 +223,7 @@ export class Sender implements EndOfTurn {
     if (outcome !== null) {
       outcome.onDone = (error) => {
         if (error === null) {
-          if (!alone) this.#untaken--;
+          this.#untaken -= counted;
           free?.(chunks);
         }
         if (this.#settle(closeNotify, error) && !this.#detached) done();
@@ -238,7 +239,7 @@ export class Sender implements EndOfTurn {
     try {
       more = this.#write(chunks, (error) => {
         if (!error) {
-          if (!alone) this.#untaken--;
+          this.#untaken -= counted;
           tellTaken();
         }
         this.#settle(closeNotify, error ?? null);

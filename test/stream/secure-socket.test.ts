@@ -627,6 +627,20 @@ for (const version of VERSIONS) {
       }),
     );
 
+    test(
+      'nor does whoever had ended it before, though the transport has not taken close_notify',
+      clean(async (scope) => {
+        const { socket, events } = await arrange(scope, (it, clog) => {
+          clog();
+          it.once('end', () => it.end()).resume();
+        });
+        await until('the socket is closed', () => events.includes('close'));
+        expect(socket.writableEnded).toBe(true);
+        expect(socketClosure(socket)?.sent).toBe(null);
+        expect(events).toEqual(['end', 'close']);
+      }),
+    );
+
     test.each([true, false])(
       'whoever has last words that the transport has not taken hears of the error (half-open: %s)',
       async (halfOpen) => {
