@@ -24,7 +24,9 @@ const STYLE = `
 function columnOf(peer) {
   if (peer.startsWith('Boost')) return peer;
   if (peer.startsWith('Python')) return peer;
-  if (peer.startsWith('plain TCP') || peer.startsWith('openssl')) return `limit: ${peer}`;
+  if (['plain TCP', 'openssl', 'a tap'].some((limit) => peer.startsWith(limit))) {
+    return `limit: ${peer}`;
+  }
   return 'node:tls, or as said';
 }
 

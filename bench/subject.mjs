@@ -9,9 +9,10 @@
  * - `socket`: this library, through `stream.socket`;
  * - `secure`: this library, through `secureSocket` or `strictServer`, which are Node's own, strict;
  * - `tls`: `node:tls` on its own socket, as Node sets it up by default;
+ * - `bare`: `node:tls` on a tap that does nothing (bare-tap.mjs). A limit;
  * - `tcp`: `node:net`, no TLS at all. A limit.
  *
- * `socket`, `secure`, `tls` and `tcp` run the very same code. Each task does some of its work first without a
+ * All but `stream` run the very same code. Each task does some of its work first without a
  * clock, so that the just-in-time compiler's work is not in the figures. Wall time runs until the
  * load has said that it has everything; CPU time is that of the whole process, collector included.
  */
@@ -49,7 +50,9 @@ const { values } = parseArgs({
     resume: { type: 'boolean' },
   },
 });
-const face = /** @type {'stream' | 'socket' | 'secure' | 'tls' | 'timed' | 'tcp'} */ (values.face);
+const face = /** @type {'stream' | 'socket' | 'secure' | 'tls' | 'timed' | 'bare' | 'tcp'} */ (
+  values.face
+);
 const total = Number(values.total ?? 0);
 const warm = Number(values.warm ?? 0);
 const size = Number(values.size ?? 0);
@@ -64,9 +67,6 @@ const target = { host, port, ca };
 /** Milliseconds: what a TlsStream waits for data by default. */
 const READ_DEADLINE = 300_000;
 
-/** Loaded only where it is measured: not by the peer, and not before `register`. */
-const library = () => import('close-notify');
-
 /** @param {string} name @param {...number} numbers */
 const request = (name, ...numbers) => [name, ...numbers].join(' ').padEnd(64);
 
@@ -74,14 +74,17 @@ const turn = () => new Promise((resolve) => setImmediate(resolve));
 
 // ---- a connection over each face
 
+// Each loaded only where it is measured: not by the peer, and not before `register`.
 const { connect, createServer, secureSocket, strictServer } =
-  face === 'tls' || face === 'timed' || face === 'tcp'
-    ? { connect: never, createServer: never, secureSocket: never, strictServer: never }
-    : await library();
+  face === 'stream' || face === 'socket' || face === 'secure'
+    ? await import('close-notify')
+    : { connect: never, createServer: never, secureSocket: never, strictServer: never };
+const { connectBare, serveBare } =
+  face === 'bare' ? await import('./bare-tap.mjs') : { connectBare: never, serveBare: never };
 
 /** @returns {never} */
 function never() {
-  throw new Error(`${face} has no stream`);
+  throw new Error(`not a call of ${face}`);
 }
 
 // With a thousand connections at once on a busy machine, one of them may wait long for its turn.
@@ -93,6 +96,7 @@ const openStream = (session) => connect(session === undefined ? patient : { ...p
 /** @param {Buffer} [session] @returns {Promise<net.Socket>} */
 async function openSocket(session) {
   if (face === 'socket') return (await openStream(session)).socket;
+  if (face === 'bare') return connectBare(target);
   if (face === 'tcp') {
     const socket = net.connect({ host, port });
     await once(socket, 'connect');
@@ -493,9 +497,12 @@ async function listen() {
     key: readFileSync(/** @type {string} */ (values.key), 'utf8'),
     cert: readFileSync(/** @type {string} */ (values.cert), 'utf8'),
   };
-  if (face === 'tls' || face === 'secure') {
-    const server = tls.createServer(identity, (socket) => socket.on('error', ignore).resume());
-    if (face === 'secure') strictServer(server);
+  if (face === 'tls' || face === 'secure' || face === 'bare') {
+    const server =
+      face === 'bare'
+        ? serveBare(identity)
+        : tls.createServer(identity, (socket) => socket.on('error', ignore).resume());
+    if (face === 'secure') strictServer(/** @type {tls.Server} */ (server));
     server.listen({ port: 0, host, backlog: 4096 });
     await once(server, 'listening');
     return /** @type {net.AddressInfo} */ (server.address()).port;

@@ -120,6 +120,7 @@ export const PEER_NAMES = {
   boost: `Boost.Asio ${boostVersion()}`.trim(),
   python: `${printed('python3', '--version') ?? 'Python'} asyncio`,
   timed: 'node:tls with setTimeout()',
+  bare: 'a tap that does nothing',
   tcp: 'plain TCP (node:net)',
   openssl: 'openssl speed',
   write: 'stream.write()',
@@ -276,6 +277,7 @@ export function works({ large, medium, small }) {
     ...facesAgainst('request and answer, 64 B', 'echo', {
       tls: 0.95,
       timed: undefined,
+      bare: undefined,
       boost: undefined,
       python: undefined,
     }),
@@ -318,9 +320,10 @@ export function works({ large, medium, small }) {
       load: suite(tls, '128'),
       // A server runs long, and what a life touches is compiled only after some thousand.
       amount: { total: 1_000, warm: 4_000, connections: 8, resume },
-      entries: ['stream', 'tls', 'secure'].map((face) => node('server-lives', face)),
+      entries: ['stream', 'tls', 'secure', 'bare'].map((face) => node('server-lives', face)),
       cases: [
         { name, ours: 'stream', peer: 'tls', target: 1.0 },
+        { name, ours: 'stream', peer: 'bare' },
         { name: `${name}, strictServer()`, ours: 'secure', peer: 'tls', target: 1.0 },
       ],
       metrics: [PER_SECOND, CPU_EACH],
