@@ -6,8 +6,8 @@ import { parseHTML } from 'linkedom';
 /** @typedef {import('./results.mjs').Row} Row */
 
 const ROW_HEIGHT = 18;
-/** Of the columns, and of a letter of a label. */
-const WIDTH = 815;
+/** Of a column, and of a letter of a label. */
+const COLUMN = 163;
 const LETTER = 6;
 /** Ratios beyond these are drawn at the edge, with their figure. */
 const RANGE = /** @type {const} */ ([0.08, 3.5]);
@@ -59,7 +59,7 @@ export function plot(rows, date) {
   const { document } = parseHTML('<!doctype html><html><body></body></html>');
   const svg = Plot.plot({
     document,
-    width: WIDTH + margin,
+    width: COLUMN * columns.length + margin,
     height: labels.length * ROW_HEIGHT + 80,
     marginLeft: margin,
     marginRight: 24,

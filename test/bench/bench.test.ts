@@ -94,6 +94,31 @@ describeTls('npm run bench', () => {
     }
   });
 
+  test('the limit of a tap is measured as a client and as a server', {
+    timeout: 120_000,
+  }, async () => {
+    const { out, err, code } = await bench(
+      ...['--json', '--runs', '1', '--only', 'does nothing', 'TLS 1.2'],
+    );
+    const alone = await bench('--json', '--runs', '1', '--only', 'does nothing', 'latency', 'read');
+    expect(err + alone.err).not.toContain('failed');
+    expect([code, alone.code]).toEqual([0, 0]);
+    const rows: Array<{ case: string; peerName: string; peer: number }> = [
+      ...JSON.parse(out),
+      ...JSON.parse(alone.out),
+    ];
+    expect(rows.map((row) => row.case)).toEqual([
+      'whole lives as a server, full, TLS 1.2',
+      'whole lives as a server, full, TLS 1.2 (CPU time)',
+      'request and answer, 64 B, stream.read() and write()',
+      'request and answer, 64 B, stream.read() and write() (CPU time)',
+    ]);
+    for (const { peerName, peer } of rows) {
+      expect(peerName).toBe('a tap that does nothing');
+      expect(peer).toBeGreaterThan(0);
+    }
+  });
+
   test('--list names every case, and measures none', async () => {
     const { out, code } = await bench('--list');
     expect(code).toBe(0);
