@@ -497,15 +497,11 @@ async function listen() {
     key: readFileSync(/** @type {string} */ (values.key), 'utf8'),
     cert: readFileSync(/** @type {string} */ (values.cert), 'utf8'),
   };
-  if (face === 'tls' || face === 'secure' || face === 'bare') {
-    const server =
-      face === 'bare'
-        ? serveBare(identity)
-        : tls.createServer(identity, (socket) => socket.on('error', ignore).resume());
-    if (face === 'secure') strictServer(/** @type {tls.Server} */ (server));
-    server.listen({ port: 0, host, backlog: 4096 });
-    await once(server, 'listening');
-    return /** @type {net.AddressInfo} */ (server.address()).port;
+  if (face === 'bare') return listenOn(serveBare(identity));
+  if (face === 'tls' || face === 'secure') {
+    const server = tls.createServer(identity, (socket) => socket.on('error', ignore).resume());
+    if (face === 'secure') strictServer(server);
+    return listenOn(server);
   }
   const server = createServer({ ...identity, onError: ignore }, async (stream) => {
     if (face === 'socket') {
@@ -516,6 +512,13 @@ async function listen() {
     await stream.close();
   });
   return server.listen(0, host);
+}
+
+/** @param {net.Server} server @returns {Promise<number>} its port */
+async function listenOn(server) {
+  server.listen({ port: 0, host, backlog: 4096 });
+  await once(server, 'listening');
+  return /** @type {net.AddressInfo} */ (server.address()).port;
 }
 
 /** A connection that is cut off when the run is over is of no interest. */
