@@ -102,8 +102,13 @@ export class Unprotector {
       decipher.final(),
     ]);
     const padding = padded[padded.length - 1] as number;
-    const end = padded.length - padding - 1 - (macAfter ? 0 : macLength);
+    const unpadded = padded.length - padding - 1;
+    const end = unpadded - (macAfter ? 0 : macLength);
     if (end < 0) return null;
+    // A MAC of the content says nothing about the padding, and where that fills the last block any
+    // other block whose last byte fits would do: "The receiver MUST check this padding" (RFC 5246
+    // section 6.2.3.2).
+    if (padded.subarray(unpadded).some((one) => one !== padding)) return null;
     const content = padded.subarray(0, end);
     if (macAfter) return content;
     const mac = padded.subarray(end, end + macLength);

@@ -318,15 +318,9 @@ describe('tampered records: unreadable, and never a message', () => {
         // A length that grows would only leave the record waiting for more.
         const at = bodyByte(server, protectedFrom, random);
         changed[at] = (changed[at] as number) ^ (1 << random(8));
-        const order: Piece[] = [];
-        let sent = false;
-        for (const one of pieces) {
-          if ('bytes' in one && one.sender === 'server') {
-            if (!sent) order.push({ sender: 'server', bytes: changed });
-            sent = true;
-          } else order.push(one);
-        }
-        const decoded = decode(order).filter((one) => one.sender === 'server');
+        const decoded = decode(withServerBytes(pieces, changed)).filter(
+          (one) => one.sender === 'server',
+        );
         const what = `SEED=${seed}, byte ${at} of ${server.length}`;
         expect(unreadable(decoded).length, what).toBe(1);
         const seen = of(decoded, 'server').filter(
@@ -339,6 +333,49 @@ describe('tampered records: unreadable, and never a message', () => {
     })(),
   );
 });
+
+// RFC 5246 section 6.2.3.2: "The receiver MUST check this padding", which no MAC covers when it comes
+// first. Finished and a MAC of 48 bytes make four blocks, so the fifth is padding and nothing else:
+// one in 256 of all blocks in its place ends in the right length.
+test('a block of padding in TLS 1.2 that is not the one sent: unreadable', () =>
+  clean(async (scope) => {
+    const options = {
+      ...only('TLSv1.2'),
+      ciphers: 'ECDHE-ECDSA-AES256-SHA384',
+      secureOptions: NO_ENCRYPT_THEN_MAC,
+    };
+    const port = await echo(scope, options);
+    const pieces = joined(await converse(port, options));
+    expectWhole(pieces);
+    const server = Buffer.concat(
+      pieces.flatMap((one) => ('bytes' in one && one.sender === 'server' ? [one.bytes] : [])),
+    );
+    const start = firstProtected(server);
+    const end = start + 5 + server.readUInt16BE(start + 3);
+    // An IV, four blocks and the padding.
+    expect(end - start - 5).toBe(6 * 16);
+    const seed = runSeed();
+    const random = randomNumbers(seed);
+    for (let i = 0; i < 3000; i++) {
+      const changed = Buffer.from(server);
+      for (let at = end - 16; at < end; at++) changed[at] = random(256);
+      const decoded = decode(withServerBytes(pieces, changed));
+      const what = `SEED=${seed}, block ${i}`;
+      expect(unreadable(decoded).length, what).toBe(1);
+      expect(messagesOf(decoded, 'server'), what).not.toContain(finished);
+    }
+  })());
+
+/** The conversation with all of the server's bytes where the first of them were. */
+function withServerBytes(pieces: readonly Piece[], bytes: Buffer): Piece[] {
+  let sent = false;
+  return pieces.flatMap((one) => {
+    if (!('bytes' in one) || one.sender !== 'server') return [one];
+    if (sent) return [];
+    sent = true;
+    return [{ sender: 'server', bytes }];
+  });
+}
 
 /** The first byte of the first protected record. */
 function firstProtected(bytes: Buffer): number {
