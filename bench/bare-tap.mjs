@@ -1,8 +1,8 @@
 // @ts-check
 /**
  * A limit: TLS on a tap that passes on what it gets, either way, and does nothing else. It knows no record, keeps
- * no promise and handles no error, and is for messages so small that the kernel takes them at once. What it costs beside `node:tls` is what bytes cost on their way through
- * JavaScript, and what a tap has to cost.
+ * no promise and handles no error, and is for messages so small that the kernel takes them at once. What it costs
+ * beside `node:tls` is what bytes cost on their way through JavaScript, and what a tap has to cost.
  *
  * It is put together from the parts of Node that src/stream/js-stream.ts and src/stream/user-buffer.ts use and explain.
  */

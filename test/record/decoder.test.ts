@@ -307,9 +307,7 @@ describe('tampered records: unreadable, and never a message', () => {
       expectWhole(pieces);
       const whole = of(decode(pieces), 'server').filter((one) => one.type !== 'record');
       // Each of the server's bytes behind its ServerHello's record, one bit at a time.
-      const server = Buffer.concat(
-        pieces.flatMap((one) => ('bytes' in one && one.sender === 'server' ? [one.bytes] : [])),
-      );
+      const server = serverBytes(pieces);
       const seed = runSeed();
       const random = randomNumbers(seed);
       const protectedFrom = firstProtected(server);
@@ -347,9 +345,7 @@ test('a block of padding in TLS 1.2 that is not the one sent: unreadable', () =>
     const port = await echo(scope, options);
     const pieces = joined(await converse(port, options));
     expectWhole(pieces);
-    const server = Buffer.concat(
-      pieces.flatMap((one) => ('bytes' in one && one.sender === 'server' ? [one.bytes] : [])),
-    );
+    const server = serverBytes(pieces);
     const start = firstProtected(server);
     const end = start + 5 + server.readUInt16BE(start + 3);
     // An IV, four blocks and the padding.
@@ -365,6 +361,11 @@ test('a block of padding in TLS 1.2 that is not the one sent: unreadable', () =>
       expect(messagesOf(decoded, 'server'), what).not.toContain(finished);
     }
   })());
+
+const serverBytes = (pieces: readonly Piece[]): Buffer =>
+  Buffer.concat(
+    pieces.flatMap((one) => ('bytes' in one && one.sender === 'server' ? [one.bytes] : [])),
+  );
 
 /** The conversation with all of the server's bytes where the first of them were. */
 function withServerBytes(pieces: readonly Piece[], bytes: Buffer): Piece[] {
