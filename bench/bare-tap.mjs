@@ -4,7 +4,7 @@
  * no promise and handles no error, and is for messages so small that the kernel takes them at once. What it costs
  * beside `node:tls` is what bytes cost on their way through JavaScript, and what a tap has to cost.
  *
- * It is put together from the parts of Node that src/stream/js-stream.ts and src/stream/user-buffer.ts use and explain.
+ * It is put together from the parts of Node that src/tap/js-stream.ts and src/tap/user-buffer.ts use and explain.
  */
 import { EventEmitter, once } from 'node:events';
 import net from 'node:net';

@@ -1,6 +1,5 @@
 /** TLS that knows how a connection ended. */
 
-export { type StrictServerOptions, strictServer } from './adapters/strict-server.ts';
 export { type AsioErrorCode, toAsioErrorCode } from './closure/asio.ts';
 export type { AlertDetail, CutCause, CutPoint, TransportEnd } from './closure/machine.ts';
 export type { Deadlines, Policy, PolicyOptions } from './closure/policy.ts';
@@ -18,15 +17,6 @@ export {
 } from './stream/connect.ts';
 export type { ClientTlsOptions, Outcome, ServerTlsOptions } from './stream/engine.ts';
 export type { Direction, Observation, Observer } from './stream/observer.ts';
-export {
-  type ClosureMessage,
-  type ConnectMessage,
-  type SecureSocketOptions,
-  type Strictness,
-  secureSocket,
-  socketClosure,
-  type TruncatedMessage,
-} from './stream/secure-socket.ts';
 export { createServer, type OnStream, type ServerOptions, TlsServer } from './stream/server.ts';
 export type {
   CloseOptions,
@@ -51,6 +41,16 @@ export {
 export type { TranscriptJson } from './stream/transcript-json.ts';
 export type { TransportOptions } from './stream/transport.ts';
 export type { WaitOptions } from './stream/wait.ts';
+export {
+  type ClosureMessage,
+  type ConnectMessage,
+  type SecureSocketOptions,
+  type Strictness,
+  secureSocket,
+  socketClosure,
+  type TruncatedMessage,
+} from './strict/secure-socket.ts';
+export { type StrictServerOptions, strictServer } from './strict/strict-server.ts';
 export {
   type CapturedConnection,
   type CapturedParty,

@@ -10,17 +10,17 @@ import { EventEmitter, errorMonitor } from 'node:events';
 import type { Duplex } from 'node:stream';
 import tls from 'node:tls';
 import { CONTENT_TYPE } from '../record/record.ts';
+import { IS_NODE, process } from '../runtime.ts';
+import { type EngineHandle, type TapSocket, tapSocket } from '../tap/js-stream.ts';
+import { endedByCloseNotify } from '../tap/kernel-socket.ts';
+import type { SeenRecord, Tap } from '../tap/tap.ts';
+import { TapDuplex } from '../tap/tap-duplex.ts';
 import { clientContext } from './context.ts';
 import { type EngineError, isTlsError } from './diagnose.ts';
 import { type Gathered, gather } from './gather.ts';
 import { endByMessages, failMessages, isAbandoned, stakeOf } from './http-messages.ts';
 import { Inbox } from './inbox.ts';
-import { type EngineHandle, type TapSocket, tapSocket } from './js-stream.ts';
-import { endedByCloseNotify } from './kernel-socket.ts';
-import { IS_NODE, process } from './runtime.ts';
 import { judgeNames, lendMembers, type SocketOwner } from './socket-members.ts';
-import type { SeenRecord, Tap } from './tap.ts';
-import { TapDuplex } from './tap-duplex.ts';
 
 export type { ConnectionOptions, Server, TLSSocket } from 'node:tls';
 

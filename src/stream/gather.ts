@@ -16,11 +16,11 @@
  * callback. Where a part is missing, nothing is changed.
  */
 import { Buffer } from 'node:buffer';
+import { process } from '../runtime.ts';
+import { Fifo } from '../tap/fifo.ts';
+import { keepFreed } from '../tap/memory.ts';
+import { userBufferOf } from '../tap/user-buffer.ts';
 import type { TLSSocket } from './engine.ts';
-import { Fifo } from './fifo.ts';
-import { keepFreed } from './memory.ts';
-import { process } from './runtime.ts';
-import { userBufferOf } from './user-buffer.ts';
 
 /** Where decrypted bytes go first. As long as several feedings, so that few end at its end. */
 const MEMORY = Buffer.allocUnsafeSlow(262_144);

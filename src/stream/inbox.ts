@@ -3,8 +3,8 @@
  * microtasks and a copy for what the stream's `read` can have as it came.
  */
 import { Buffer } from 'node:buffer';
-import { Fifo } from './fifo.ts';
-import { process } from './runtime.ts';
+import { process } from '../runtime.ts';
+import { Fifo } from '../tap/fifo.ts';
 
 /** Chunks are joined to no more than this, since joining copies them. */
 const JOINED = 8_192;

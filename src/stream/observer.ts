@@ -6,7 +6,7 @@
  */
 import type { AlertDetail, CutPoint } from '../closure/machine.ts';
 import type { Verdict } from '../closure/verdict.ts';
-import { apart } from './runtime.ts';
+import { apart } from '../runtime.ts';
 
 /** Which way a record went. */
 export type Direction = 'sent' | 'received';

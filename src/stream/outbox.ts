@@ -10,10 +10,10 @@
  * it themselves, all others as copies.
  */
 import { Buffer } from 'node:buffer';
+import { IS_NODE, process } from '../runtime.ts';
+import { writesAsNode } from '../tap/handle-writer.ts';
+import type { Tap } from '../tap/tap.ts';
 import type { TLSSocket } from './engine.ts';
-import { writesAsNode } from './handle-writer.ts';
-import { IS_NODE, process } from './runtime.ts';
-import type { Tap } from './tap.ts';
 
 /** A write of up to so many bytes waits for others of its turn. */
 const SMALL = 32_768;

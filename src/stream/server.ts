@@ -1,6 +1,7 @@
 /** A TLS server that hands out streams. */
 import net from 'node:net';
 import { OptionError } from '../errors.ts';
+import { shareReads } from '../tap/reads.ts';
 import {
   type AcceptOptions,
   acceptWith,
@@ -11,7 +12,6 @@ import {
 } from './connect.ts';
 import type { Server } from './engine.ts';
 import type { Observer } from './observer.ts';
-import { shareReads } from './reads.ts';
 import type { TlsStream } from './tls-stream.ts';
 
 /** Options of `createServer`. */

@@ -35,12 +35,12 @@ import {
   UsageError,
 } from '../errors.ts';
 import { parseAlert } from '../record/alert.ts';
+import { apart, process } from '../runtime.ts';
+import { Tap, type TapEvents, type TransportEnding } from '../tap/tap.ts';
 import { type EngineError, engineError, eventOf } from './diagnose.ts';
 import type { Engine, EngineEvents, TLSSocket } from './engine.ts';
 import { type Observation, type Observer, tell } from './observer.ts';
 import { Outbox } from './outbox.ts';
-import { apart, process } from './runtime.ts';
-import { Tap, type TapEvents, type TransportEnding } from './tap.ts';
 import { Transcript } from './transcript.ts';
 import { closeTransport, ignoreErrors } from './transport.ts';
 import { truncatedError } from './truncation.ts';

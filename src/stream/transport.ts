@@ -6,8 +6,8 @@ import net from 'node:net';
 import type { Duplex } from 'node:stream';
 import type { Deadlines } from '../closure/policy.ts';
 import { ConnectError, OptionError, ResolveError, TimeoutError } from '../errors.ts';
-import { newReads } from './reads.ts';
-import { process } from './runtime.ts';
+import { process } from '../runtime.ts';
+import { newReads } from '../tap/reads.ts';
 import { abortsWith, after, withLimits } from './wait.ts';
 
 /** Where to connect to, and how: the options of `net.connect` that apply. */

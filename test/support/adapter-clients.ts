@@ -33,7 +33,7 @@ export interface Played {
   readonly connections: number;
 }
 
-const RUN = fileURLToPath(new URL('../adapters/clients/programs/run.mjs', import.meta.url));
+const RUN = fileURLToPath(new URL('../strict/clients/programs/run.mjs', import.meta.url));
 const ROOT = fileURLToPath(new URL('../../', import.meta.url));
 
 /** At so many a time, the connections of one client keep two cores busy. */
@@ -77,7 +77,7 @@ export class ClientProcess {
     });
   }
 
-  /** @param program - a file of test/adapters/clients/programs, without its ending. */
+  /** @param program - a file of test/strict/clients/programs, without its ending. */
   static async start(program: string, how: How): Promise<ClientProcess> {
     const { certFile } = await testPki();
     return new ClientProcess(program, how, certFile);

@@ -11,7 +11,7 @@ import type { Body, TestServer } from './adapter-servers.ts';
 
 /** A client, and what it has to bring. */
 export interface Subject {
-  /** Its file in test/adapters/clients/programs. */
+  /** Its file in test/strict/clients/programs. */
   readonly program: string;
   readonly server: () => Promise<TestServer>;
   /** What a whole exchange gives. */
@@ -239,7 +239,7 @@ function table(subject: Subject, runs: readonly Run[], hows: readonly How[], bod
 
 /** The lines of a program between `// #region` and `// #endregion`. */
 async function snippetOf(program: string): Promise<string> {
-  const file = new URL(`../adapters/clients/programs/${program}.mjs`, import.meta.url);
+  const file = new URL(`../strict/clients/programs/${program}.mjs`, import.meta.url);
   const found = /^\/\/ #region\n([\s\S]*?)^\/\/ #endregion$/m.exec(await readFile(file, 'utf8'));
   if (found?.[1] === undefined) throw new Error(`${program}.mjs has no region`);
   return found[1].trimEnd();

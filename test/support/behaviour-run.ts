@@ -21,18 +21,18 @@ import type { Case, Outcome } from './behaviour-env.ts';
 import { describeTls, pki } from './core-pki.ts';
 
 const ROOT = fileURLToPath(new URL('../../', import.meta.url));
-const REGISTER = join(ROOT, 'dist/adapters/register.js');
+const REGISTER = join(ROOT, 'dist/strict/register.js');
 const SOURCES = [
   'test/support/behaviour-env.ts',
   'test/support/behaviour-child.ts',
-  'test/adapters/behaviour/programs.ts',
+  'test/strict/behaviour/programs.ts',
 ];
 const PLAIN_ONLY = process.env['BEHAVIOUR_PLAIN'] === '1';
 
 type Outcomes = ReadonlyMap<string, Outcome>;
 
 /**
- * Declares one test for each case of `test/adapters/behaviour/NAME.cases.ts`.
+ * Declares one test for each case of `test/strict/behaviour/NAME.cases.ts`.
  *
  * @param title what the cases have in common
  */
@@ -45,7 +45,7 @@ export function compare(title: string, name: string, cases: readonly Case[]): vo
 
     beforeAll(async () => {
       dir = mkdtempSync(join(tmpdir(), 'close-notify-behaviour-'));
-      const file = `test/adapters/behaviour/${name}.cases.ts`;
+      const file = `test/strict/behaviour/${name}.cases.ts`;
       for (const source of [...SOURCES, file]) strip(source, dir);
       writeFileSync(join(dir, 'package.json'), '{"type":"module"}');
       const setup = join(dir, 'setup.json');
@@ -53,7 +53,7 @@ export function compare(title: string, name: string, cases: readonly Case[]): vo
       const url = (path: string) => pathToFileURL(join(dir, path.replace('.ts', '.js'))).href;
       writeFileSync(setup, JSON.stringify({ pki: pki(), programs: url(SOURCES[2]!) }));
       if (!PLAIN_ONLY && !existsSync(REGISTER)) {
-        throw new Error('dist/adapters/register.js is missing: npm run build');
+        throw new Error('dist/strict/register.js is missing: npm run build');
       }
       const run = (execArgv: readonly string[]) =>
         outcomes(

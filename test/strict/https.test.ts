@@ -3,8 +3,8 @@ import { once } from 'node:events';
 import https from 'node:https';
 import type tls from 'node:tls';
 import { expect, test } from 'vitest';
-import { StrictAgent } from '../../src/adapters/https.ts';
 import { secureSocket } from '../../src/index.ts';
+import { StrictAgent } from '../../src/strict/https.ts';
 import { describeTls, pki } from '../support/core-pki.ts';
 import { clean, type Scope, until } from '../support/core-scope.ts';
 import {

@@ -16,8 +16,9 @@
  * TLS), which is why it is used only where both are what they are expected to be, and a tap elsewhere.
  * It also knows less: not whether a record was cut in its middle, nor what came after close_notify.
  */
+
+import type { TLSSocket } from 'node:tls';
 import { getSystemErrorName } from 'node:util';
-import type { TLSSocket } from './engine.ts';
 
 /** A handle of libuv, as Node wraps it. */
 interface Handle {

@@ -9,7 +9,7 @@
  * native handle. Where one is missing, on other runtimes, there is no such way.
  */
 import { type OnReadOpts, Socket, type SocketConstructorOpts } from 'node:net';
-import { IS_NODE } from './runtime.ts';
+import { IS_NODE } from '../runtime.ts';
 
 interface Handle {
   onread: (this: Handle, bytes?: ArrayBuffer) => unknown;

@@ -15,8 +15,8 @@
 import { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { getSystemErrorName } from 'node:util';
+import { process } from '../runtime.ts';
 import { isKernelSocket } from './kernel-socket.ts';
-import { process } from './runtime.ts';
 
 /**
  * A write, as a native handle takes it. Each may be given once: libuv uses it also where it had to try twice

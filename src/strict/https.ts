@@ -7,7 +7,7 @@ import {
   type SecureSocketOptions,
   type Strictness,
   secureSocket,
-} from '../stream/secure-socket.ts';
+} from './secure-socket.ts';
 import { SessionCache } from './session-cache.ts';
 
 /** Options of `StrictAgent`: those of `https.Agent`, and ours. */

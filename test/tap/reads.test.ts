@@ -2,7 +2,7 @@
 import net from 'node:net';
 import { afterEach, expect, test, vi } from 'vitest';
 import { connect, createServer } from '../../src/index.ts';
-import { divertReads, newReads, type Reads } from '../../src/stream/reads.ts';
+import { divertReads, newReads, type Reads } from '../../src/tap/reads.ts';
 import { describeTls, pki } from '../support/core-pki.ts';
 import { clean, type Scope, turn, until } from '../support/core-scope.ts';
 import { only, pattern, readAll, VERSIONS } from '../support/core-streams.ts';

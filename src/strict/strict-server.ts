@@ -2,13 +2,8 @@
 import type { Duplex } from 'node:stream';
 import { OptionError } from '../errors.ts';
 import type { Server } from '../stream/engine.ts';
-import { isKernelSocket } from '../stream/kernel-socket.ts';
-import {
-  checkMode,
-  guardConnection,
-  guardSocket,
-  type Strictness,
-} from '../stream/secure-socket.ts';
+import { isKernelSocket } from '../tap/kernel-socket.ts';
+import { checkMode, guardConnection, guardSocket, type Strictness } from './secure-socket.ts';
 
 /** Options of `strictServer`. */
 export interface StrictServerOptions {

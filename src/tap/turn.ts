@@ -1,7 +1,7 @@
 /** What is due at the end of a turn of the event loop: one callback for all who have something due. */
 import { AsyncResource } from 'node:async_hooks';
 import { setImmediate } from 'node:timers';
-import { apart, process } from './runtime.ts';
+import { apart, process } from '../runtime.ts';
 
 export interface EndOfTurn {
   onTurnEnd(): void;

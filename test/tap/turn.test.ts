@@ -1,7 +1,7 @@
 /** The end of a turn of the event loop. */
 import { AsyncLocalStorage } from 'node:async_hooks';
 import { expect, test } from 'vitest';
-import { atEndOfTurn } from '../../src/stream/turn.ts';
+import { atEndOfTurn } from '../../src/tap/turn.ts';
 import { turn, uncaughtDuring } from '../support/core-scope.ts';
 
 test('what is due is done in the async context of nobody who has something due', async () => {

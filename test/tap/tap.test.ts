@@ -1,8 +1,8 @@
 /** The tap by itself, as a Duplex, between a transport that is slow or broken and an engine that is not there. */
 import { Duplex } from 'node:stream';
 import { describe, expect, test } from 'vitest';
-import { Tap, type TransportEnding } from '../../src/stream/tap.ts';
-import { TapDuplex } from '../../src/stream/tap-duplex.ts';
+import { Tap, type TransportEnding } from '../../src/tap/tap.ts';
+import { TapDuplex } from '../../src/tap/tap-duplex.ts';
 import { turn } from '../support/core-scope.ts';
 
 /** A transport whose writes are taken when the test says so. */

@@ -5,8 +5,8 @@ import net from 'node:net';
 import type { Duplex } from 'node:stream';
 import { ConnectError, OptionError, TimeoutError } from '../errors.ts';
 import type { TLSSocket } from '../stream/engine.ts';
-import { checkMode, type SecureSocketOptions, secureSocket } from '../stream/secure-socket.ts';
 import { after } from '../stream/wait.ts';
+import { checkMode, type SecureSocketOptions, secureSocket } from './secure-socket.ts';
 import { SessionCache } from './session-cache.ts';
 
 /** An HTTP proxy that tunnels (CONNECT). */

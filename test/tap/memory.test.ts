@@ -9,7 +9,7 @@ test.each([undefined, class Fake {}])(
     vi.stubGlobal('MessageChannel', MessageChannel);
     // What it is given back by is made once.
     vi.resetModules();
-    const { giveBack } = await import('../../src/stream/memory.ts');
+    const { giveBack } = await import('../../src/tap/memory.ts');
     const large = Buffer.alloc(100_000);
     const part = Buffer.from(new ArrayBuffer(10), 2, 4);
     giveBack([large]);

@@ -13,8 +13,8 @@
 import { syncBuiltinESMExports } from 'node:module';
 import tls from 'node:tls';
 import { OptionError } from '../errors.ts';
-import { checkMode, openStrict, type Strictness } from '../stream/secure-socket.ts';
-import { isTap } from '../stream/tap.ts';
+import { isTap } from '../tap/tap.ts';
+import { checkMode, openStrict, type Strictness } from './secure-socket.ts';
 
 /** Options of `register`. */
 export interface RegisterOptions {

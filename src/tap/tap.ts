@@ -23,10 +23,10 @@ import { Buffer } from 'node:buffer';
 import type { Duplex } from 'node:stream';
 import type { CutCause } from '../closure/machine.ts';
 import { HEADER_LENGTH, peekHeader, RecordScanner } from '../record/record.ts';
+import { process } from '../runtime.ts';
 import { Fifo } from './fifo.ts';
 import type { HandleWriter } from './handle-writer.ts';
 import { divertReads } from './reads.ts';
-import { process } from './runtime.ts';
 import { type Free, Sender, type SenderEvents } from './sender.ts';
 
 /** A record as its header tells of it. */

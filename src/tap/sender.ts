@@ -16,8 +16,8 @@
  * So whoever made them may give them back at once (`Free`, memory.ts).
  */
 import type { Duplex } from 'node:stream';
+import { process } from '../runtime.ts';
 import { copiesAtOnce, type HandleWriter } from './handle-writer.ts';
-import { process } from './runtime.ts';
 import { atEndOfTurn, type EndOfTurn } from './turn.ts';
 
 type SendError = Error & { readonly code?: string };

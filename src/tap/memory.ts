@@ -9,7 +9,7 @@
  */
 import { Buffer } from 'node:buffer';
 import type { MessagePort } from 'node:worker_threads';
-import { process } from './runtime.ts';
+import { process } from '../runtime.ts';
 
 /** One end of a channel whose other end is closed: what is transferred to it is gone. */
 let nowhere: MessagePort | null = null;

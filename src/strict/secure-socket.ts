@@ -29,7 +29,7 @@ import {
 import { type Closure, closureOf } from '../closure/verdict.ts';
 import { OptionError, type TruncatedError } from '../errors.ts';
 import { parseAlert } from '../record/alert.ts';
-import { type EngineError, eventOf } from './diagnose.ts';
+import { type EngineError, eventOf } from '../stream/diagnose.ts';
 import {
   type ConnectionOptions,
   connectSocket,
@@ -39,12 +39,12 @@ import {
   type Owner,
   type Server,
   type TLSSocket,
-} from './engine.ts';
-import { stakeOf, trustsResets } from './http-messages.ts';
-import { isKernelSocket, onKernelSocket } from './kernel-socket.ts';
-import { causeOf, Tap, type TransportEnding } from './tap.ts';
-import { ignoreErrors } from './transport.ts';
-import { truncatedError } from './truncation.ts';
+} from '../stream/engine.ts';
+import { stakeOf, trustsResets } from '../stream/http-messages.ts';
+import { ignoreErrors } from '../stream/transport.ts';
+import { truncatedError } from '../stream/truncation.ts';
+import { isKernelSocket, onKernelSocket } from '../tap/kernel-socket.ts';
+import { causeOf, Tap, type TransportEnding } from '../tap/tap.ts';
 
 /** What to do about a truncation: raise it, or let it pass as Node does and only report it. */
 export type Strictness = 'error' | 'report';

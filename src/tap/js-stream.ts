@@ -20,12 +20,12 @@ import { EventEmitter } from 'node:events';
 import { Socket } from 'node:net';
 import { Duplex } from 'node:stream';
 import { setImmediate } from 'node:timers';
+import type { TLSSocket } from 'node:tls';
 import { getSystemErrorMap } from 'node:util';
-import type { TLSSocket } from './engine.ts';
+import { IS_NODE, process, throwLater } from '../runtime.ts';
 import { Fifo } from './fifo.ts';
 import { HandleWriter, type RequestClass } from './handle-writer.ts';
 import { giveBack } from './memory.ts';
-import { IS_NODE, process, throwLater } from './runtime.ts';
 import { type Above, type SeenRecord, TAP, type Tap } from './tap.ts';
 
 /** A write, or the end, of the engine, which goes on once it is finished. */

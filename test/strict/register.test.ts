@@ -10,8 +10,8 @@ import path from 'node:path';
 import tls, { connect as named } from 'node:tls';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { register, unregister } from '../../src/adapters/register.ts';
 import { secureSocket, socketClosure, connect as strictStream } from '../../src/index.ts';
+import { register, unregister } from '../../src/strict/register.ts';
 import { describeTls, pki } from '../support/core-pki.ts';
 import { clean, type Scope } from '../support/core-scope.ts';
 import { rejection } from '../support/core-streams.ts';
@@ -480,7 +480,7 @@ describeTls('a process', () => {
       cpSync(path.join(ROOT, 'dist'), path.join(folder, 'dist'), { recursive: true });
       cpSync(path.join(ROOT, 'package.json'), path.join(folder, 'package.json'));
       symlinkSync(path.join(ROOT, 'node_modules'), path.join(folder, 'node_modules'));
-      const other = pathToFileURL(path.join(folder, 'dist/adapters/register.js')).href;
+      const other = pathToFileURL(path.join(folder, 'dist/strict/register.js')).href;
       const program = (then: string) => `
         import tls from 'node:tls';
         const plain = tls.connect;

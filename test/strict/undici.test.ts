@@ -6,7 +6,7 @@ import net from 'node:net';
 import tls from 'node:tls';
 import { Agent, Client, type Dispatcher, request } from 'undici';
 import { expect, test } from 'vitest';
-import { type StrictConnectorOptions, strictConnector } from '../../src/adapters/undici.ts';
+import { type StrictConnectorOptions, strictConnector } from '../../src/strict/undici.ts';
 import { describeTls, pki } from '../support/core-pki.ts';
 import { clean, type Scope, until } from '../support/core-scope.ts';
 import { freePort, listen } from '../support/core-transport.ts';

@@ -15,7 +15,7 @@
 import { Buffer } from 'node:buffer';
 import type net from 'node:net';
 import type { Duplex } from 'node:stream';
-import { IS_NODE } from './runtime.ts';
+import { IS_NODE } from '../runtime.ts';
 import { atEndOfTurn, type EndOfTurn } from './turn.ts';
 import { readInto } from './user-buffer.ts';
 
