@@ -99,6 +99,8 @@ export interface Watching {
   readonly engine: ConnectMessage['engine'];
   /** Asked when the handshake is complete; null where nothing is known of this connection. */
   witness(guard: Guard): Witness | null;
+  /** Traces the connection in place of Node, whose tracing would keep the witness from seeing any more. */
+  readonly trace?: () => void;
 }
 
 type Callback = (error?: Error | null) => void;
@@ -169,6 +171,8 @@ export class Guard {
       socket._writev = (chunks, done) =>
         _writev.call(socket, chunks, (error) => this.#onWritten(error, done));
     }
+    const { trace } = this.#watching;
+    if (trace !== undefined) socket.enableTrace = trace;
     socket._final = (done) =>
       _final.call(socket, (error) => {
         done(error);

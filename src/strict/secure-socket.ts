@@ -84,8 +84,13 @@ export function openStrict(
   }
   const mark = native.mark();
   const socket = make();
+  const own = native.mark() - mark;
   if (isTraced(options.enableTrace)) keepWatching(native, mark, socket);
-  new Guard(socket, watchingBy(native, mode));
+  // Before the handshake is complete, an SSL is known by when it was made.
+  new Guard(
+    socket,
+    watchingBy(native, mode, () => native.since(mark).slice(0, own)),
+  );
   return socket;
 }
 
@@ -158,7 +163,9 @@ const guarded = new WeakMap<Watch, Guard>();
 
 let heard: AddOn | null = null;
 
-function watchingBy(native: AddOn, mode: Strictness): Watching {
+/** @param made those of its SSLs that may be the connection's, until that is known. */
+function watchingBy(native: AddOn, mode: Strictness, made: () => Watch[] = () => []): Watching {
+  let watches = made;
   return {
     mode,
     evidence: 'openssl',
@@ -167,8 +174,10 @@ function watchingBy(native: AddOn, mode: Strictness): Watching {
       const found = openSslWitness(native, guard.socket);
       if (found === null) return null;
       guarded.set(found.watch, guard);
+      watches = () => [found.watch];
       return found.witness;
     },
+    trace: () => retake(watches()),
   };
 }
 
