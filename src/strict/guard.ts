@@ -31,6 +31,7 @@ import { type EngineError, eventOf, isTlsError } from '../engine/failure.ts';
 import { truncatedError } from '../engine/truncation.ts';
 import { AlertError, type TruncatedError } from '../errors.ts';
 import { alertName } from '../record/alert.ts';
+import { process } from '../runtime.ts';
 import { causeOf } from '../tap/tap.ts';
 import {
   endByMessages,
@@ -120,6 +121,8 @@ export class Guard {
   #failed = false;
   /** What the transport failed with. */
   #cause: Error | null = null;
+  /** Fails the socket for a transport that broke behind the peer's close_notify; null while there is none. */
+  #broken: (() => void) | null = null;
   /** A write that failed, and how to tell of it. */
   #unwritten: { readonly error: Error; readonly tell: Callback } | null = null;
   readonly #push: TLSSocket['push'];
@@ -162,23 +165,36 @@ export class Guard {
     };
     socket.destroy = (error?: Error, ...rest: []) => {
       this.#readAlerts();
-      const failed = error instanceof Error && !this.#failed && isTransportError(error);
-      return destroy.call(socket, failed ? this.#onTransportError(error) : error, ...rest);
+      if (!(error instanceof Error) || this.#failed || !isTransportError(error)) {
+        return destroy.call(socket, error, ...rest);
+      }
+      const told = this.#onTransportError(error);
+      if (this.#failBehindEnd(told)) return socket;
+      return destroy.call(socket, told, ...rest);
     };
-    socket._write = (chunk, encoding, done) =>
-      _write.call(socket, chunk, encoding, (error) => this.#onWritten(error, done));
+    socket._write = (chunk, encoding, done) => {
+      if (this.#broken !== null) this.#broken();
+      else _write.call(socket, chunk, encoding, (error) => this.#onWritten(error, done));
+    };
     if (_writev !== undefined) {
-      socket._writev = (chunks, done) =>
-        _writev.call(socket, chunks, (error) => this.#onWritten(error, done));
+      socket._writev = (chunks, done) => {
+        if (this.#broken !== null) this.#broken();
+        else _writev.call(socket, chunks, (error) => this.#onWritten(error, done));
+      };
     }
-    const { trace } = this.#watching;
-    if (trace !== undefined) socket.enableTrace = trace;
-    socket._final = (done) =>
+    socket._final = (done) => {
+      if (this.#broken !== null) {
+        this.#broken();
+        return;
+      }
       _final.call(socket, (error) => {
         done(error);
         // What Node handed to the transport, it takes out of OpenSSL's buffer in the next turn.
         setImmediate(() => this.#readAlerts());
       });
+    };
+    const { trace } = this.#watching;
+    if (trace !== undefined) socket.enableTrace = trace;
   }
 
   #onSecure(): void {
@@ -316,6 +332,35 @@ export class Guard {
     const mistaken = trustsResets(this.#socket) && stakeOf(this.#socket) === 'at-stake';
     if (this.mode === 'error' && mistaken) this.#cause = truncated;
     return this.#cause;
+  }
+
+  /**
+   * The transport has failed behind the peer's close_notify: all that the peer sent has come, and whoever reads the
+   * socket gets it first. Whoever writes to it, or ends it, fails at once. Who has heard the end, and of whose own
+   * bytes the transport has taken all, hears of no error: all that is lost is an answer to close_notify, which the
+   * peer did not want. (An error behind 'end' has a pipe drop what its other end still holds.)
+   *
+   * @returns false where the socket is to fail now.
+   */
+  #failBehindEnd(error: Error): boolean {
+    const socket = this.#socket;
+    const busy =
+      socket.writableLength > 0 ||
+      (socket.writableEnded && !socket.writableFinished) ||
+      !this.#ended;
+    if (busy || socket.destroyed || socket.readableEnded) return false;
+    this.#failed = true;
+    this.#broken = () => {
+      if (socket.destroyed) return;
+      const over =
+        socket.readableEnded &&
+        (socket.writableEnded || !socket.allowHalfOpen) &&
+        socket.writableLength === 0;
+      this.#cause = over ? null : error;
+      socket.destroy(over ? undefined : error);
+    };
+    socket.once('end', () => process.nextTick(() => this.#broken?.()));
+    return true;
   }
 
   /** A write is over. One that failed is told behind what there is to read, where somebody reads. */
