@@ -13,6 +13,8 @@ export interface Alert {
 
 /** What OpenSSL showed of one connection. The same connection is always the same object. */
 export interface Watch {
+  /** When the SSL was made, in milliseconds of the clock of `Alert.at`. */
+  born(): number;
   /** In order: the first 16, and always the first that ends each direction. */
   alerts(): Alert[];
   /** Bytes that the SSL's write BIO holds and the transport has not got; null once the SSL is freed. */

@@ -144,6 +144,15 @@ Watch* WatchOf(napi_env env, napi_value self) {
   return static_cast<Handle*>(data)->watch;
 }
 
+napi_value Born(napi_env env, napi_callback_info info) {
+  napi_value self, value;
+  TRY(napi_get_cb_info(env, info, nullptr, nullptr, &self, nullptr));
+  Watch* watch = WatchOf(env, self);
+  if (watch == nullptr) return nullptr;
+  TRY(napi_create_double(env, watch->born(), &value));
+  return value;
+}
+
 napi_value Alerts(napi_env env, napi_callback_info info) {
   napi_value self;
   TRY(napi_get_cb_info(env, info, nullptr, nullptr, &self, nullptr));
@@ -439,6 +448,7 @@ NAPI_MODULE_INIT() {
     return Fail(env);
   }
   const napi_property_descriptor methods[] = {
+      Method("born", Born, environment),
       Method("alerts", Alerts, environment),
       Method("pending", Pending, environment),
       Method("place", WhereRead, environment),

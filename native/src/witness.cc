@@ -120,7 +120,7 @@ double Now() { return static_cast<double>(uv_hrtime()) / 1e6; }
 
 // Watch ------------------------------------------------------------------------------------------
 
-Watch::Watch() { live_watches.fetch_add(1, std::memory_order_relaxed); }
+Watch::Watch() : born_(Now()) { live_watches.fetch_add(1, std::memory_order_relaxed); }
 
 Watch::~Watch() { live_watches.fetch_sub(1, std::memory_order_relaxed); }
 

@@ -43,6 +43,8 @@ class Watch {
   void Retain() { references_.fetch_add(1, std::memory_order_relaxed); }
   void Release();
 
+  /** When the SSL was made: CLOCK_MONOTONIC, milliseconds. */
+  double born() const { return born_; }
   int alert_count() const { return alert_count_; }
   const Alert& alert(int index) const { return alerts_[index]; }
   /** Bytes that the write BIO holds. False: the SSL is gone. */
@@ -83,6 +85,7 @@ class Watch {
   /** The queue of ignored closures. */
   Watch* queued_ = nullptr;
 
+  double born_;
   uint64_t shown_ = 0;
   uint32_t last_body_ = 0;
   /** Records were read that the callback was not shown. */
