@@ -93,8 +93,8 @@ export class OpenSslWitness implements Witness {
     this.#tls13 = tls13;
   }
 
-  get startedAt(): number | null {
-    return this.#watch.born === undefined ? null : this.#watch.born() - BEHIND;
+  get startedAt(): number {
+    return this.#watch.born() - BEHIND;
   }
 
   get received(): WitnessedAlert | null {
