@@ -263,6 +263,10 @@ void CallIgnored(napi_env env, napi_value callback, void* context, void*) {
   if (env == nullptr) return;  // the environment ends; Witness::Stop empties the queue
   while (Watch* watch = environment->witness.TakeIgnored()) {
     napi_handle_scope scope;
+    if (!watch->ClosureIgnored()) {
+      watch->Release();
+      continue;
+    }
     if (napi_open_handle_scope(env, &scope) != napi_ok) {
       watch->Release();
       return;

@@ -51,6 +51,14 @@
 // (where SSL_free runs our hook before it frees the BIOs) and in 3.5 (where it is the other way
 // round). No hook of ours looks from a dying SSL at its BIOs.
 //
+// What OpenSSL ignores
+// --------------------
+// In TLS 1.3, OpenSSL 3.5 takes no notice of a close_notify behind a user_canceled alert: SSL_read
+// gives 0, but SSL_get_error does not give SSL_ERROR_ZERO_RETURN, so Node goes on to wait. 3.0 does
+// so only where the close_notify has the level 'fatal'. The callback is shown both alerts. It runs
+// within SSL_read, where the outcome is not known yet: so the connection is put into a queue, and
+// `ClosureIgnored` asks on a later turn.
+//
 // Threads and lifetime
 // --------------------
 // A Witness is of one thread, and reached by the thread-local `current`. Where that is null (no
@@ -153,6 +161,12 @@ Place Watch::PlaceOf(uint64_t read) const {
   if (read == shown_) return Place::kBoundary;
   if (read < shown_) return shown_ - read <= last_body_ ? Place::kBody : Place::kUnknown;
   return read - shown_ < kRecordHeader ? Place::kHeader : Place::kUnknown;
+}
+
+bool Watch::ClosureIgnored() const {
+  std::lock_guard<std::mutex> guard(lock);
+  return ssl_ != nullptr && (SSL_get_shutdown(ssl_) & SSL_RECEIVED_SHUTDOWN) != 0 &&
+         SSL_get_error(ssl_, 0) != SSL_ERROR_ZERO_RETURN;
 }
 
 void Watch::Retake(BIO* trace) {

@@ -51,6 +51,8 @@ class Watch {
   bool Pending(size_t* bytes) const;
   /** kNone: the SSL is gone, and had read no record. */
   Place WhereRead() const;
+  /** The peer's close_notify came, and SSL_get_error does not say so. */
+  bool ClosureIgnored() const;
   /** Puts the message callback on the SSL again. */
   void Retake(BIO* trace);
 
@@ -135,7 +137,10 @@ class Witness {
   uint64_t Mark() const { return serial_; }
   /** The watches of all SSLs made behind the mark that live. The caller owns a reference to each. */
   std::vector<Watch*> Since(uint64_t mark);
-  /** The next whose close_notify OpenSSL ignored. The caller owns a reference. Null: no more. */
+  /**
+   * The next whose close_notify came behind user_canceled. The caller owns a reference. Null: no
+   * more.
+   */
   Watch* TakeIgnored();
 
  private:
