@@ -46,6 +46,10 @@ export class RecordWitness {
     });
   }
 
+  get saidLast(): boolean {
+    return this.#sending !== null;
+  }
+
   get where(): 'record-boundary' | 'inside-record' | 'unknown' {
     return this.#scanner.atBoundary ? 'record-boundary' : 'inside-record';
   }
