@@ -81,8 +81,7 @@ function handleClassOf(JsStream: new () => JsStream): PassHandleClass {
     }
 
     onwrite(request: Request, buffers: Uint8Array[]): number {
-      this.pass.onWrite(request, buffers);
-      return 0;
+      return this.pass.onWrite(request, buffers);
     }
 
     onshutdown(request: Request): number {
@@ -141,6 +140,7 @@ function handleClassOf(JsStream: new () => JsStream): PassHandleClass {
 const numbers = new Map([...getSystemErrorMap()].map(([number, [name]]) => [name, number]));
 const CANCELED = numbers.get('ECANCELED') as number;
 const BROKEN_PIPE = numbers.get('EPIPE') as number;
+const BAD_DESCRIPTOR = numbers.get('EBADF') as number;
 const NO_ADDRESS = numbers.get('EINVAL') as number;
 
 function statusOf(error: (Error & { code?: string }) | null | undefined): number {
@@ -341,10 +341,12 @@ export class Pass extends EventEmitter implements Above {
   }
 
   /** @internal */
-  onWrite(request: Request, buffers: readonly Uint8Array[]): void {
+  onWrite(request: Request, buffers: readonly Uint8Array[]): number {
+    // As libuv, whose descriptor is gone by then.
+    if (this.socket?.destroyed) return BAD_DESCRIPTOR;
     this.#writing = request;
     // Whoever destroyed it cancels the write in a moment.
-    if (this._handle === null) return;
+    if (this._handle === null) return 0;
     for (const bytes of buffers) {
       this.#observer.onSending(bytes);
       this.#written += bytes.length;
@@ -362,6 +364,7 @@ export class Pass extends EventEmitter implements Above {
       else finish(statusOf(error));
     });
     within = false;
+    return 0;
   }
 
   #finishWrite(handle: JsStream, status: number): void {

@@ -1,6 +1,7 @@
 /**
  * Node's own TLS sockets on a pass: what `tls.connect` and a TLS server make, with a witness that reads the records.
  */
+import { channel } from 'node:diagnostics_channel';
 import net from 'node:net';
 import type { Duplex } from 'node:stream';
 import tls from 'node:tls';
@@ -83,10 +84,30 @@ function connect(
   if (onread) readInto(socket, onread);
   if (timeout) socket.setTimeout(timeout);
   try {
-    transport.connect(options as net.NetConnectOpts);
+    tellOf(socket, () => transport.connect(options as net.NetConnectOpts));
   } catch (error) {
     socket.destroy();
     throw error;
+  }
+}
+
+const opened = channel('net.client.socket');
+
+/**
+ * Node 22 and later tell that channel of a socket that connects. Here it is a transport; whoever hears of it is to
+ * have the TLS socket.
+ */
+function tellOf(socket: tls.TLSSocket, connect: () => void): void {
+  if (!opened.hasSubscribers) {
+    connect();
+    return;
+  }
+  const { publish } = opened;
+  opened.publish = () => publish.call(opened, { socket });
+  try {
+    connect();
+  } finally {
+    Reflect.deleteProperty(opened, 'publish');
   }
 }
 
