@@ -7,6 +7,8 @@ export interface Alert {
   readonly description: number;
   /** The Finished message of its sender had been seen before it. */
   readonly authenticated: boolean;
+  /** Of one that was sent: whether nothing else was in the write BIO when it was made. */
+  readonly alone: boolean;
   /** The clock of `process.hrtime()` (CLOCK_MONOTONIC), in milliseconds. */
   readonly at: number;
 }

@@ -163,12 +163,13 @@ napi_value Alerts(napi_env env, napi_callback_info info) {
   TRY(napi_create_array_with_length(env, static_cast<size_t>(count), &array));
   for (int index = 0; index < count; index++) {
     const Alert& alert = watch->alert(index);
-    napi_value object, sent, level, description, authenticated, at;
+    napi_value object, sent, level, description, authenticated, alone, at;
     TRY(napi_create_object(env, &object));
     TRY(napi_get_boolean(env, alert.sent, &sent));
     TRY(napi_create_uint32(env, alert.level, &level));
     TRY(napi_create_uint32(env, alert.description, &description));
     TRY(napi_get_boolean(env, alert.authenticated, &authenticated));
+    TRY(napi_get_boolean(env, alert.alone, &alone));
     TRY(napi_create_double(env, alert.at, &at));
     const napi_property_descriptor members[] = {
         {"sent", nullptr, nullptr, nullptr, nullptr, sent, napi_enumerable, nullptr},
@@ -176,9 +177,10 @@ napi_value Alerts(napi_env env, napi_callback_info info) {
         {"description", nullptr, nullptr, nullptr, nullptr, description, napi_enumerable, nullptr},
         {"authenticated", nullptr, nullptr, nullptr, nullptr, authenticated, napi_enumerable,
          nullptr},
+        {"alone", nullptr, nullptr, nullptr, nullptr, alone, napi_enumerable, nullptr},
         {"at", nullptr, nullptr, nullptr, nullptr, at, napi_enumerable, nullptr},
     };
-    TRY(napi_define_properties(env, object, 5, members));
+    TRY(napi_define_properties(env, object, 6, members));
     TRY(napi_set_element(env, array, static_cast<uint32_t>(index), object));
   }
   return array;

@@ -190,6 +190,10 @@ void Watch::OnRecordHeader(const uint8_t* header) {
   rbio_ = rbio;
 }
 
+void Watch::OnRecordSent(const uint8_t* header) {
+  last_sent_ = kRecordHeader + (static_cast<size_t>(header[3]) << 8 | header[4]);
+}
+
 void Watch::OnFinished(bool sent, const uint8_t* verify_data, size_t length) {
   if (!sent) {
     peer_finished_ = true;
@@ -213,7 +217,11 @@ void Watch::OnAlert(bool sent, int version, uint8_t level, uint8_t description) 
                     (tls13 && description != kUserCanceled);
   bool& ended = sent ? sent_end_ : received_end_;
   if (alert_count_ < kFirstAlerts || (ends && !ended)) {
-    alerts_[alert_count_++] = {sent, level, description, authenticated, Now()};
+    // Node gives what OpenSSL made to the transport right behind the call that made it. What was made before and
+    // is still in the BIO is being written, and this has to wait for the end of that.
+    BIO* wbio = sent ? SSL_get_wbio(ssl_) : nullptr;
+    const bool alone = wbio != nullptr && BIO_ctrl_pending(wbio) <= last_sent_;
+    alerts_[alert_count_++] = {sent, level, description, authenticated, alone, Now()};
   }
   if (ends) ended = true;
   if (sent || !tls13 || !authenticated) return;
@@ -315,8 +323,10 @@ void Witness::OnMessage(int sent, int version, int type, const void* bytes, size
   Watch* watch = static_cast<Watch*>(SSL_get_ex_data(ssl, ssl_index));
   if (watch == nullptr || watch->witness_ != witness) return;
   const uint8_t* data = static_cast<const uint8_t*>(bytes);
-  if (type == SSL3_RT_HEADER) {
-    if (!sent && length == kRecordHeader) watch->OnRecordHeader(data);
+  if (type == SSL3_RT_HEADER && sent) {
+    if (length == kRecordHeader) watch->OnRecordSent(data);
+  } else if (type == SSL3_RT_HEADER) {
+    if (length == kRecordHeader) watch->OnRecordHeader(data);
   } else if (type == SSL3_RT_ALERT) {
     if (length == 2) watch->OnAlert(sent != 0, version, data[0], data[1]);
   } else if (type == SSL3_RT_HANDSHAKE) {

@@ -22,6 +22,8 @@ struct Alert {
   uint8_t description;
   /** The Finished message of its sender had been seen before it. */
   bool authenticated;
+  /** It was sent, and nothing else was in the write BIO when it was made. */
+  bool alone;
   /** CLOCK_MONOTONIC, milliseconds. */
   double at;
 };
@@ -65,6 +67,7 @@ class Watch {
   ~Watch();
 
   void OnRecordHeader(const uint8_t* header);
+  void OnRecordSent(const uint8_t* header);
   void OnFinished(bool sent, const uint8_t* verify_data, size_t length);
   void OnAlert(bool sent, int version, uint8_t level, uint8_t description);
   Place PlaceOf(uint64_t read) const;
@@ -90,6 +93,8 @@ class Watch {
   double born_;
   uint64_t shown_ = 0;
   uint32_t last_body_ = 0;
+  /** The last record that was written, with its header. */
+  size_t last_sent_ = 0;
   /** Records were read that the callback was not shown. */
   bool gap_ = false;
   Place last_place_ = Place::kNone;

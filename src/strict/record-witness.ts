@@ -4,13 +4,16 @@
 import { type Sender, WireDecoder } from '../record/decoder.ts';
 import { parseKeyLogLine } from '../record/keys.ts';
 import { RecordScanner } from '../record/record.ts';
-import type { Witness, WitnessedAlert } from './witness.ts';
+import { ends, type Witness, type WitnessedAlert } from './witness.ts';
+
+/** RFC 9846 section 6, AlertDescription. */
+const USER_CANCELED = 90;
 
 export class RecordWitness implements Witness {
   readonly evidence = 'record';
   readonly startedAt = performance.now();
   ignored = false;
-  /** Told when `ignored` becomes true, within the feeding of TLS. */
+  /** Told when `ignored` becomes true, before TLS is given the record. */
   onIgnored: () => void = () => {};
   /** Why this connection cannot be read; null where it can, or it is not known yet. */
   unreadable: string | null = null;
@@ -31,26 +34,31 @@ export class RecordWitness implements Witness {
       if (decoded.type === 'unreadable') this.unreadable ??= decoded.reason;
       if (decoded.type !== 'alert') return;
       const { level, code } = decoded.alert;
-      if (level === 'warning' && code === 90 && decoded.sender === this.#peer)
-        this.#userCanceled = true;
-      if (level === 'warning' && code !== 0) return;
+      const { tls13 } = this.#decoder;
       const alert: WitnessedAlert = {
-        level: level === 'warning' ? 1 : 2,
+        level: level === 'warning' || (tls13 && code === 0) ? 1 : 2,
         description: code,
         authenticated: decoded.authenticated,
         at: performance.now(),
       };
-      if (decoded.sender === this.#peer) {
-        if (this.received !== null) return;
+      if (decoded.sender !== this.#peer) {
+        if (ends(alert, tls13)) this.#sending ??= { alert, end: this.#shown };
+      } else if (!ends(alert, tls13)) {
+        if (code === USER_CANCELED) this.#userCanceled = true;
+      } else if (this.received === null) {
         this.received = alert;
-        this.ignored = code === 0 && this.#userCanceled;
+        this.ignored = tls13 && code === 0 && this.#userCanceled;
         if (this.ignored) this.onIgnored();
-      } else this.#sending ??= { alert, end: this.#shown };
+      }
     });
   }
 
   get written(): WitnessedAlert | null {
     return this.#sending?.alert ?? null;
+  }
+
+  get saidLast(): boolean {
+    return this.#sending !== null;
   }
 
   get where(): 'record-boundary' | 'inside-record' | 'unknown' {

@@ -8,6 +8,8 @@
  * - BEHAVIOUR_CASE=TEXT runs only cases with that text in their name.
  * - BEHAVIOUR_NODE=/path/to/node runs the children under another Node.
  * - BEHAVIOUR_SHOW=1 prints the plain outcomes.
+ * - BEHAVIOUR_REGISTER=/path/to/file imports that file in place of `register`; with BEHAVIOUR_SAME=1 nothing may
+ *   differ from plain, not even where a stream is truncated.
  * - BEHAVIOUR_PLAIN=1 compares plain with plain: whether the cases agree with themselves.
  */
 import { fork } from 'node:child_process';
@@ -21,13 +23,14 @@ import type { Case, Outcome } from './behaviour-env.ts';
 import { describeTls, pki } from './core-pki.ts';
 
 const ROOT = fileURLToPath(new URL('../../', import.meta.url));
-const REGISTER = join(ROOT, 'dist/strict/register.js');
+const REGISTER = process.env['BEHAVIOUR_REGISTER'] ?? join(ROOT, 'dist/strict/register.js');
 const SOURCES = [
   'test/support/behaviour-env.ts',
   'test/support/behaviour-child.ts',
   'test/strict/behaviour/programs.ts',
 ];
 const PLAIN_ONLY = process.env['BEHAVIOUR_PLAIN'] === '1';
+const SAME = PLAIN_ONLY || process.env['BEHAVIOUR_SAME'] === '1';
 
 type Outcomes = ReadonlyMap<string, Outcome>;
 
@@ -53,7 +56,7 @@ export function compare(title: string, name: string, cases: readonly Case[]): vo
       const url = (path: string) => pathToFileURL(join(dir, path.replace('.ts', '.js'))).href;
       writeFileSync(setup, JSON.stringify({ pki: pki(), programs: url(SOURCES[2]!) }));
       if (!PLAIN_ONLY && !existsSync(REGISTER)) {
-        throw new Error('dist/strict/register.js is missing: npm run build');
+        throw new Error(`${REGISTER} is missing: npm run build`);
       }
       const run = (execArgv: readonly string[]) =>
         outcomes(
@@ -84,7 +87,7 @@ export function compare(title: string, name: string, cases: readonly Case[]): vo
         for (const [track, { plain: was, strict: is }] of Object.entries(one.differs)) {
           const lines = before[track] ?? [];
           expect(lines.slice(-was.length), `plain: the end of ${track}`).toEqual(was);
-          if (!PLAIN_ONLY) wanted[track] = [...lines.slice(0, -was.length), ...is];
+          if (!SAME) wanted[track] = [...lines.slice(0, -was.length), ...is];
         }
         expect(after).toEqual(wanted);
         // A case that noted nothing would agree with anything.
