@@ -10,7 +10,9 @@ await Promise.all(
     try {
       await install(nodePackage(major));
     } catch (error) {
-      missing.push(`; not ${major}: ${(error as Error).message.trim().split('\n').at(-1)}`);
+      // Its first line is the command, the next what npm said.
+      const [first, said = first] = (error as Error).message.trim().split('\n');
+      missing.push(`; not ${major}: ${said}`);
     }
   }),
 );
