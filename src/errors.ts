@@ -22,6 +22,7 @@ export type ErrorCode =
   | 'ERR_TLS_REQUEST'
   | 'ERR_TLS_STARTTLS'
   | 'ERR_TLS_IDENTITY'
+  | 'ERR_TLS_RUNTIME'
   | 'ABORT_ERR';
 
 /** What the connection was doing when an error came up. */
@@ -158,6 +159,14 @@ export class OptionError extends CloseNotifyError {
   override readonly name = 'OptionError';
   constructor(message: string, details?: ErrorDetails) {
     super('ERR_TLS_OPTION', message, { phase: 'options', ...details });
+  }
+}
+
+/** This runtime, or this process, cannot do what was asked for: the message says what can. */
+export class RuntimeError extends CloseNotifyError {
+  override readonly name = 'RuntimeError';
+  constructor(message: string, details?: ErrorDetails) {
+    super('ERR_TLS_RUNTIME', message, { phase: 'options', ...details });
   }
 }
 

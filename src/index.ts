@@ -1,9 +1,15 @@
 /** TLS that knows how a connection ended. */
 
 export { type AsioErrorCode, toAsioErrorCode } from './closure/asio.ts';
-export type { AlertDetail, CutCause, CutPoint, TransportEnd } from './closure/machine.ts';
+export type {
+  AlertDetail,
+  CutCause,
+  CutPoint,
+  Evidence,
+  TransportEnd,
+} from './closure/machine.ts';
 export type { Deadlines, Policy, PolicyOptions } from './closure/policy.ts';
-export type { Closure, Verdict } from './closure/verdict.ts';
+export type { Closure, Crossed, Verdict } from './closure/verdict.ts';
 export * from './errors.ts';
 export type { KeyLogEntry } from './record/keys.ts';
 export { MalformedError } from './record/reader.ts';
@@ -15,7 +21,7 @@ export {
   connect,
   type StreamOptions,
 } from './stream/connect.ts';
-export type { ClientTlsOptions, Outcome, ServerTlsOptions } from './stream/engine.ts';
+export type { ClientTlsOptions, ServerTlsOptions } from './stream/engine.ts';
 export type { Direction, Observation, Observer } from './stream/observer.ts';
 export { createServer, type OnStream, type ServerOptions, TlsServer } from './stream/server.ts';
 export type {
@@ -40,16 +46,16 @@ export {
 } from './stream/transcript.ts';
 export type { TranscriptJson } from './stream/transcript-json.ts';
 export type { TransportOptions } from './stream/transport.ts';
-export type { WaitOptions } from './stream/wait.ts';
-export {
-  type ClosureMessage,
-  type ConnectMessage,
-  type SecureSocketOptions,
-  type Strictness,
-  secureSocket,
-  socketClosure,
-  type TruncatedMessage,
-} from './strict/secure-socket.ts';
+export type { NativeMessage } from './strict/add-on.ts';
+export type {
+  ClosureMessage,
+  ConnectMessage,
+  Outcome,
+  Strictness,
+  TruncatedMessage,
+  UnwatchedMessage,
+} from './strict/guard.ts';
+export { type SecureSocketOptions, secureSocket, socketClosure } from './strict/secure-socket.ts';
 export { type StrictServerOptions, strictServer } from './strict/strict-server.ts';
 export {
   type CapturedConnection,
@@ -88,3 +94,4 @@ export { type PcapngOptions, PcapngRecorder } from './transcript/pcapng.ts';
 export type { Resemblance, Rule, Story } from './transcript/story.ts';
 export { renderSvg, type SvgOptions } from './transcript/svg.ts';
 export { renderText, type TextOptions } from './transcript/text.ts';
+export type { WaitOptions } from './wait.ts';

@@ -444,7 +444,7 @@ class World implements Disposable {
         continue;
       }
       const before = side.state;
-      side.event({ type: 'close-notify-received' });
+      side.event({ type: 'close-notify-received', evidence: 'record' });
       if (side.state === before) continue;
       // "The other party MUST respond with a close_notify alert of its own" (RFC 5246 section 7.2.1).
       answers = this.#tls12 && side.state.send.kind === 'open';
@@ -467,7 +467,7 @@ class World implements Disposable {
     const fresh = side.look();
     const notify = fresh.filter(({ kind }) => kind === 'close-notify').length;
     if (fresh.length !== notify) throw new Disagreement(`${side.role} sent data by itself`);
-    if (notify > 0) side.event({ type: 'close-notify-sent' });
+    if (notify > 0) side.event({ type: 'close-notify-sent', evidence: 'record' });
     const most = asked ? 1 : 0;
     if (notify !== most) {
       throw new Disagreement(

@@ -203,7 +203,7 @@ function receiveOf({ received, established }: History): ReceiveState {
   const { event, at } = received;
   switch (event.type) {
     case 'close-notify-received':
-      return { kind: 'closed', at };
+      return { kind: 'closed', at, evidence: event.evidence };
     case 'alert-received':
       return { kind: 'alerted', alert: event.alert };
     case 'alert-sent':
@@ -224,7 +224,7 @@ function sendOf({ sent, established, asked }: History): SendState {
   const { event, at } = sent;
   switch (event.type) {
     case 'close-notify-sent':
-      return { kind: 'closed', at };
+      return { kind: 'closed', at, evidence: event.evidence };
     case 'alert-sent':
       return { kind: 'alerted', alert: event.alert };
     case 'abandon':
@@ -269,8 +269,8 @@ function closureOf(history: History): Closure {
   return {
     verdict: verdictOf(history),
     initiator: history.first,
-    sent: send.kind === 'closed' ? send.at : null,
-    received: receive.kind === 'closed' ? receive.at : null,
+    sent: send.kind === 'closed' ? { at: send.at, evidence: send.evidence } : null,
+    received: receive.kind === 'closed' ? { at: receive.at, evidence: receive.evidence } : null,
     alert,
     truncation:
       receive.kind === 'truncated'
@@ -322,8 +322,8 @@ function eventsOf(varied: boolean): Happened[] {
   const all: { readonly [T in EventType]: ReadonlyArray<Extract<ClosureEvent, { type: T }>> } = {
     established: [{ type: 'established' }],
     shutdown: [{ type: 'shutdown' }],
-    'close-notify-sent': [{ type: 'close-notify-sent' }],
-    'close-notify-received': [{ type: 'close-notify-received' }],
+    'close-notify-sent': [{ type: 'close-notify-sent', evidence: 'record' }],
+    'close-notify-received': [{ type: 'close-notify-received', evidence: 'record' }],
     'alert-sent': ALERTS.map((alert) => ({ type: 'alert-sent', alert })),
     'alert-received': ALERTS.map((alert) => ({ type: 'alert-received', alert })),
     'transport-eof': PLACES.map((where) => ({ type: 'transport-eof', where })),

@@ -282,11 +282,13 @@ function theirEndIsTheTruth({ after: me }: Step): string | null {
 /** The times of the two close_notify, and who was first, are told as they were. */
 function theRecordIsTheTruth({ after: me }: Step): string | null {
   const { closure, truth } = me;
-  if (closure.sent !== (truth.sent === 'said' ? HOUR['close-notify-sent'] : null)) {
-    return `close_notify ${truth.sent}, but told of at ${closure.sent}`;
+  const sent = closure.sent?.at ?? null;
+  const received = closure.received?.at ?? null;
+  if (sent !== (truth.sent === 'said' ? HOUR['close-notify-sent'] : null)) {
+    return `close_notify ${truth.sent}, but told of at ${sent}`;
   }
-  if (closure.received !== (truth.received === 'closed' ? HOUR['close-notify-received'] : null)) {
-    return `the peer's close_notify ${truth.received}, but told of at ${closure.received}`;
+  if (received !== (truth.received === 'closed' ? HOUR['close-notify-received'] : null)) {
+    return `the peer's close_notify ${truth.received}, but told of at ${received}`;
   }
   if (closure.initiator !== truth.first)
     return `first was ${truth.first}, not ${closure.initiator}`;

@@ -502,7 +502,7 @@ export class Model {
         put(turn, 'n');
         me.truth.sent ??= 'said';
         me.truth.first ??= 'local';
-        this.#dispatch(turn, { type: 'close-notify-sent' });
+        this.#dispatch(turn, { type: 'close-notify-sent', evidence: 'record' });
       });
     }
     // A stream that failed lets go of its transport once all that came before was read.
@@ -550,7 +550,7 @@ export class Model {
     if (engineReads && !me.truth.established) {
       move(null, 'forges close_notify, before there are keys', (turn) => {
         // The machine has to hold by itself, so it is told what an engine with no guard would tell.
-        this.#dispatch(turn, { type: 'close-notify-received' });
+        this.#dispatch(turn, { type: 'close-notify-received', evidence: 'record' });
         this.#onAlert(turn, FORGED);
       });
     }
@@ -597,7 +597,7 @@ export class Model {
     me.tap = 'stopped';
     me.truth.received ??= 'closed';
     me.truth.first ??= 'peer';
-    this.#dispatch(turn, { type: 'close-notify-received' });
+    this.#dispatch(turn, { type: 'close-notify-received', evidence: 'record' });
     if (this.rules.answers[turn.side] === 'when-told' || me.state.send.kind !== 'open') return;
     if (this.rules.version === 'TLSv1.2') {
       me.discarded += me.pending;

@@ -7,6 +7,7 @@ import { STARTTLS_PROTOCOLS } from '../starttls/starttls.ts';
 import { defaultPort } from './connection.ts';
 import { demo } from './demo.ts';
 import { DIAGRAMS } from './diagram.ts';
+import { doctor } from './doctor.ts';
 import { draw } from './draw.ts';
 import { EXIT } from './exit.ts';
 import { issuers } from './issuers.ts';
@@ -231,6 +232,20 @@ Examples:
     .option('--ascii', 'draw with ASCII only')
     .action(async (options) => {
       exit(await demo(options, terminalOf(process.stdout, options)));
+    });
+
+  command
+    .command('doctor')
+    .summary('say what works in this process, and why not more')
+    .description(
+      'Says whether the optional add-on close-notify-native is loaded, and if not, why; and what the ' +
+        'drop-ins rest on here.',
+    )
+    .option('--json', 'print one JSON object and nothing else')
+    .option('--no-color', 'no colours')
+    .option('--ascii', 'ASCII only')
+    .action((options) => {
+      exit(doctor(options, terminalOf(process.stdout, options), version()));
     });
 
   return command;

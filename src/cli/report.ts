@@ -35,7 +35,8 @@ export function reportTarget(
 
 /** @param offset milliseconds from the start to where the connection's own clock begins. */
 export function reportClosure(closure: Closure, offset: number): ClosureReport {
-  const since = (at: number | null) => (at === null ? null : microseconds(at + offset));
+  const since = (crossed: Closure['sent']) =>
+    crossed === null ? null : { ...crossed, at: microseconds(crossed.at + offset) };
   return {
     ...closure,
     sent: since(closure.sent),

@@ -148,7 +148,7 @@ export function stateOf(receive: ReceiveKind, send: SendKind, caller: CallerKind
 function receiveOf(kind: ReceiveKind): ReceiveState {
   switch (kind) {
     case 'closed':
-      return { kind, at: 0 };
+      return { kind, at: 0, evidence: 'record' };
     case 'alerted':
     case 'rejected':
       return { kind, alert: SOME_ALERT };
@@ -162,7 +162,7 @@ function receiveOf(kind: ReceiveKind): ReceiveState {
 function sendOf(kind: SendKind): SendState {
   switch (kind) {
     case 'closed':
-      return { kind, at: 0 };
+      return { kind, at: 0, evidence: 'record' };
     case 'alerted':
       return { kind, alert: SOME_ALERT };
     default:

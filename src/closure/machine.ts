@@ -26,6 +26,13 @@ export type CutPoint = 'handshake' | 'record-boundary' | 'inside-record' | 'unkn
 /** How the transport ended: FIN, RST, or another error of the transport. Neither is closure. */
 export type CutCause = 'eof' | 'reset' | 'error';
 
+/**
+ * What a claim that close_notify crossed the wire rests on: `openssl`, OpenSSL said which alert it was;
+ * `record`, its record was decrypted and authenticated here; `inferred`, the TLS engine did what it does
+ * for close_notify, and nothing more is known.
+ */
+export type Evidence = 'openssl' | 'record' | 'inferred';
+
 /** A fatal alert as far as it is known. `authenticated` is false for one sent in the clear. */
 export interface AlertDetail {
   /** AlertDescription (RFC 9846 section 6), or null where the engine did not say which. */
@@ -42,7 +49,7 @@ export type SendState =
   /** shutdown was called; what was written before it, then close_notify, are on their way out. */
   | { readonly kind: 'closing' }
   /** close_notify was handed to the transport, at this time. */
-  | { readonly kind: 'closed'; readonly at: number }
+  | { readonly kind: 'closed'; readonly at: number; readonly evidence: Evidence }
   /** A fatal alert was sent instead. */
   | { readonly kind: 'alerted'; readonly alert: AlertDetail }
   /** The transport took no more bytes before close_notify was out. */
@@ -55,7 +62,7 @@ export type ReceiveState =
   | { readonly kind: 'handshaking' }
   | { readonly kind: 'open' }
   /** An authenticated close_notify arrived, at this time: the peer's bytes are complete. */
-  | { readonly kind: 'closed'; readonly at: number }
+  | { readonly kind: 'closed'; readonly at: number; readonly evidence: Evidence }
   /** A fatal alert arrived. */
   | { readonly kind: 'alerted'; readonly alert: AlertDetail }
   /** We refused the peer's bytes (a record that does not authenticate, say) and sent an alert. */
@@ -102,8 +109,8 @@ export type ClosureEvent =
   /** The caller asked for close_notify to be sent. */
   | { readonly type: 'shutdown' }
   /** Our close_notify was handed to the transport. */
-  | { readonly type: 'close-notify-sent' }
-  | { readonly type: 'close-notify-received' }
+  | { readonly type: 'close-notify-sent'; readonly evidence: Evidence }
+  | { readonly type: 'close-notify-received'; readonly evidence: Evidence }
   | { readonly type: 'alert-sent'; readonly alert: AlertDetail }
   | { readonly type: 'alert-received'; readonly alert: AlertDetail }
   | { readonly type: 'transport-eof'; readonly where: CutPoint }
@@ -264,7 +271,7 @@ function nextSend(state: SendState, event: ClosureEvent, at: number): SendState 
   if (kind === state.kind) return state;
   switch (kind) {
     case 'closed':
-      return { kind, at };
+      return { kind, at, evidence: evidenceOf(event) };
     case 'alerted':
       return { kind, alert: alertOf(event) };
     default:
@@ -282,7 +289,7 @@ function nextReceive(state: ReceiveState, event: ClosureEvent, at: number): Rece
   if (kind === state.kind) return state;
   switch (kind) {
     case 'closed':
-      return { kind, at };
+      return { kind, at, evidence: evidenceOf(event) };
     case 'alerted':
     case 'rejected':
       return { kind, alert: alertOf(event) };
@@ -322,6 +329,11 @@ function nextTransport(state: TransportEnd, event: ClosureEvent): TransportEnd {
 }
 
 const UNKNOWN_ALERT: AlertDetail = { code: null, name: 'unknown', authenticated: false };
+
+/** The tables lead to `closed` only by an event that carries it. */
+function evidenceOf(event: ClosureEvent): Evidence {
+  return 'evidence' in event ? event.evidence : 'inferred';
+}
 
 function alertOf(event: ClosureEvent): AlertDetail {
   return 'alert' in event ? event.alert : UNKNOWN_ALERT;

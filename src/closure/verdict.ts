@@ -2,7 +2,14 @@
  * From the states to what people ask: the one-word verdict, the record of the closure, and the
  * error code that Boost.Asio would have reported.
  */
-import type { AlertDetail, ClosureState, CutCause, CutPoint, TransportEnd } from './machine.ts';
+import type {
+  AlertDetail,
+  ClosureState,
+  CutCause,
+  CutPoint,
+  Evidence,
+  TransportEnd,
+} from './machine.ts';
 
 /**
  * How a connection ended, in one word.
@@ -74,16 +81,24 @@ function waived({ caller, send }: ClosureState): Verdict | null {
   return caller.kind === 'waived' && send.kind === 'closed' ? 'one-sided' : null;
 }
 
+/** A close_notify that crossed the wire. */
+export interface Crossed {
+  /** Milliseconds since the connection's start. */
+  readonly at: number;
+  /** What the claim rests on. */
+  readonly evidence: Evidence;
+}
+
 /** The record of how a connection ended, or stands. A snapshot: it does not change. */
 export interface Closure {
   /** The judgement, in one word. */
   readonly verdict: Verdict;
   /** Who sent close_notify first; null while nobody has. */
   readonly initiator: 'local' | 'peer' | null;
-  /** When our close_notify was handed to the transport: milliseconds since the start, or null. */
-  readonly sent: number | null;
-  /** When the peer's close_notify came, authenticated: milliseconds since the start, or null. */
-  readonly received: number | null;
+  /** Our close_notify, once it was handed to the transport; null before. */
+  readonly sent: Crossed | null;
+  /** The peer's close_notify, once it came, authenticated; null before. */
+  readonly received: Crossed | null;
   /** The fatal alert behind the verdict `alert`. */
   readonly alert: (AlertDetail & { readonly direction: 'sent' | 'received' }) | null;
   /** Where and how the transport ended, behind the verdict `truncated`. */
@@ -115,6 +130,11 @@ export interface Counters {
 
 const NO_COUNTERS: Counters = { late: 0, unsent: 0 };
 
+function crossed(direction: ClosureState['send'] | ClosureState['receive']): Crossed | null {
+  if (direction.kind !== 'closed') return null;
+  return { at: direction.at, evidence: direction.evidence };
+}
+
 /** The record of a state. */
 export function closureOf(state: ClosureState, counters: Counters = NO_COUNTERS): Closure {
   const { send, receive } = state;
@@ -129,8 +149,8 @@ export function closureOf(state: ClosureState, counters: Counters = NO_COUNTERS)
   return Object.freeze({
     verdict: verdictOf(state),
     initiator: state.initiator,
-    sent: send.kind === 'closed' ? send.at : null,
-    received: receive.kind === 'closed' ? receive.at : null,
+    sent: crossed(send),
+    received: crossed(receive),
     alert,
     truncation:
       receive.kind === 'truncated'

@@ -4,7 +4,7 @@
  */
 import type { Duplex } from 'node:stream';
 import { AbortError, OptionError, TimeoutError } from '../errors.ts';
-import { checkWaitOptions, withLimits } from '../stream/wait.ts';
+import { checkWaitOptions, withLimits } from '../wait.ts';
 import { Dialogue } from './dialogue.ts';
 import { ftp } from './ftp.ts';
 import { imap } from './imap.ts';

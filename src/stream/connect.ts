@@ -4,6 +4,7 @@ import { performance } from 'node:perf_hooks';
 import type { Duplex } from 'node:stream';
 import { type Policy, type PolicyOptions, resolvePolicy } from '../closure/policy.ts';
 import { AbortError, OptionError } from '../errors.ts';
+import { checkWaitOptions } from '../wait.ts';
 import {
   type ClientTlsOptions,
   createContext,
@@ -15,7 +16,6 @@ import { type Observer, tell } from './observer.ts';
 import { TlsStream } from './tls-stream.ts';
 import { Transcript } from './transcript.ts';
 import { openTransport, TRANSPORT_KEYS, type TransportOptions } from './transport.ts';
-import { checkWaitOptions } from './wait.ts';
 
 /** Options of a single stream, whichever side it is on. */
 export interface StreamOptions extends PolicyOptions {

@@ -6,19 +6,18 @@
  * whether a close_notify did that, and keeps every other end from looking like one.
  */
 import { Buffer } from 'node:buffer';
-import { EventEmitter, errorMonitor } from 'node:events';
+import { EventEmitter } from 'node:events';
 import type { Duplex } from 'node:stream';
 import tls from 'node:tls';
+import { clientContext } from '../engine/context.ts';
+import type { EngineError } from '../engine/failure.ts';
 import { CONTENT_TYPE } from '../record/record.ts';
 import { IS_NODE, process } from '../runtime.ts';
+import { endByMessages, failMessages, isAbandoned, stakeOf } from '../strict/http-messages.ts';
 import { type EngineHandle, type TapSocket, tapSocket } from '../tap/js-stream.ts';
-import { endedByCloseNotify } from '../tap/kernel-socket.ts';
 import type { SeenRecord, Tap } from '../tap/tap.ts';
 import { TapDuplex } from '../tap/tap-duplex.ts';
-import { clientContext } from './context.ts';
-import { type EngineError, isTlsError } from './diagnose.ts';
 import { type Gathered, gather } from './gather.ts';
-import { endByMessages, failMessages, isAbandoned, stakeOf } from './http-messages.ts';
 import { Inbox } from './inbox.ts';
 import { judgeNames, lendMembers, type SocketOwner } from './socket-members.ts';
 
@@ -43,8 +42,6 @@ export interface EngineEvents {
   readonly onSecret?: ((line: string) => void) | undefined;
   /** Whether each record is to be told before the next one is looked at. */
   readonly stepwise?: boolean | undefined;
-  /** Where present: whether HTTP messages are to be failed; true by default. */
-  readonly strict?: (() => boolean) | undefined;
 }
 
 /** Options of `tls.connect` that mean something over a given transport. */
@@ -64,18 +61,6 @@ export type ServerTlsOptions = tls.TlsOptions;
  */
 export function createContext(options: ServerTlsOptions): tls.Server {
   return tls.createServer(options);
-}
-
-/**
- * A TLS socket as Node makes it, connecting.
- *
- * @throws whatever `tls.connect` throws.
- */
-export function connectSocket(
-  options: tls.ConnectionOptions,
-  listener?: () => void,
-): tls.TLSSocket {
-  return tls.connect(withContext(options), listener);
 }
 
 /**
@@ -100,48 +85,23 @@ function withContext<Options extends tls.ConnectionOptions>(options: Options): O
   return { ...options, secureContext: options.secureContext ?? clientContext(options) };
 }
 
-/**
- * Who the engine's socket belongs to.
- *
- * - `stream`: to a TlsStream, which reports errors itself: one that nobody listens to is not thrown,
- *   and a server does not hear of the connection.
- * - `program`: to a program that takes it for an ordinary TLS socket.
- */
-export type Owner = 'stream' | 'program';
-
-/** What became of a socket whose stream had ended without closure. */
-export type Outcome = 'error' | 'end';
-
-/** What the engine reports besides, of a socket that has no tap. */
-export interface KernelEvents extends EngineEvents {
-  /** The transport's EOF, without close_notify before it. The socket has not been told. */
-  onEof(): void;
-  /** The transport failed. Returns what the socket is to fail with. */
-  onTransportError(error: Error & { code?: string }): Error;
-  onCloseNotifySent(): void;
-}
-
 /** One connection's engine. */
 export class Engine implements SocketOwner {
-  /** Null for a socket on the kernel's own, where nothing is between. */
-  readonly #tap: Tap | null;
+  readonly #tap: Tap;
   /** What the socket is on, where that is no Duplex. */
   #below: TapSocket | null = null;
   #transport: Duplex | null = null;
   #judging = false;
   readonly #events: EngineEvents;
-  readonly #owner: Owner;
   #socket: tls.TLSSocket | null = null;
   #secure = false;
   /** Whether a record that we send can be an alert; what Bun says of the protocol is gone with the end. */
   #looksLikeAlert: (record: SeenRecord) => boolean = isAlert;
   #failed = false;
-  /** What we destroyed the socket with. */
-  #cause: Error | null = null;
   /** `push` as the socket had it, which ends its stream when given null. */
   #push: tls.TLSSocket['push'] | null = null;
   /** Whether somebody besides us has the socket, to hear its 'end'. */
-  #handedOut: boolean;
+  #handedOut = false;
   /** The end that came before. */
   #heldEnd = false;
   #unsent = 0;
@@ -150,11 +110,9 @@ export class Engine implements SocketOwner {
   /** What the engine has decrypted within the feeding that goes on; null where it comes by push. */
   #gathered: Gathered | null = null;
 
-  private constructor(tap: Tap | null, events: EngineEvents, owner: Owner) {
+  private constructor(tap: Tap, events: EngineEvents) {
     this.#tap = tap;
     this.#events = events;
-    this.#owner = owner;
-    this.#handedOut = owner === 'program';
   }
 
   /**
@@ -167,14 +125,13 @@ export class Engine implements SocketOwner {
     options: ClientTlsOptions,
     transport: Duplex,
     events: EngineEvents,
-    owner: Owner = 'stream',
   ): Engine {
-    const engine = new Engine(tap, events, owner);
+    const engine = new Engine(tap, events);
     tap.gatherFlights();
     // Looked up at each call: tls.connect may be replaced, by our own `register` or somebody's tracing.
     // `register` knows a tap when it sees one, and leaves it alone.
-    // A program's own check, and a program's own socket, are left as they are.
-    const byNames = IS_NODE && owner === 'stream' && options.checkServerIdentity === undefined;
+    // A program's own check is left as it is.
+    const byNames = IS_NODE && options.checkServerIdentity === undefined;
     const check = byNames ? { checkServerIdentity: judgeNames(() => socket) } : {};
     const below = engine.#putBelow(tap, transport);
     const all = { ...withContext(options), ...check, socket: below };
@@ -194,18 +151,9 @@ export class Engine implements SocketOwner {
 
   /**
    * Begins a handshake as a server, with the contexts, keys and callbacks of `server`.
-   *
-   * @param listener the server's own listener to connections; by default all that it has.
    */
-  static server(
-    tap: Tap,
-    server: tls.Server,
-    transport: Duplex,
-    events: EngineEvents,
-    owner: Owner = 'stream',
-    listener?: (this: tls.Server, transport: Duplex) => void,
-  ): Engine {
-    const engine = new Engine(tap, events, owner);
+  static server(tap: Tap, server: tls.Server, transport: Duplex, events: EngineEvents): Engine {
+    const engine = new Engine(tap, events);
     // Any Duplex can be injected into a tls.Server as a connection, and gets all that the server
     // does for its own (client certificates judged, SNI, ALPN, tickets). But the server then says
     // only "here is a secure socket", not which connection it belongs to. So this connection gets a
@@ -215,11 +163,11 @@ export class Engine implements SocketOwner {
       if (name === 'secureConnection') {
         engine.#adopt(args[0] as tls.TLSSocket, transport);
         engine.#onSecure();
-        return owner === 'stream' || server.emit(name, ...args);
+        return true;
       }
       if (name === 'tlsClientError') {
         engine.#onError(args[0] as Error, args[1] as tls.TLSSocket);
-        return owner === 'stream' || server.emit(name, ...args);
+        return true;
       }
       if (name === 'keylog' && events.onSecret !== undefined) {
         events.onSecret((args[0] as Buffer).toString('latin1'));
@@ -233,8 +181,7 @@ export class Engine implements SocketOwner {
     }
     const below = engine.#putBelow(tap, transport);
     if (TELLS_ON_SERVER) engine.#hearOnServer(below, server, transport);
-    if (listener === undefined) EventEmitter.prototype.emit.call(view, 'connection', below);
-    else listener.call(view, below);
+    EventEmitter.prototype.emit.call(view, 'connection', below);
     return engine;
   }
 
@@ -268,16 +215,6 @@ export class Engine implements SocketOwner {
     server.on('secureConnection', onSecure);
     server.on('tlsClientError', onError);
     below.once('close', forget);
-  }
-
-  /** Watches a program's TLS socket that sits on the kernel's socket itself (`onKernelSocket`). */
-  static watch(socket: tls.TLSSocket, events: KernelEvents, secure: boolean): Engine {
-    const engine = new Engine(null, events, 'program');
-    engine.#secure = secure;
-    engine.#adopt(socket, null);
-    engine.#watch(socket, events);
-    if (!secure) socket.prependOnceListener('secureConnect', () => engine.#onSecure());
-    return engine;
   }
 
   /** What TLS on this tap is to be put on: to Node's types a Duplex, and no more. */
@@ -319,10 +256,6 @@ export class Engine implements SocketOwner {
 
   get #isTls13(): boolean {
     return this.#socket?.getProtocol() === 'TLSv1.3';
-  }
-
-  get #strict(): boolean {
-    return this.#events.strict?.() ?? true;
   }
 
   /** Takes decrypted bytes. */
@@ -390,10 +323,8 @@ export class Engine implements SocketOwner {
    * Ends a socket whose stream was cut: whoever reads it gets what was decrypted before, then `error`,
    * never 'end'. Only an HTTP reader that has no message in progress sees an end as Node's own: it
    * knows by itself what it has.
-   *
-   * @param then told what became of it.
    */
-  fail(error: Error, then?: (outcome: Outcome) => void): void {
+  fail(error: Error): void {
     if (this.#failed) return;
     this.#failed = true;
     this.#afterReading(() => {
@@ -405,7 +336,6 @@ export class Engine implements SocketOwner {
         endByMessages(socket, error, () => this.pretendEnd());
       if (stake === 'safe') this.pretendEnd();
       else if (!byMessage) this.destroy(socket !== null && isAbandoned(socket) ? undefined : error);
-      then?.(stake === 'safe' ? 'end' : 'error');
     });
   }
 
@@ -424,52 +354,8 @@ export class Engine implements SocketOwner {
   /** Destroys the socket, and with it the tap. The transport is left alone. */
   destroy(error?: Error): void {
     this.#failed = true;
-    this.#cause = error ?? null;
     if (this.#socket !== null) this.#socket.destroy(error);
-    else this.#tap?.destroy(this.#owner === 'program' ? error : undefined);
-  }
-
-  /** Fails a program's socket on a tap as Node does when its transport fails: error, then close. */
-  failBelow(error: Error): void {
-    this.#cause = error;
-    this.#tap?.destroy(error);
-  }
-
-  /**
-   * The same where the peer had closed before its transport failed: all that it sent has come, and whoever
-   * reads the socket gets it. Whoever writes to it, or ends it, fails at once. Who has heard the end, and of whose
-   * own bytes the transport has taken all, hears of no error: all that is lost is an answer to close_notify, which
-   * the peer did not want. (An error behind 'end' has a pipe drop what its other end still holds.)
-   */
-  failBelowAfterReading(error: Error): void {
-    const socket = this.#socket;
-    const busy =
-      socket === null ||
-      socket.writableLength > 0 ||
-      (socket.writableEnded && !socket.writableFinished);
-    const fail = () => {
-      if (socket?.destroyed === true) return;
-      if (socket !== null && this.#isOver(socket)) this.destroy();
-      else this.failBelow(error);
-    };
-    if (busy) {
-      fail();
-      return;
-    }
-    socket._write = fail;
-    socket._writev = fail;
-    socket._final = fail;
-    this.#afterReading(fail);
-  }
-
-  /** Whether a program has heard the end of its socket, and has sent all that it is going to. */
-  #isOver(socket: tls.TLSSocket): boolean {
-    return (
-      socket.readableEnded &&
-      (socket.writableEnded || !socket.allowHalfOpen) &&
-      socket.writableLength === 0 &&
-      this.#tap?.hasSentAll === true
-    );
+    else this.#tap.destroy();
   }
 
   /** Runs `then` once the socket's decrypted bytes have been read. */
@@ -499,10 +385,10 @@ export class Engine implements SocketOwner {
   #onSecure(): void {
     this.#secure = true;
     if (this.#isTls13) this.#looksLikeAlert = looksLikeAlert13;
-    this.#tap?.establish();
+    this.#tap.establish();
     // Who listens to each record wants to hear of it before what it brought.
     if (!this.#events.stepwise) {
-      this.#tap?.batch(this.#isTls13 ? looksLikeData13 : isData);
+      this.#tap.batch(this.#isTls13 ? looksLikeData13 : isData);
     }
     if (this.#socket !== null) this.#events.onSecure(this.#socket);
   }
@@ -511,32 +397,20 @@ export class Engine implements SocketOwner {
     this.#deliver();
     if (this.#failed) return;
     const why = socket.authorizationError as unknown as string | null;
-    this.#failed = this.#owner === 'stream';
+    this.#failed = true;
     this.#events.onError(error, this.#secure ? null : why || null);
     // After the handshake Node emits 'error' for what TLS refuses, but leaves the socket standing.
-    if (this.#owner === 'stream') {
-      this.#afterReading(() => this.destroy());
-      return;
-    }
-    if (!this.#secure || !isTlsError(error) || !this.#strict) return;
-    // 'end' must not follow that. But whoever listens hears the error first, and this may be a call of
-    // the engine, which cannot be freed under its own feet.
-    this.#failed = true;
-    setImmediate(() => this.#afterReading(() => this.destroy()));
+    this.#afterReading(() => this.destroy());
   }
 
-  #adopt(socket: tls.TLSSocket, transport: Duplex | null): void {
+  #adopt(socket: tls.TLSSocket, transport: Duplex): void {
     this.#socket = socket;
-    const heard: string | typeof errorMonitor = this.#owner === 'stream' ? 'error' : errorMonitor;
-    socket.on(heard as 'error', (error) => {
-      // Before anyone else hears of it: Node's HTTP parser would take what it has for the whole. (An
-      // error that the program destroyed its socket with is its own affair.)
-      const cut = error === this.#cause || isTlsError(error);
-      if (this.#secure && cut && this.#strict) failMessages(socket, error);
+    socket.on('error', (error) => {
+      // Before anyone else hears of it: Node's HTTP parser would take what it has for the whole.
+      if (this.#secure) failMessages(socket, error);
       this.#onError(error, socket);
     });
     this.#push = socket.push;
-    if (transport === null || this.#tap === null) return;
     this.#transport = transport;
     lendMembers(socket, this);
     this.#gather(this.#tap, socket);
@@ -566,7 +440,7 @@ export class Engine implements SocketOwner {
       done();
       return;
     }
-    const tap = this.#tap as Tap;
+    const tap = this.#tap;
     if (this.#secure) tap.expectCloseNotify(this.#looksLikeAlert);
     // Deno calls back before it has written close_notify, and a socket that has ended on both sides
     // is then destroyed with it unsent. So nothing is final here before it went out.
@@ -578,7 +452,7 @@ export class Engine implements SocketOwner {
 
   /** @internal */
   onRead(): void {
-    if (this.#pauses) this.#tap?.resume();
+    if (this.#pauses) this.#tap.resume();
   }
 
   /** Whether nobody else tells the tap that the socket has enough. */
@@ -588,7 +462,7 @@ export class Engine implements SocketOwner {
 
   /** @internal */
   onPush(chunk: unknown, encoding: BufferEncoding | undefined): boolean {
-    const tap = this.#tap as Tap;
+    const tap = this.#tap;
     const socket = this.#socket as tls.TLSSocket;
     if (chunk !== null) {
       const more = this.#handedOut
@@ -617,7 +491,7 @@ export class Engine implements SocketOwner {
   }
 
   #gather(tap: Tap, socket: tls.TLSSocket): void {
-    const gathered = this.#owner === 'stream' ? gather(socket, () => this.#deliver()) : null;
+    const gathered = gather(socket, () => this.#deliver());
     if (gathered === null) return;
     this.#gathered = gathered;
     tap.feedBy((bytes, alone, feed) => {
@@ -641,42 +515,6 @@ export class Engine implements SocketOwner {
       if (threw) process.nextTick(() => this.#deliver());
     }
   }
-
-  #watch(socket: tls.TLSSocket, events: KernelEvents): void {
-    const final = socket._final;
-    socket._final = (done) =>
-      final.call(socket, (error) => {
-        if (!error && this.#secure) events.onCloseNotifySent();
-        done(error);
-      });
-
-    const push = socket.push;
-    let full = false;
-    socket.push = (chunk: unknown, encoding?: BufferEncoding): boolean => {
-      if (chunk !== null) {
-        const more = push.call(socket, chunk, encoding);
-        full = !more;
-        return more;
-      }
-      if (this.#failed || socket.destroyed) return false;
-      if (!this.#secure || !endedByCloseNotify(socket, full)) {
-        events.onEof();
-        return false;
-      }
-      events.onCloseNotify();
-      return push.call(socket, null);
-    };
-
-    // How Node fails a socket for what the kernel said of it.
-    const destroy = socket.destroy;
-    socket.destroy = (error?: Error, ...rest: []) => {
-      if (!(error instanceof Error) || this.#failed || !isTransportError(error)) {
-        return destroy.call(socket, error, ...rest);
-      }
-      this.#cause = events.onTransportError(error);
-      return destroy.call(socket, this.#cause, ...rest);
-    };
-  }
 }
 
 /** Bun tells of a server's connections on the server itself, never on a view of it. */
@@ -690,11 +528,6 @@ const ANSWERS_BY_ITSELF = 'bun' in process.versions;
  * itself, and with it the end, which would then seem not to have come.
  */
 const PAUSE_IS_UNTOLD = 'deno' in process.versions;
-
-/** Whether an error is the kernel's, about reading or writing. */
-function isTransportError(error: Error & { syscall?: string }): boolean {
-  return error.syscall === 'read' || error.syscall === 'write' || error.syscall === 'shutdown';
-}
 
 /** TLS 1.2 names the content type of a protected record in its header. */
 const isAlert = ({ type }: SeenRecord): boolean => type === CONTENT_TYPE.alert;

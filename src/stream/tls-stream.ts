@@ -23,6 +23,8 @@ import {
 } from '../closure/machine.ts';
 import type { Policy } from '../closure/policy.ts';
 import { type Closure, closureOf, verdictOf } from '../closure/verdict.ts';
+import { type EngineError, engineError, eventOf } from '../engine/failure.ts';
+import { truncatedError } from '../engine/truncation.ts';
 import {
   AbortError,
   AbortedError,
@@ -37,13 +39,6 @@ import {
 import { parseAlert } from '../record/alert.ts';
 import { apart, process } from '../runtime.ts';
 import { Tap, type TapEvents, type TransportEnding } from '../tap/tap.ts';
-import { type EngineError, engineError, eventOf } from './diagnose.ts';
-import type { Engine, EngineEvents, TLSSocket } from './engine.ts';
-import { type Observation, type Observer, tell } from './observer.ts';
-import { Outbox } from './outbox.ts';
-import { Transcript } from './transcript.ts';
-import { closeTransport, ignoreErrors } from './transport.ts';
-import { truncatedError } from './truncation.ts';
 import {
   checkWaitOptions,
   Patience,
@@ -52,7 +47,12 @@ import {
   Wait,
   type WaitOptions,
   withLimits,
-} from './wait.ts';
+} from '../wait.ts';
+import type { Engine, EngineEvents, TLSSocket } from './engine.ts';
+import { type Observation, type Observer, tell } from './observer.ts';
+import { Outbox } from './outbox.ts';
+import { Transcript } from './transcript.ts';
+import { closeTransport, ignoreErrors } from './transport.ts';
 
 /** What the handshake agreed on. */
 export interface TlsInfo {
@@ -636,7 +636,7 @@ export class TlsStream implements AsyncDisposable {
 
   #onCloseNotify(): void {
     this.#observe({ type: 'close-notify', direction: 'received' });
-    this.#dispatch({ type: 'close-notify-received' });
+    this.#dispatch({ type: 'close-notify-received', evidence: 'inferred' });
     const { answer } = this.#policy;
     this.#answerForSocket();
     const tls12 = this.#info?.protocol !== 'TLSv1.3';
@@ -734,7 +734,7 @@ export class TlsStream implements AsyncDisposable {
 
   #onCloseNotifySent(): void {
     this.#observe({ type: 'close-notify', direction: 'sent' });
-    this.#dispatch({ type: 'close-notify-sent' });
+    this.#dispatch({ type: 'close-notify-sent', evidence: 'inferred' });
   }
 
   /** The engine let go: it was destroyed, by itself after both ends, by a failure, or by a user. */

@@ -8,7 +8,7 @@ import type { Deadlines } from '../closure/policy.ts';
 import { ConnectError, OptionError, ResolveError, TimeoutError } from '../errors.ts';
 import { process } from '../runtime.ts';
 import { newReads } from '../tap/reads.ts';
-import { abortsWith, after, withLimits } from './wait.ts';
+import { abortsWith, after, withLimits } from '../wait.ts';
 
 /** Where to connect to, and how: the options of `net.connect` that apply. */
 export interface TransportOptions {

@@ -2,12 +2,8 @@
 import https from 'node:https';
 import type { Duplex } from 'node:stream';
 import { OptionError } from '../errors.ts';
-import {
-  checkMode,
-  type SecureSocketOptions,
-  type Strictness,
-  secureSocket,
-} from './secure-socket.ts';
+import type { Strictness } from './guard.ts';
+import { checkMode, type SecureSocketOptions, secureSocket, strictAddOn } from './secure-socket.ts';
 import { SessionCache } from './session-cache.ts';
 
 /** Options of `StrictAgent`: those of `https.Agent`, and ours. */
@@ -26,10 +22,11 @@ export class StrictAgent extends https.Agent {
   readonly #mode: Strictness;
   readonly #sessions: SessionCache;
 
-  /** @throws {OptionError} for a `mode` that is none, and for Node's `proxyEnv`. */
+  /** @throws {OptionError} for a `mode` that is none, and for Node's `proxyEnv`; {RuntimeError} on Deno and Bun. */
   constructor(options: StrictAgentOptions = {}) {
     const { mode = 'error', ...agentOptions } = options;
     checkMode(mode);
+    strictAddOn();
     // Node opens the tunnel in the method that is replaced here: the option would be passed by silently.
     if ((agentOptions as { proxyEnv?: unknown }).proxyEnv !== undefined) {
       throw new OptionError('proxyEnv is not supported: use close-notify/register');

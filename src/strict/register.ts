@@ -14,7 +14,9 @@ import { syncBuiltinESMExports } from 'node:module';
 import tls from 'node:tls';
 import { OptionError } from '../errors.ts';
 import { isTap } from '../tap/tap.ts';
-import { checkMode, openStrict, type Strictness } from './secure-socket.ts';
+import type { Strictness } from './guard.ts';
+import { isPass } from './pass.ts';
+import { checkMode, openStrict, strictAddOn } from './secure-socket.ts';
 
 /** Options of `register`. */
 export interface RegisterOptions {
@@ -55,11 +57,13 @@ let installed: StrictConnect | null = null;
  *
  * @returns a function that undoes it, unless it was called again since: connections made from then on
  *   are Node's own again.
- * @throws {OptionError}
+ * @throws {OptionError}, and {RuntimeError} on Deno and Bun.
  */
 export function register(options: RegisterOptions = {}): () => void {
   const { mode = 'error', include, exclude } = options;
   checkMode(mode);
+  // Loaded before anything connects, so that all is watched from its first byte.
+  strictAddOn();
   const included = include === undefined ? () => true : matcher('include', include);
   const excluded = exclude === undefined ? () => false : matcher('exclude', exclude);
   const settings: Settings = { mode, includes: (host) => included(host) && !excluded(host) };
@@ -110,7 +114,8 @@ function install(): StrictConnect {
     const settings = (strict as StrictConnect)[SETTINGS];
     const [options, listener] = normalize(args);
     const host = String(options.servername || options.host || 'localhost');
-    if (settings === null || isTap(options.socket) || !settings.includes(host)) {
+    const taken = isTap(options.socket) || isPass(options.socket);
+    if (settings === null || taken || !settings.includes(host)) {
       return Reflect.apply(original, tls, args);
     }
     const make = () => Reflect.apply(original, tls, args) as tls.TLSSocket;

@@ -1,5 +1,5 @@
 /** TLS sessions for the next connection to the same place, as Node's agents keep them. */
-import type { TLSSocket } from '../stream/engine.ts';
+import type { TLSSocket } from 'node:tls';
 
 /** The newest session of each key, up to a number of keys; the oldest key goes first. */
 export class SessionCache {

@@ -1,9 +1,9 @@
 /** Strictness for a TLS server that exists already. */
 import type { Duplex } from 'node:stream';
+import type { Server } from 'node:tls';
 import { OptionError } from '../errors.ts';
-import type { Server } from '../stream/engine.ts';
-import { isKernelSocket } from '../tap/kernel-socket.ts';
-import { checkMode, guardConnection, guardSocket, type Strictness } from './secure-socket.ts';
+import type { Strictness } from './guard.ts';
+import { acceptStrict, checkMode, guardSocket, strictAddOn } from './secure-socket.ts';
 
 /** Options of `strictServer`. */
 export interface StrictServerOptions {
@@ -20,11 +20,13 @@ const strict = new WeakSet<Server>();
  * changes nothing.
  *
  * @returns the same server.
- * @throws {OptionError} for something that is not Node's TLS server.
+ * @throws {OptionError} for something that is not Node's TLS server, and {RuntimeError} on Deno and Bun.
  */
 export function strictServer<T extends Server>(server: T, options: StrictServerOptions = {}): T {
   const { mode = 'error' } = options;
   checkMode(mode);
+  // Loaded before the next connection comes, so that it is watched from its first byte.
+  strictAddOn();
   if (strict.has(server)) return server;
   // One listener is Node's own: it puts a TLS socket on the connection. Others, which a program added,
   // go on getting the connection itself.
@@ -37,18 +39,12 @@ export function strictServer<T extends Server>(server: T, options: StrictServerO
   }
   strict.add(server);
   // Before whoever reads the socket gets hold of it.
-  server.prependListener('secureConnection', (socket) => {
-    if (!guardSocket(socket, mode)) socket.destroy();
-  });
+  server.prependListener('secureConnection', (socket) => guardSocket(socket, mode));
   server.removeAllListeners('connection');
   for (const listener of listeners) {
     const onConnection =
       listener === secure
-        ? (transport: Duplex) => {
-            // A connection that a program hands to the server by itself can be any stream.
-            if (isKernelSocket(transport)) secure.call(server, transport);
-            else guardConnection(server, transport, mode, secure);
-          }
+        ? (transport: Duplex) => acceptStrict(server, transport, mode, secure)
         : listener;
     server.on('connection', onConnection);
   }

@@ -3,10 +3,10 @@ import http from 'node:http';
 import https from 'node:https';
 import net from 'node:net';
 import type { Duplex } from 'node:stream';
+import type { TLSSocket } from 'node:tls';
 import { ConnectError, OptionError, TimeoutError } from '../errors.ts';
-import type { TLSSocket } from '../stream/engine.ts';
-import { after } from '../stream/wait.ts';
-import { checkMode, type SecureSocketOptions, secureSocket } from './secure-socket.ts';
+import { after } from '../wait.ts';
+import { checkMode, type SecureSocketOptions, secureSocket, strictAddOn } from './secure-socket.ts';
 import { SessionCache } from './session-cache.ts';
 
 /** An HTTP proxy that tunnels (CONNECT). */
@@ -65,11 +65,12 @@ export type Connector = (options: ConnectorOptions, callback: ConnectorCallback)
  * with `ERR_TLS_TRUNCATED` (HTTP/1 and HTTP/2); one that is whole, and a connection that is idle, are
  * not touched.
  *
- * @throws {OptionError}
+ * @throws {OptionError}, and {RuntimeError} on Deno and Bun.
  */
 export function strictConnector(options: StrictConnectorOptions = {}): Connector {
   const { allowH2, maxCachedSessions = 100, timeout = 10_000, proxy, ...tlsOptions } = options;
   checkMode(tlsOptions.mode ?? 'error');
+  strictAddOn();
   if (typeof timeout !== 'number' || !(timeout >= 0)) {
     throw new OptionError('timeout must be a number of milliseconds');
   }

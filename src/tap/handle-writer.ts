@@ -16,7 +16,6 @@ import { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { getSystemErrorName } from 'node:util';
 import { process } from '../runtime.ts';
-import { isKernelSocket } from './kernel-socket.ts';
 
 /**
  * A write, as a native handle takes it. Each may be given once: libuv uses it also where it had to try twice
@@ -137,4 +136,11 @@ export class HandleWriter {
 function errorOf(status: number): Error & { code: string } {
   const code = getSystemErrorName(status);
   return Object.assign(new Error(`write ${code}`), { errno: status, code, syscall: 'write' });
+}
+
+/** Whether a transport is the kernel's socket itself. */
+function isKernelSocket(transport: unknown): boolean {
+  const { _handle: handle } = transport as { readonly _handle?: object | null };
+  const kind = handle?.constructor.name;
+  return kind === 'TCP' || kind === 'Pipe';
 }

@@ -490,8 +490,8 @@ class Replay {
     this.#lanes[sender].closeNotify = at;
     this.#observe(sender, { type: 'close-notify', direction: 'sent' }, at);
     this.#observe(peerOf(sender), { type: 'close-notify', direction: 'received' }, at);
-    this.#dispatch(sender, { type: 'close-notify-sent' }, at);
-    this.#dispatch(peerOf(sender), { type: 'close-notify-received' }, at);
+    this.#dispatch(sender, { type: 'close-notify-sent', evidence: 'record' }, at);
+    this.#dispatch(peerOf(sender), { type: 'close-notify-received', evidence: 'record' }, at);
   }
 
   // ---- the transport's end

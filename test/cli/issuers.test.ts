@@ -71,8 +71,8 @@ describeTls('our own server', () => {
         closure: {
           verdict: 'secure',
           initiator: expect.stringMatching(/^(local|peer)$/),
-          sent: expect.any(Number),
-          received: expect.any(Number),
+          sent: { at: expect.any(Number), evidence: 'inferred' },
+          received: { at: expect.any(Number), evidence: 'inferred' },
           transportEnd: 'closed',
           alert: null,
           truncation: null,
@@ -388,8 +388,8 @@ describe('the page', () => {
   const closure: IssuersReport['closure'] = {
     verdict: 'secure',
     initiator: 'local',
-    sent: 1,
-    received: 2,
+    sent: { at: 1, evidence: 'inferred' },
+    received: { at: 2, evidence: 'inferred' },
     transportEnd: 'closed',
     alert: null,
     truncation: null,

@@ -281,8 +281,8 @@ describe('what a state remembers', () => {
       EVENT['close-notify-sent'],
       12,
     );
-    expect(state.receive).toEqual({ kind: 'closed', at: 11 });
-    expect(state.send).toEqual({ kind: 'closed', at: 12 });
+    expect(state.receive).toEqual({ kind: 'closed', at: 11, evidence: 'record' });
+    expect(state.send).toEqual({ kind: 'closed', at: 12, evidence: 'record' });
     expect(step(state, EVENT['close-notify-received'], 13)).toBe(state);
   });
 

@@ -124,8 +124,8 @@ describe('closureOf', () => {
     expect(closure).toEqual({
       verdict: 'secure',
       initiator: 'local',
-      sent: 5,
-      received: 6,
+      sent: { at: 5, evidence: 'record' },
+      received: { at: 6, evidence: 'record' },
       alert: null,
       truncation: null,
       transportEnd: null,

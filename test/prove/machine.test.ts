@@ -91,7 +91,7 @@ describe('a search', () => {
       step: (state, event, at) => {
         const next = SUBJECT.step(state, event, at);
         return event.type === 'abandon' && state.receive.kind === 'truncated'
-          ? { ...next, receive: { kind: 'closed', at } }
+          ? { ...next, receive: { kind: 'closed', at, evidence: 'record' } }
           : next;
       },
     };
@@ -103,7 +103,8 @@ describe('a search', () => {
       ...SUBJECT,
       closureOf: (state) => {
         const closure = SUBJECT.closureOf(state);
-        return { ...closure, received: closure.received === null ? null : closure.received + 1 };
+        const { received } = closure;
+        return { ...closure, received: received && { ...received, at: received.at + 1 } };
       },
     };
     expect(brokenBy(subject).name).toBe('theRecordIsTheTruth');

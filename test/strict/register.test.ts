@@ -295,7 +295,14 @@ describeTls('registered', () => {
         await endOf(socket);
         await closed;
         for (const [at, name] of names.entries()) unsubscribe(name, listeners[at] as () => void);
-        expect(told['close-notify.connect']).toEqual([{ socket, mode }]);
+        expect(told['close-notify.connect']).toEqual([
+          {
+            socket,
+            mode,
+            evidence: expect.stringMatching(/^(openssl|record)$/),
+            engine: expect.any(String),
+          },
+        ]);
         expect(told['close-notify.truncated']).toMatchObject([
           {
             error: { code: 'ERR_TLS_TRUNCATED', closure: { verdict: 'truncated' } },

@@ -7,8 +7,8 @@ const alert = { code: 40, name: 'handshake_failure', authenticated: true } as co
 const byType: { readonly [T in EventType]: Extract<ClosureEvent, { type: T }> } = {
   established: { type: 'established' },
   shutdown: { type: 'shutdown' },
-  'close-notify-sent': { type: 'close-notify-sent' },
-  'close-notify-received': { type: 'close-notify-received' },
+  'close-notify-sent': { type: 'close-notify-sent', evidence: 'record' },
+  'close-notify-received': { type: 'close-notify-received', evidence: 'record' },
   'alert-sent': { type: 'alert-sent', alert },
   'alert-received': { type: 'alert-received', alert },
   'transport-eof': { type: 'transport-eof', where: 'inside-record' },

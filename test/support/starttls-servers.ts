@@ -11,7 +11,7 @@ import net from 'node:net';
 import os from 'node:os';
 import path from 'node:path';
 import type { StartTlsProtocol } from '../../src/starttls/starttls.ts';
-import { after } from '../../src/stream/wait.ts';
+import { after } from '../../src/wait.ts';
 import { testPki } from './interop-pki.ts';
 
 /** What a server's settings are made of. */

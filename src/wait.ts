@@ -3,8 +3,8 @@
  * under an AbortSignal. Whatever ends the wait, its timer and its listener are gone.
  */
 import { performance } from 'node:perf_hooks';
-import { checkDeadline } from '../closure/policy.ts';
-import { AbortError, OptionError, type Phase } from '../errors.ts';
+import { checkDeadline } from './closure/policy.ts';
+import { AbortError, OptionError, type Phase } from './errors.ts';
 
 /** Limits of one call. */
 export interface WaitOptions {

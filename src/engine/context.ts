@@ -5,31 +5,28 @@
 import { createHash } from 'node:crypto';
 import tls from 'node:tls';
 
-/** The options of `tls.createSecureContext`. */
-const KEYS = [
-  'allowPartialTrustChain',
-  'ca',
-  'cert',
-  'ciphers',
-  'clientCertEngine',
-  'crl',
-  'dhparam',
-  'ecdhCurve',
-  'honorCipherOrder',
-  'key',
-  'maxVersion',
-  'minVersion',
-  'passphrase',
-  'pfx',
-  'privateKeyEngine',
-  'privateKeyIdentifier',
-  'secureOptions',
-  'secureProtocol',
-  'sessionIdContext',
-  'sessionTimeout',
-  'sigalgs',
-  'ticketKeys',
-] as const;
+/**
+ * Options that a context is not made of: those of a socket, of a connection, and of an HTTP request, which https.Agent
+ * hands on to `tls.connect`. Every other option counts, known to us or not: two connections that differ in one that a
+ * newer Node has must not share a context.
+ */
+const NOT_OF_A_CONTEXT: ReadonlySet<string> = new Set([
+  // tls.connect
+  ...['ALPNProtocols', 'checkServerIdentity', 'enableTrace', 'minDHSize', 'pskCallback'],
+  ...['rejectUnauthorized', 'requestOCSP', 'secureContext', 'servername', 'session', 'socket'],
+  // net.connect and net.Socket
+  ...['allowHalfOpen', 'autoSelectFamily', 'autoSelectFamilyAttemptTimeout', 'family', 'fd'],
+  ...['highWaterMark', 'hints', 'host', 'keepAlive', 'keepAliveInitialDelay', 'localAddress'],
+  ...['localPort', 'lookup', 'noDelay', 'onread', 'path', 'pauseOnConnect', 'port', 'readable'],
+  ...['signal', 'timeout', 'writable'],
+  // http.request and http.Agent
+  ...['_agentKey', '_defaultAgent', 'agent', 'agentKeepAliveTimeoutBuffer', 'auth'],
+  ...['createConnection', 'defaultPort', 'encoding', 'hash', 'headers', 'hostname', 'href'],
+  ...['insecureHTTPParser', 'joinDuplicateHeaders', 'keepAliveMsecs', 'maxCachedSessions'],
+  ...['maxFreeSockets', 'maxHeaderSize', 'maxSockets', 'maxTotalSockets', 'method', 'origin'],
+  ...['parser', 'pathname', 'protocol', 'query', 'scheduling', 'search', 'setDefaultHeaders'],
+  ...['setHost', 'singleUse', 'socketPath', 'uniqueHeaders'],
+]);
 
 /** So many are kept, the last ones used. */
 const KEPT = 16;
@@ -73,11 +70,14 @@ function identify(options: tls.SecureContextOptions): string | null {
     }
     if (typeof value === 'string') hash.update(`text ${value.length} `).update(value);
     else hash.update(`${value};`);
-    return typeof value !== 'object' || value === null;
+    return (typeof value !== 'object' && typeof value !== 'function') || value === null;
   };
   // Node's defaults can be changed as well.
   const known =
     add([tls.DEFAULT_MIN_VERSION, tls.DEFAULT_MAX_VERSION, tls.DEFAULT_ECDH_CURVE]) &&
-    KEYS.every((key) => add((options as Record<string, unknown>)[key]));
+    Object.entries(options)
+      .filter(([key, value]) => value !== undefined && !NOT_OF_A_CONTEXT.has(key))
+      .sort(([one], [other]) => (one < other ? -1 : 1))
+      .every(([key, value]) => add(key) && add(value));
   return known ? hash.digest('base64') : null;
 }

@@ -10,7 +10,7 @@ import type { Duplex } from 'node:stream';
 import tls from 'node:tls';
 import { Client } from 'undici';
 import { expect, test } from 'vitest';
-import { failMessages, stakeOf, trustsResets } from '../../src/stream/http-messages.ts';
+import { failMessages, stakeOf, trustsResets } from '../../src/strict/http-messages.ts';
 import { describeTls, pki } from '../support/core-pki.ts';
 import { clean, type Scope, until } from '../support/core-scope.ts';
 import { ANSWERS, site, turns } from '../support/strict-wire.ts';

@@ -1,0 +1,432 @@
+/**
+ * What watches a program's TLS socket, and fails it where the peer's bytes were cut.
+ *
+ * Theory of operation. In a TlsStream we act for the caller: answer a close_notify, keep the transport, wait
+ * kindly. Here the program at the socket goes on deciding as it always did, and everything is to happen as on a
+ * plain socket, but for one thing: a stream that the transport cut gives an error where Node gives 'end'. So the
+ * socket is Node's `tls.TLSSocket`, made by Node, and a guard watches it at three places:
+ *
+ * - `push(null)`, by which Node ends a stream, for EOF and for close_notify alike. The guard asks its witness
+ *   which it was. Only an authenticated close_notify lets the end pass.
+ * - `destroy`, by which Node fails a socket for what the kernel said of it.
+ * - The callbacks of writes. A write that fails would have Node destroy the socket, and with it an answer that has
+ *   arrived; so its failure is told behind what there is to read.
+ *
+ * The guard feeds the closure machine, so that the ending has a verdict, and tells `diagnostics_channel` what it
+ * did. Errors that Node gives anyway stay Node's: a reset is ECONNRESET, for programs that try again when they see
+ * it, and a cut during the handshake is what `tls.connect` calls it.
+ */
+import { channel } from 'node:diagnostics_channel';
+import { errorMonitor } from 'node:events';
+import type { TLSSocket } from 'node:tls';
+import {
+  type AlertDetail,
+  type ClosureEvent,
+  type Evidence,
+  INITIAL,
+  step,
+} from '../closure/machine.ts';
+import { type Closure, closureOf } from '../closure/verdict.ts';
+import { type EngineError, eventOf, isTlsError } from '../engine/failure.ts';
+import { truncatedError } from '../engine/truncation.ts';
+import { AlertError, type TruncatedError } from '../errors.ts';
+import { alertName } from '../record/alert.ts';
+import { causeOf } from '../tap/tap.ts';
+import {
+  endByMessages,
+  failMessages,
+  isAbandoned,
+  stakeOf,
+  trustsResets,
+} from './http-messages.ts';
+import { afterReading } from './reading.ts';
+import { closes, type Witness, type WitnessedAlert } from './witness.ts';
+
+/** What to do about a truncation: raise it, or let it pass as Node does and only report it. */
+export type Strictness = 'error' | 'report';
+
+/** What became of a socket whose stream had ended without closure. */
+export type Outcome = 'error' | 'end';
+
+/** What the channel `close-notify.connect` carries: a connection that is made strict. */
+export interface ConnectMessage {
+  readonly socket: TLSSocket;
+  readonly mode: Strictness;
+  /** What the closure of this connection will rest on. */
+  readonly evidence: Exclude<Evidence, 'inferred'>;
+  /** `node`: Node's TLS on the transport itself; `tapped`: on a tap, where the add-on is not. */
+  readonly engine: 'node' | 'tapped';
+}
+
+/** What the channel `close-notify.unwatched` carries: a connection of which nothing can be claimed. */
+export interface UnwatchedMessage {
+  readonly socket: TLSSocket;
+  readonly reason: string;
+}
+
+/** What the channel `close-notify.truncated` carries. */
+export interface TruncatedMessage {
+  readonly socket: TLSSocket;
+  /** An AlertError where a fatal alert cut the stream and Node did not say so. */
+  readonly error: TruncatedError | AlertError;
+  /**
+   * `error`: the program got an error. `end`: it saw an ordinary end, because it asked only for a
+   * report, or because HTTP knew that nothing was missing.
+   */
+  readonly outcome: Outcome;
+}
+
+/** What the channel `close-notify.closure` carries: a connection is over. */
+export interface ClosureMessage {
+  readonly socket: TLSSocket;
+  readonly closure: Closure;
+}
+
+const connects = channel('close-notify.connect');
+const unwatched = channel('close-notify.unwatched');
+const truncations = channel('close-notify.truncated');
+const closures = channel('close-notify.closure');
+
+const guards = new WeakMap<TLSSocket, Guard>();
+
+/** The guard of a socket, or undefined. */
+export const guardOf = (socket: TLSSocket): Guard | undefined => guards.get(socket);
+
+/** How a connection is watched. */
+export interface Watching {
+  readonly mode: Strictness;
+  readonly evidence: ConnectMessage['evidence'];
+  readonly engine: ConnectMessage['engine'];
+  /** Asked when the handshake is complete; null where nothing is known of this connection. */
+  witness(guard: Guard): Witness | null;
+  /** Traces the connection in place of Node, whose tracing would keep the witness from seeing any more. */
+  readonly trace?: () => void;
+}
+
+type Callback = (error?: Error | null) => void;
+
+/** Watches one socket. */
+export class Guard {
+  mode: Strictness;
+  readonly #socket: TLSSocket;
+  readonly #watching: Watching;
+  #witness: Witness | null = null;
+  #startedAt = performance.now();
+  #established = false;
+  #state = INITIAL;
+  /** The stream was let end. */
+  #ended = false;
+  /** The socket has failed, or is about to: no end and no error of Node's counts any more. */
+  #failed = false;
+  /** What the transport failed with. */
+  #cause: Error | null = null;
+  /** A write that failed, and how to tell of it. */
+  #unwritten: { readonly error: Error; readonly tell: Callback } | null = null;
+  readonly #push: TLSSocket['push'];
+
+  /** Watches a socket that Node has made; a server's, once its handshake is complete. */
+  constructor(socket: TLSSocket, watching: Watching) {
+    this.mode = watching.mode;
+    this.#socket = socket;
+    this.#watching = watching;
+    this.#push = socket.push;
+    guards.set(socket, this);
+    this.#intercept();
+    socket.on(errorMonitor as unknown as 'error', (error) => this.#onError(error));
+    socket.once('close', () => this.#onClosed());
+    const { evidence, engine } = watching;
+    if (connects.hasSubscribers) {
+      connects.publish({ socket, mode: this.mode, evidence, engine } satisfies ConnectMessage);
+    }
+    const secure = (socket as { secureConnecting?: boolean }).secureConnecting === false;
+    if (secure) this.#onSecure();
+    else socket.prependOnceListener('secureConnect', () => this.#onSecure());
+  }
+
+  get socket(): TLSSocket {
+    return this.#socket;
+  }
+
+  /** How the connection ended, or stands. */
+  get closure(): Closure {
+    this.#readAlerts();
+    return closureOf(this.#state);
+  }
+
+  #intercept(): void {
+    const socket = this.#socket;
+    const { push, destroy, _write, _writev, _final } = socket;
+    socket.push = (chunk: unknown, encoding?: BufferEncoding): boolean => {
+      if (chunk !== null) return push.call(socket, chunk, encoding);
+      return this.#onEnd() && push.call(socket, null);
+    };
+    socket.destroy = (error?: Error, ...rest: []) => {
+      this.#readAlerts();
+      const failed = error instanceof Error && !this.#failed && isTransportError(error);
+      return destroy.call(socket, failed ? this.#onTransportError(error) : error, ...rest);
+    };
+    socket._write = (chunk, encoding, done) =>
+      _write.call(socket, chunk, encoding, (error) => this.#onWritten(error, done));
+    if (_writev !== undefined) {
+      socket._writev = (chunks, done) =>
+        _writev.call(socket, chunks, (error) => this.#onWritten(error, done));
+    }
+    const { trace } = this.#watching;
+    if (trace !== undefined) socket.enableTrace = trace;
+    socket._final = (done) =>
+      _final.call(socket, (error) => {
+        done(error);
+        // What Node handed to the transport, it takes out of OpenSSL's buffer in the next turn.
+        setImmediate(() => this.#readAlerts());
+      });
+  }
+
+  #onSecure(): void {
+    const socket = this.#socket;
+    this.#established = true;
+    this.#dispatch({ type: 'established' });
+    this.#witness = this.#watching.witness(this);
+    this.#startedAt = this.#witness?.startedAt ?? this.#startedAt;
+    const reason =
+      this.#witness === null
+        ? 'its TLS began before the add-on was loaded'
+        : this.#witness.unreadable;
+    if (reason !== null && unwatched.hasSubscribers) {
+      unwatched.publish({ socket, reason } satisfies UnwatchedMessage);
+    }
+    // A server may learn of its socket late, after a callback that took its time.
+    if (hasEnded(socket)) this.#onEarlyEnd();
+    else if (this.#witness?.ignored) this.onIgnored();
+  }
+
+  // ---- the end
+
+  /** Node ends the stream. @returns whether it may. */
+  #onEnd(): boolean {
+    if (this.#failed || this.#socket.destroyed) return false;
+    const error = this.#howItEnded();
+    if (error === null) {
+      this.#ended = true;
+      return true;
+    }
+    if (this.mode === 'report') {
+      this.#tell(error, 'end');
+      return true;
+    }
+    this.#fail(error, false);
+    return false;
+  }
+
+  /** The stream had ended before there was a guard. */
+  #onEarlyEnd(): void {
+    const error = this.#howItEnded();
+    if (error === null) this.#ended = true;
+    else if (this.mode === 'report') this.#tell(error, 'end');
+    else this.#fail(error, true);
+  }
+
+  /** The end of the stream, judged. @returns the error that belongs there, or null. */
+  #howItEnded(): TruncatedError | AlertError | null {
+    this.#readAlerts();
+    const { receive } = this.#state;
+    if (receive.kind === 'closed') {
+      this.#failUnwrittenLater();
+      return null;
+    }
+    // Node ends the handshake in its own words.
+    if (!this.#established) {
+      this.#dispatch({ type: 'transport-eof', where: 'handshake' });
+      return null;
+    }
+    if (receive.kind === 'alerted' || receive.kind === 'rejected') return this.#alertError();
+    const failed: EngineError | undefined = this.#unwritten?.error;
+    if (failed === undefined) {
+      const where = this.#witness?.where ?? 'unknown';
+      this.#dispatch({ type: 'transport-eof', where });
+      return truncatedError('eof', where, this.closure, null);
+    }
+    // The kernel tells of a reset once, and told the write.
+    const cause = causeOf(failed);
+    const code = failed.code ?? 'UNKNOWN';
+    this.#dispatch({ type: `transport-${cause}`, where: 'unknown', code });
+    return truncatedError(cause, 'unknown', this.closure, failed);
+  }
+
+  #alertError(): AlertError {
+    const { closure } = this;
+    const sent = closure.alert?.direction === 'sent';
+    const name = closure.alert?.name ?? 'unknown';
+    return new AlertError(
+      sent ? `the peer's bytes were refused (${name})` : `the peer sent the fatal alert ${name}`,
+      { phase: 'open', closure },
+    );
+  }
+
+  /** OpenSSL has seen close_notify, and Node will not be told. */
+  onIgnored(): void {
+    if (this.#ended || this.#failed || !this.#established || this.#socket.destroyed) return;
+    this.#socket.push(null);
+    this.#socket.read(0);
+  }
+
+  /**
+   * Ends a socket whose stream was cut: whoever reads it gets what was decrypted before, then `error`, never
+   * 'end'. Only an HTTP reader that has no message in progress sees an end as Node's own: it knows by itself
+   * what it has.
+   */
+  #fail(error: TruncatedError | AlertError, ended: boolean): void {
+    const socket = this.#socket;
+    this.#failed = true;
+    // A write that failed says more, and programs look for its code.
+    const told = this.#unwritten?.error ?? error;
+    afterReading(socket, ended, () => {
+      const stake = stakeOf(socket);
+      if (stake === 'safe') this.#pushEnd();
+      else if (stake === 'unknown' || !endByMessages(socket, told, () => this.#pushEnd())) {
+        const mistaken = stake === 'at-stake' && trustsResets(socket);
+        this.#cause = mistaken ? error : told;
+        socket.destroy(isAbandoned(socket) ? undefined : this.#cause);
+      }
+      this.#tell(error, stake === 'safe' ? 'end' : 'error');
+    });
+  }
+
+  #pushEnd(): void {
+    const socket = this.#socket;
+    if (socket.destroyed) return;
+    this.#push.call(socket, null);
+    socket.read(0);
+  }
+
+  // ---- failures
+
+  /** The transport has failed. @returns what the socket is to fail with. */
+  #onTransportError(error: EngineError): Error {
+    this.#cause = error;
+    const whole = this.#state.receive.kind === 'closed';
+    // A kernel that was reset may have dropped bytes that had come.
+    const where = this.#established ? 'unknown' : 'handshake';
+    const code = error.code ?? 'UNKNOWN';
+    const cause = causeOf(error);
+    this.#dispatch({ type: `transport-${cause}`, where, code });
+    if (whole || !this.#established) return error;
+    const truncated = truncatedError(cause, where, this.closure, error);
+    this.#tell(truncated, 'error');
+    // An error already. Only who takes it for an end gets another.
+    const mistaken = trustsResets(this.#socket) && stakeOf(this.#socket) === 'at-stake';
+    if (this.mode === 'error' && mistaken) this.#cause = truncated;
+    return this.#cause;
+  }
+
+  /** A write is over. One that failed is told behind what there is to read, where somebody reads. */
+  #onWritten(error: Error | null | undefined, tell: Callback): void {
+    const { receive } = this.#state;
+    if (error && receive.kind === 'open' && isTransportError(error) && this.#isRead) {
+      this.#unwritten = { error, tell };
+    } else {
+      tell(error);
+    }
+  }
+
+  /** Whether somebody takes what comes, so that its end will be found. */
+  get #isRead(): boolean {
+    const socket = this.#socket;
+    if (this.#ended || this.#failed || socket.destroyed) return false;
+    return socket.readableFlowing === true || socket.listenerCount('readable') > 0;
+  }
+
+  /** All that the peer sent has come. Who has read it may hear of the write. */
+  #failUnwrittenLater(): void {
+    const unwritten = this.#unwritten;
+    if (unwritten === null) return;
+    this.#unwritten = null;
+    this.#socket.once('end', () => unwritten.tell(unwritten.error));
+  }
+
+  /** Before anyone else hears of it: Node's HTTP parser would take what it has for the whole. */
+  #onError(error: EngineError): void {
+    // An error that the program destroyed its socket with is its own affair.
+    const cut = error === this.#cause || isTlsError(error);
+    const strict = this.mode === 'error';
+    if (this.#established && cut && strict) failMessages(this.#socket, error);
+    if (this.#failed) return;
+    this.#readAlerts();
+    this.#readRefusal();
+    const { authorizationError } = this.#socket as unknown as { authorizationError: string | null };
+    const unauthorized = this.#established ? null : authorizationError || null;
+    this.#dispatch(eventOf({ error, unauthorized, established: this.#established }, null));
+    if (!this.#established || !isTlsError(error) || !strict) return;
+    // 'end' must not follow that, and Node leaves the socket standing. But whoever listens hears the error
+    // first, and this may be a call of OpenSSL, which cannot be freed under its own feet.
+    this.#failed = true;
+    setImmediate(() => afterReading(this.#socket, false, () => this.#socket.destroy()));
+  }
+
+  #onClosed(): void {
+    this.#readAlerts();
+    const { send, receive } = this.#state;
+    const closed = send.kind === 'closed';
+    // Who closes behind an own close_notify chose not to wait for the peer's.
+    if (closed && receive.kind === 'open') this.#dispatch({ type: 'waive' });
+    const how = closed && receive.kind === 'closed' ? 'closed' : 'destroyed';
+    this.#dispatch({ type: 'abandon', how });
+    const { closure } = this;
+    if (closures.hasSubscribers) {
+      closures.publish({ socket: this.#socket, closure } satisfies ClosureMessage);
+    }
+  }
+
+  #tell(error: TruncatedError | AlertError, outcome: Outcome): void {
+    if (truncations.hasSubscribers) {
+      truncations.publish({ socket: this.#socket, error, outcome } satisfies TruncatedMessage);
+    }
+  }
+
+  // ---- what the witness says
+
+  /** Tells the machine of the alerts that have crossed. */
+  #readAlerts(): void {
+    const witness = this.#witness;
+    if (witness === null) return;
+    const { evidence } = witness;
+    const { receive, send } = this.#state;
+    if (receive.kind === 'open') {
+      const { received } = witness;
+      if (closes(received))
+        this.#dispatch({ type: 'close-notify-received', evidence }, received.at);
+      else if (received !== null) this.#dispatchAlert('alert-received', received);
+    }
+    if (send.kind === 'open') {
+      const { sent } = witness;
+      if (closes(sent)) this.#dispatch({ type: 'close-notify-sent', evidence }, sent.at);
+      else if (sent !== null) this.#dispatchAlert('alert-sent', sent);
+    }
+  }
+
+  /** OpenSSL has refused the peer's bytes; the alert that says so may be on its way still. */
+  #readRefusal(): void {
+    const written = this.#witness?.written ?? null;
+    if (written !== null && !closes(written)) this.#dispatchAlert('alert-sent', written);
+  }
+
+  #dispatchAlert(type: 'alert-received' | 'alert-sent', alert: WitnessedAlert): void {
+    const { description, authenticated } = alert;
+    const detail: AlertDetail = { code: description, name: alertName(description), authenticated };
+    this.#dispatch({ type, alert: detail }, alert.at);
+  }
+
+  #dispatch(event: ClosureEvent, at: number = performance.now()): void {
+    this.#state = step(this.#state, event, Math.max(0, at - this.#startedAt));
+  }
+}
+
+/** Whether an error is the kernel's, about reading or writing. */
+function isTransportError(error: Error & { syscall?: string }): boolean {
+  return error.syscall === 'read' || error.syscall === 'write' || error.syscall === 'shutdown';
+}
+
+/** Whether Node has ended the stream, told or not. Undocumented, and as old as streams. */
+function hasEnded(socket: TLSSocket): boolean {
+  const { _readableState: state } = socket as unknown as { _readableState?: { ended?: boolean } };
+  return socket.readableEnded || state?.ended === true;
+}

@@ -1,0 +1,37 @@
+/** Telling a socket of its failure behind all bytes that came before it. */
+import type { Duplex } from 'node:stream';
+
+/**
+ * Calls `then` once the socket's decrypted bytes have been read, at once where there are none.
+ *
+ * Whoever takes bytes out of a Readable (a pipe, an iterator, 'data') does it through `read`. A reader that asks
+ * for more bytes than are left gets those that are left, as from any stream that has ended.
+ *
+ * @param ended whether Node has ended the stream: it then says 'end' in the tick behind the last read, so
+ *   `then` is called within that read.
+ */
+export function afterReading(socket: Duplex, ended: boolean, then: () => void): void {
+  if (socket.readableLength === 0) {
+    then();
+    return;
+  }
+  const read = socket.read;
+  const withLast = (size?: number): unknown => {
+    const left = socket.readableLength;
+    const chunk = read.call(socket, size !== undefined && size > left && left > 0 ? left : size);
+    if (socket.readableLength === 0 && socket.read === withLast) {
+      socket.read = read;
+      if (ended) then();
+      // By then the reader may have put some of it back.
+      else process.nextTick(() => afterReading(socket, false, then));
+    }
+    return chunk;
+  };
+  socket.read = withLast;
+  // It may wait for more than will ever come.
+  if (!ended && socket.listenerCount('readable') > 0) {
+    process.nextTick(() => {
+      if (socket.read === withLast && !socket.destroyed) socket.emit('readable');
+    });
+  }
+}

@@ -1,0 +1,146 @@
+/**
+ * What a guard asks about its connection: which alerts crossed the wire, and where the bytes stopped.
+ *
+ * Theory of operation. Node tells a program that a TLS stream has ended, never why. So a guard does not
+ * look at what Node does. It asks a witness, which knows each alert from one of two sources:
+ *
+ * - OpenSSL itself, by way of the add-on (`openSslWitness`): OpenSSL shows every message that it sends
+ *   and receives, in the clear, to a callback of the add-on. Nothing stands between the socket and the
+ *   kernel.
+ * - The records, where there is no add-on (record-witness.ts): they are decrypted as they pass.
+ *
+ * A witness tells only what it has read. Where it has read nothing, it says null, and nothing is claimed.
+ */
+import type { CutPoint, Evidence } from '../closure/machine.ts';
+import type { AddOn, Watch } from './add-on.ts';
+
+/** An alert that crossed the wire. */
+export interface WitnessedAlert {
+  /** AlertLevel: 1 warning, 2 fatal. */
+  readonly level: number;
+  /** AlertDescription (RFC 9846 section 6): 0 is close_notify. */
+  readonly description: number;
+  /** Whether it came behind its sender's first Finished, so that nobody else can have sent it. */
+  readonly authenticated: boolean;
+  /** When it crossed: milliseconds on the clock of `performance.now()`. */
+  readonly at: number;
+}
+
+/** What is known of a connection's alerts. */
+export interface Witness {
+  /** What its word rests on. */
+  readonly evidence: Exclude<Evidence, 'inferred'>;
+  /** When the connection's TLS began, on the clock of `performance.now()`; null where that is not known. */
+  readonly startedAt: number | null;
+  /** Why nothing can be read of this connection; null where it can. */
+  readonly unreadable: string | null;
+  /** The first alert of the peer that ended its direction, or null. */
+  readonly received: WitnessedAlert | null;
+  /** The first alert that ended our direction, written or about to be. */
+  readonly written: WitnessedAlert | null;
+  /** The same, once all its bytes were handed over to the transport. */
+  readonly sent: WitnessedAlert | null;
+  /** Where the bytes that were received end. */
+  readonly where: Exclude<CutPoint, 'handshake'>;
+  /** Whether the peer's close_notify came behind a user_canceled, where OpenSSL 3.5 does not heed it. */
+  readonly ignored: boolean;
+}
+
+/** RFC 9846 section 6, AlertDescription. */
+const CLOSE_NOTIFY = 0;
+const USER_CANCELED = 90;
+
+/** Whether an alert closes its direction: an authenticated close_notify, and nothing else. */
+export function closes(alert: WitnessedAlert | null): alert is WitnessedAlert {
+  return alert?.authenticated === true && alert.description === CLOSE_NOTIFY;
+}
+
+const FATAL = 2;
+
+/**
+ * Whether an alert ends its direction. Only close_notify and fatal alerts do. In TLS 1.3 "the severity is
+ * implicit in the type of alert being sent" (RFC 9846 section 6), and all but close_notify and user_canceled
+ * are fatal; OpenSSL heeds that, too.
+ */
+export function ends(
+  { level, description }: Pick<WitnessedAlert, 'level' | 'description'>,
+  tls13: boolean,
+): boolean {
+  if (description === CLOSE_NOTIFY || level === FATAL) return true;
+  return tls13 && description !== USER_CANCELED;
+}
+
+/** The clock of the add-on and that of `performance.now()` run alike; how far the second is behind. */
+const BEHIND = Number(process.hrtime.bigint()) / 1e6 - performance.now();
+
+const PLACES = {
+  boundary: 'record-boundary',
+  header: 'inside-record',
+  body: 'inside-record',
+  unknown: 'unknown',
+} as const;
+
+/** What OpenSSL showed to the add-on. */
+export class OpenSslWitness implements Witness {
+  readonly evidence = 'openssl';
+  readonly unreadable = null;
+  readonly #watch: Watch;
+  readonly #tls13: boolean;
+  #where: Exclude<CutPoint, 'handshake'> = 'unknown';
+
+  constructor(watch: Watch, tls13: boolean) {
+    this.#watch = watch;
+    this.#tls13 = tls13;
+  }
+
+  get startedAt(): number | null {
+    return this.#watch.born === undefined ? null : this.#watch.born() - BEHIND;
+  }
+
+  get received(): WitnessedAlert | null {
+    return this.#first(false);
+  }
+
+  get written(): WitnessedAlert | null {
+    return this.#first(true);
+  }
+
+  /** Node takes bytes out of OpenSSL's buffer once the transport has taken them. */
+  get sent(): WitnessedAlert | null {
+    return this.#watch.pending() === 0 ? this.written : null;
+  }
+
+  /** As it was while OpenSSL could say. */
+  get where(): Exclude<CutPoint, 'handshake'> {
+    const place = this.#watch.place();
+    if (place !== null) this.#where = PLACES[place];
+    return this.#where;
+  }
+
+  get ignored(): boolean {
+    const received = this.#watch.alerts().filter(({ sent }) => !sent);
+    const at = received.findIndex(({ description }) => description === CLOSE_NOTIFY);
+    return received.slice(0, at).some(({ description }) => description === USER_CANCELED);
+  }
+
+  #first(sent: boolean): WitnessedAlert | null {
+    const alert = this.#watch.alerts().find((one) => one.sent === sent && ends(one, this.#tls13));
+    return alert === undefined ? null : { ...alert, at: alert.at - BEHIND };
+  }
+}
+
+/**
+ * The witness of a socket whose handshake is complete. `tlsSocket.getFinished()` is the last Finished
+ * message that this side sent, which the add-on saw, too: that joins the two.
+ *
+ * @returns null where OpenSSL made the connection's SSL before the add-on was loaded.
+ */
+export function openSslWitness(
+  addOn: AddOn,
+  socket: { getFinished(): Buffer | undefined | null; getProtocol(): string | null },
+): { readonly witness: OpenSslWitness; readonly watch: Watch } | null {
+  const finished = socket.getFinished();
+  const watch = finished ? addOn.find(finished) : null;
+  if (watch === null) return null;
+  return { witness: new OpenSslWitness(watch, socket.getProtocol() === 'TLSv1.3'), watch };
+}
