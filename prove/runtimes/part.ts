@@ -6,13 +6,13 @@
  * is for sockets, and for a runtime that cannot be its own reference. Bun cannot: the kit needs one that
  * answers close_notify only when told.
  *
- * The runtimes are installed on demand into a folder of their own under node_modules/.cache. One that
- * cannot be had is told as 'not run', and 'not run' is not what its figure must be. What a runtime is
- * known not to do is an exception with a name, listed in docs/testing.md. One of which every check
- * passes is an exception no more, and that is told too.
+ * The runtimes are installed on demand (`test/support/runtimes.ts`). One that cannot be had is told as
+ * 'not run', and 'not run' is not what its figure must be. What a runtime is known not to do is an
+ * exception with a name, listed in docs/testing.md. One of which every check passes is an exception no
+ * more, and that is told too.
  */
 import { execFile, spawn } from 'node:child_process';
-import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync, writeFileSync } from 'node:fs';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
@@ -23,6 +23,7 @@ import {
   ROLES,
   type Role,
 } from '../../src/testing/index.ts';
+import { install, type Major, nodePackage, type Package } from '../../test/support/runtimes.ts';
 import type { Context, Figure, Part } from '../part.ts';
 import { Remote } from './remote.ts';
 
@@ -34,10 +35,7 @@ const GUEST = fileURLToPath(new URL('guest.mjs', import.meta.url));
 /** One runtime. */
 interface Runtime {
   readonly name: string;
-  /** What npm calls it. */
-  readonly spec: string;
-  /** Its program, within its folder's node_modules. */
-  readonly program: string;
+  readonly package: Package;
   readonly args: readonly string[];
   readonly ways: readonly Way[];
   /** Roles that it cannot take at all. */
@@ -53,10 +51,9 @@ interface Exception {
 
 type Way = 'in memory' | 'over TCP';
 
-const node = (major: number): Runtime => ({
+const node = (major: Major): Runtime => ({
   name: `node ${major}`,
-  spec: `node@${major}`,
-  program: 'node/bin/node',
+  package: nodePackage(major),
   args: [],
   ways: ['in memory'],
   never: [],
@@ -71,8 +68,7 @@ export const RUNTIMES: readonly Runtime[] = [
   node(26),
   {
     name: 'deno',
-    spec: 'deno@2',
-    program: '.bin/deno',
+    package: { folder: 'deno', spec: 'deno@2', program: '.bin/deno' },
     args: ['run', '-A'],
     ways: ['in memory', 'over TCP'],
     never: [],
@@ -80,8 +76,7 @@ export const RUNTIMES: readonly Runtime[] = [
   },
   {
     name: 'bun',
-    spec: 'bun@1',
-    program: '.bin/bun',
+    package: { folder: 'bun', spec: 'bun@1', program: '.bin/bun' },
     args: [],
     ways: ['over TCP'],
     never: [],
@@ -124,7 +119,7 @@ async function compile(): Promise<void> {
 async function one(runtime: Runtime, context: Context): Promise<Figure[]> {
   const { name, exceptions } = runtime;
   const label = `${name}: checks that fail and should not`;
-  const program = await install(runtime, context);
+  const program = await bring(runtime, context);
   if (program === null) return [{ name: label, value: 'not run', must: 0 }];
   const { stdout } = await run(program, ['--version'], { signal: context.signal });
   const figures: Figure[] = [
@@ -170,18 +165,13 @@ async function one(runtime: Runtime, context: Context): Promise<Figure[]> {
 }
 
 /** @returns the path of its program; null where npm cannot bring it. */
-async function install(runtime: Runtime, { log, signal }: Context): Promise<string | null> {
-  const folder = fileURLToPath(new URL(runtime.spec.replace('@', '-'), CACHE));
-  const program = `${folder}/node_modules/${runtime.program}`;
-  if (existsSync(program)) return program;
+async function bring(runtime: Runtime, { log, signal }: Context): Promise<string | null> {
   try {
-    const npm = ['i', '--prefix', folder, '--no-audit', '--no-fund', '--no-save', runtime.spec];
-    await run('npm', npm, { signal, timeout: 90_000 });
+    return await install(runtime.package, signal);
   } catch (error) {
     log(`${runtime.name} was not installed: ${(error as Error).message.split('\n')[0]}`);
     return null;
   }
-  return existsSync(program) ? program : null;
 }
 
 const WAYS: Readonly<
