@@ -429,35 +429,38 @@ export class Guard {
 
   // ---- what the witness says
 
-  /** Tells the machine of the alerts that have crossed. */
+  /** Tells the machine of the alerts that have crossed, in the order in which they did. */
   #readAlerts(): void {
     const witness = this.#witness;
     if (witness === null) return;
-    const { evidence } = witness;
-    const { receive, send } = this.#state;
-    if (receive.kind === 'open') {
-      const { received } = witness;
-      if (closes(received))
-        this.#dispatch({ type: 'close-notify-received', evidence }, received.at);
-      else if (received !== null) this.#dispatchAlert('alert-received', received);
-    }
-    if (send.kind === 'open') {
-      const { sent } = witness;
-      if (closes(sent)) this.#dispatch({ type: 'close-notify-sent', evidence }, sent.at);
-      else if (sent !== null) this.#dispatchAlert('alert-sent', sent);
-    }
+    const { received, sent } = witness;
+    const sentFirst = sent !== null && (received === null || sent.at <= received.at);
+    if (sentFirst) this.#dispatchAlert('sent', sent, witness);
+    if (received !== null) this.#dispatchAlert('received', received, witness);
+    if (sent !== null && !sentFirst) this.#dispatchAlert('sent', sent, witness);
   }
 
   /** OpenSSL has refused the peer's bytes; the alert that says so may be on its way still. */
   #readRefusal(): void {
-    const written = this.#witness?.written ?? null;
-    if (written !== null && !closes(written)) this.#dispatchAlert('alert-sent', written);
+    const witness = this.#witness;
+    const written = witness?.written ?? null;
+    if (witness !== null && written !== null && !closes(written)) {
+      this.#dispatchAlert('sent', written, witness);
+    }
   }
 
-  #dispatchAlert(type: 'alert-received' | 'alert-sent', alert: WitnessedAlert): void {
+  #dispatchAlert(
+    direction: 'received' | 'sent',
+    alert: WitnessedAlert,
+    { evidence }: Witness,
+  ): void {
+    if (closes(alert)) {
+      this.#dispatch({ type: `close-notify-${direction}`, evidence }, alert.at);
+      return;
+    }
     const { description, authenticated } = alert;
     const detail: AlertDetail = { code: description, name: alertName(description), authenticated };
-    this.#dispatch({ type, alert: detail }, alert.at);
+    this.#dispatch({ type: `alert-${direction}`, alert: detail }, alert.at);
   }
 
   #dispatch(event: ClosureEvent, at: number = performance.now()): void {

@@ -55,7 +55,7 @@ const USER_CANCELED = 90;
  * itself fatal is a fatal alert (RFC 5246 section 7.2: "Alert messages with a level of fatal result in the immediate
  * termination of the connection").
  */
-export function closes(alert: WitnessedAlert | null): alert is WitnessedAlert {
+export function closes(alert: WitnessedAlert | null): boolean {
   return (
     alert?.authenticated === true && alert.description === CLOSE_NOTIFY && alert.level === WARNING
   );
