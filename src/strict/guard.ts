@@ -121,6 +121,7 @@ export class Guard {
   #failed = false;
   /** What the transport failed with. */
   #cause: Error | null = null;
+  #transportError: Error | null = null;
   /** Fails the socket for a transport that broke behind the peer's close_notify; null while there is none. */
   #broken: (() => void) | null = null;
   /** A write that failed, and how to tell of it. */
@@ -165,7 +166,8 @@ export class Guard {
     };
     socket.destroy = (error?: Error, ...rest: []) => {
       this.#readAlerts();
-      if (!(error instanceof Error) || this.#failed || !isTransportError(error)) {
+      const transports = error === this.#transportError || isTransportError(error);
+      if (!(error instanceof Error) || this.#failed || !transports) {
         return destroy.call(socket, error, ...rest);
       }
       const told = this.#onTransportError(error);
@@ -195,6 +197,12 @@ export class Guard {
     };
     const { trace } = this.#watching;
     if (trace !== undefined) socket.enableTrace = trace;
+  }
+
+  /** The transport has failed, with an error that does not say so itself. */
+  onTransportFailed(error: Error): void {
+    this.#transportError = error;
+    this.#socket.destroy(error);
   }
 
   #onSecure(): void {
@@ -469,8 +477,8 @@ export class Guard {
 }
 
 /** Whether an error is the kernel's, about reading or writing. */
-function isTransportError(error: Error & { syscall?: string }): boolean {
-  return error.syscall === 'read' || error.syscall === 'write' || error.syscall === 'shutdown';
+function isTransportError(error: (Error & { syscall?: string }) | undefined): boolean {
+  return error?.syscall === 'read' || error?.syscall === 'write' || error?.syscall === 'shutdown';
 }
 
 /** Whether Node has ended the stream, told or not. Undocumented, and as old as streams. */

@@ -207,6 +207,8 @@ export class Pass extends EventEmitter implements Above {
   /** What is left of the chunk that is being given. */
   #chunk: Uint8Array | null = null;
   #reading = false;
+  #gotEnd = false;
+  #destroying = false;
   #giving = false;
   #writing: Request | null = null;
   #written = 0;
@@ -251,6 +253,7 @@ export class Pass extends EventEmitter implements Above {
   }
 
   destroy(): this {
+    this.#destroying = true;
     if (this._handle !== null) this.#below.destroy();
     return this;
   }
@@ -264,6 +267,7 @@ export class Pass extends EventEmitter implements Above {
   }
 
   onEnd(): void {
+    this.#gotEnd = true;
     this.#received.push(null);
     this.#give();
   }
@@ -275,6 +279,8 @@ export class Pass extends EventEmitter implements Above {
   onClose(): void {
     const handle = this._handle;
     if (handle === null) return;
+    // A Duplex may close behind its end, by itself: TLS has still to be read.
+    if (this.#gotEnd && !this.#destroying) return;
     this._handle = null;
     this.#finishWrite(handle, CANCELED);
     this.#finishShutdown(handle, CANCELED);

@@ -13,6 +13,7 @@ import { RecordWitness } from './record-witness.ts';
 export interface Passing {
   readonly socket: tls.TLSSocket;
   readonly witness: RecordWitness;
+  readonly pass: Pass;
 }
 
 /** What `tls.connect` takes. */
@@ -56,7 +57,7 @@ export function connectPassing(options: PassingOptions, listener?: () => void): 
   tellKeyLog(pass, socket, witness);
   if (given === undefined) connect(transport as net.Socket, options, socket, pass);
   else if (connecting) transport.once('connect', () => pass.connected());
-  return { socket, witness };
+  return { socket, witness, pass };
 }
 
 /** Opens a connection as its TLS socket would have done. @throws whatever `connect` throws. */
@@ -121,7 +122,7 @@ export function acceptPassing(
   server: tls.Server,
   transport: Duplex,
   secure: (this: tls.Server, transport: Duplex) => void,
-  onSocket: (socket: tls.TLSSocket, witness: RecordWitness) => void,
+  onSocket: (passing: Passing) => void,
 ): void {
   const witness = new RecordWitness('server');
   const pass = new Pass(transport, witness, false, isFromKernel(transport));
@@ -144,7 +145,7 @@ export function acceptPassing(
     } else if (name === 'secureConnection') {
       const [socket] = args as [tls.TLSSocket];
       know(socket);
-      onSocket(socket, witness);
+      onSocket({ socket, witness, pass });
     } else if (name === 'tlsClientError') {
       know(args[1] as tls.TLSSocket);
     }

@@ -114,6 +114,8 @@ class DuplexBelow implements Below {
         );
       } else if (!above.onBytes(bytes)) duplex.pause();
     });
+    // Its own end would be ahead of close_notify.
+    duplex.allowHalfOpen = true;
     duplex.once('end', () => above.onEnd());
     duplex.on('error', (error) => above.onError(error));
     duplex.once('close', () => above.onClose());
