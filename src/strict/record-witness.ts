@@ -1,76 +1,82 @@
 /**
- * A witness that reads the records of a connection as they pass, with the secrets of its key log.
+ * The witness of a connection whose bytes pass by (pass.ts): it reads the alerts in them, with the key log.
+ *
+ * What was sent counts once the transport has taken the whole record.
  */
-import { type Sender, WireDecoder } from '../record/decoder.ts';
-import { parseKeyLogLine } from '../record/keys.ts';
-import { RecordScanner } from '../record/record.ts';
+import { AlertReader, type EndingAlert } from '../record/alert-reader.ts';
+import type { Sender } from '../record/decoder.ts';
+import type { PassObserver } from './pass.ts';
 
-/** An alert that crossed the wire. */
-interface WitnessedAlert {
-  readonly level: number;
-  readonly description: number;
-  readonly authenticated: boolean;
-  /** `performance.now()`. */
-  readonly at: number;
-}
+/** An alert that crossed the wire, and when (`performance.now()`). */
+export type WitnessedAlert = EndingAlert & { readonly at: number };
 
-export class RecordWitness {
+export class RecordWitness implements PassObserver {
   readonly evidence = 'record';
-  /** Why this connection cannot be read; null where it can, or it is not known yet. */
-  unreadable: string | null = null;
+  /** The peer's alert that ends its direction. */
   received: WitnessedAlert | null = null;
+  /** Ours, once the transport has taken it. */
   sent: WitnessedAlert | null = null;
-  readonly #decoder: WireDecoder;
-  readonly #scanner = new RecordScanner(() => {});
-  readonly #self: Sender;
-  readonly #peer: Sender;
-  #shown = 0;
-  #sending: { readonly alert: WitnessedAlert; readonly end: number } | null = null;
+  readonly #reader: AlertReader;
+  /** Ours, on its way. */
+  #sending: { readonly alert: EndingAlert; readonly end: number } | null = null;
 
-  constructor(self: Sender) {
-    this.#self = self;
-    this.#peer = self === 'client' ? 'server' : 'client';
-    this.#decoder = new WireDecoder((decoded) => {
-      if (decoded.type === 'unreadable') this.unreadable ??= decoded.reason;
-      if (decoded.type !== 'alert') return;
-      const { level, code } = decoded.alert;
-      if (level === 'warning' && code !== 0) return;
-      const alert: WitnessedAlert = {
-        level: level === 'warning' ? 1 : 2,
-        description: code,
-        authenticated: decoded.authenticated,
-        at: performance.now(),
-      };
-      if (decoded.sender === this.#peer) this.received ??= alert;
-      else this.#sending ??= { alert, end: this.#shown };
+  /** How much of what was sent the transport has taken. */
+  #taken = 0;
+
+  /** @param role of this side. */
+  constructor(role: Sender) {
+    this.#reader = new AlertReader(role, {
+      onReceived: (alert) => {
+        this.received = { ...alert, at: performance.now() };
+      },
+      onSent: (alert, end) => {
+        this.#sending = { alert, end };
+        this.#settle();
+      },
     });
   }
+
+  /** Where the received bytes stand. */
+  get where(): 'record-boundary' | 'inside-record' | 'unknown' {
+    return this.#reader.where;
+  }
+
+  /** Why nothing is claimed of this connection: its version or its cipher suite is not read. */
+  get unreadable(): string | null {
+    return this.#reader.unreadable;
+  }
+
+  /** A line of the key log. */
+  onSecret(line: Uint8Array): void {
+    this.#reader.secret(line);
+  }
+
+  // ---- for the pass
 
   get saidLast(): boolean {
     return this.#sending !== null;
   }
 
-  get where(): 'record-boundary' | 'inside-record' | 'unknown' {
-    return this.#scanner.atBoundary ? 'record-boundary' : 'inside-record';
-  }
-
-  onSecret(line: string): void {
-    const entry = parseKeyLogLine(line);
-    if (entry !== null) this.#decoder.addSecret(entry);
-  }
-
   onReceived(bytes: Uint8Array): number {
-    const end = this.#scanner.take(bytes, 0);
-    this.#decoder.push(this.#peer, bytes.subarray(0, end));
-    return end;
+    return this.#reader.received(bytes);
   }
 
   onSending(bytes: Uint8Array): void {
-    this.#shown += bytes.length;
-    this.#decoder.push(this.#self, bytes);
+    this.#reader.sending(bytes);
   }
 
   onSent(total: number): void {
-    if (this.#sending !== null && this.#sending.end <= total) this.sent ??= this.#sending.alert;
+    this.#taken = total;
+    this.#settle();
+  }
+
+  #settle(): void {
+    const sending = this.#sending;
+    if (this.sent !== null || sending === null || sending.end > this.#taken) return;
+    this.sent = { ...sending.alert, at: performance.now() };
+  }
+
+  onClose(): void {
+    this.#reader.close();
   }
 }
