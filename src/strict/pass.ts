@@ -46,6 +46,8 @@ export interface PassObserver {
   onSent(total: number): void;
   /** Whether TLS has sent the last that it had to say. */
   readonly saidLast: boolean;
+  /** The connection is over. */
+  onClose(): void;
 }
 
 /** A write or an end that TLS waits for. */
@@ -81,7 +83,8 @@ function handleClassOf(JsStream: new () => JsStream): PassHandleClass {
     }
 
     onwrite(request: Request, buffers: Uint8Array[]): number {
-      return this.pass.onWrite(request, buffers);
+      this.pass.onWrite(request, buffers);
+      return 0;
     }
 
     onshutdown(request: Request): number {
@@ -189,12 +192,12 @@ export class Pass extends EventEmitter implements Above {
   readonly socket: net.Socket | null;
   /** Whether no code of a program's is being run when the transport gives bytes. */
   readonly fromKernel: boolean;
-  /** Whether TLS gives what it decrypts to HTTP/2. */
+  /** Whether TLS gives what it decrypts to HTTP/2, which calls back for each frame in it. */
   http2: () => boolean = () => false;
   /** How the TLS socket fails when the transport cannot be read any more. */
   onReadError: (error: Error) => void = () => {};
-  /** The transport has failed otherwise. */
-  onFailure: (error: Error) => void = (error) => this.emit('error', error);
+  /** Who sees to it that the transport has failed; null where TLS is told as by any socket. */
+  onFailure: ((error: Error) => void) | null = null;
   /** Whether listeners of the TLS socket are being called within that. */
   calling = false;
   /** What a listener of the TLS socket threw while it was given bytes. */
@@ -207,7 +210,8 @@ export class Pass extends EventEmitter implements Above {
   /** What is left of the chunk that is being given. */
   #chunk: Uint8Array | null = null;
   #reading = false;
-  #gotEnd = false;
+  /** The transport has ended, or failed and somebody sees to that. */
+  #over = false;
   #destroying = false;
   #giving = false;
   #writing: Request | null = null;
@@ -267,21 +271,27 @@ export class Pass extends EventEmitter implements Above {
   }
 
   onEnd(): void {
-    this.#gotEnd = true;
+    this.#over = true;
     this.#received.push(null);
     this.#give();
   }
 
   onError(error: Error): void {
+    if (this.onFailure === null) {
+      this.emit('error', error);
+      return;
+    }
+    this.#over = true;
     this.onFailure(error);
   }
 
   onClose(): void {
     const handle = this._handle;
     if (handle === null) return;
-    // A Duplex may close behind its end, by itself: TLS has still to be read.
-    if (this.#gotEnd && !this.#destroying) return;
+    // A Duplex closes behind its end or its failure by itself, and TLS has still to be read.
+    if (this.#over && !this.#destroying) return;
     this._handle = null;
+    this.#observer.onClose();
     this.#finishWrite(handle, CANCELED);
     this.#finishShutdown(handle, CANCELED);
     this.emit('close');
@@ -347,30 +357,33 @@ export class Pass extends EventEmitter implements Above {
   }
 
   /** @internal */
-  onWrite(request: Request, buffers: readonly Uint8Array[]): number {
-    // As libuv, whose descriptor is gone by then.
-    if (this.socket?.destroyed) return BAD_DESCRIPTOR;
+  onWrite(request: Request, buffers: readonly Uint8Array[]): void {
     this.#writing = request;
     // Whoever destroyed it cancels the write in a moment.
-    if (this._handle === null) return 0;
-    for (const bytes of buffers) {
-      this.#observer.onSending(bytes);
-      this.#written += bytes.length;
-    }
-    let within = true;
+    if (this._handle === null) return;
     const finish = (status: number) => {
       if (this._handle !== null && this.#writing === request) {
         this.#finishWrite(this._handle, status);
       }
     };
+    if (this.socket?.destroyed) {
+      // As libuv, whose descriptor is closed at once.
+      setImmediate(finish, BAD_DESCRIPTOR);
+      return;
+    }
+    for (const bytes of buffers) {
+      this.#observer.onSending(bytes);
+      this.#written += bytes.length;
+    }
+    const total = this.#written;
+    let within = true;
     this.#below.write(buffers, (error) => {
-      if (!error) this.#observer.onSent(this.#written);
+      if (!error) this.#observer.onSent(total);
       // TLS takes no answer within its call. Node, too, lets it go on in the next phase of the event loop.
       if (within) setImmediate(finish, statusOf(error));
       else finish(statusOf(error));
     });
     within = false;
-    return 0;
   }
 
   #finishWrite(handle: JsStream, status: number): void {

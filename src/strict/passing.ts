@@ -141,7 +141,7 @@ export function acceptPassing(
     if (name === 'keylog') {
       const [line, socket] = args as [Buffer, tls.TLSSocket];
       know(socket);
-      witness.onSecret(line.toString('latin1'));
+      witness.onSecret(line);
     } else if (name === 'secureConnection') {
       const [socket] = args as [tls.TLSSocket];
       know(socket);
@@ -181,7 +181,7 @@ function tellKeyLog(pass: Pass, socket: tls.TLSSocket, witness: RecordWitness): 
     configurable: true,
     writable: true,
     value(name: string, ...args: unknown[]) {
-      if (name === 'keylog') witness.onSecret((args[0] as Buffer).toString('latin1'));
+      if (name === 'keylog') witness.onSecret(args[0] as Buffer);
       return keep(pass, () => emit.call(socket, name, ...args));
     },
   });
