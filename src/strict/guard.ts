@@ -115,13 +115,17 @@ export class Guard {
   #startedAt = performance.now();
   #established = false;
   #state = INITIAL;
+  readonly #told: Record<'received' | 'sent', WitnessedAlert | null> = {
+    received: null,
+    sent: null,
+  };
+  readonly #history: { readonly event: ClosureEvent; readonly at: number }[] = [];
   /** The stream was let end. */
   #ended = false;
   /** The socket has failed, or is about to: no end and no error of Node's counts any more. */
   #failed = false;
   /** What the transport failed with. */
   #cause: Error | null = null;
-  #transportError: Error | null = null;
   /** Fails the socket for a transport that broke behind the peer's close_notify; null while there is none. */
   #broken: (() => void) | null = null;
   /** A write that failed, and how to tell of it. */
@@ -166,8 +170,7 @@ export class Guard {
     };
     socket.destroy = (error?: Error, ...rest: []) => {
       this.#readAlerts();
-      const transports = error === this.#transportError || isTransportError(error);
-      if (!(error instanceof Error) || this.#failed || !transports) {
+      if (!(error instanceof Error) || this.#failed || !isTransportError(error)) {
         return destroy.call(socket, error, ...rest);
       }
       const told = this.#onTransportError(error);
@@ -199,18 +202,25 @@ export class Guard {
     if (trace !== undefined) socket.enableTrace = trace;
   }
 
-  /** The transport has failed, with an error that does not say so itself. */
-  onTransportFailed(error: Error): void {
-    this.#transportError = error;
-    this.#socket.destroy(error);
+  /**
+   * The transport has failed, with an error that does not say so itself.
+   *
+   * @returns what the socket is to fail with now; null where it fails later, or has already.
+   */
+  onTransportFailed(error: Error): Error | null {
+    this.#readAlerts();
+    if (this.#failed) return null;
+    const told = this.#onTransportError(error);
+    return this.#failBehindEnd(told) ? null : told;
   }
 
   #onSecure(): void {
     const socket = this.#socket;
     this.#established = true;
-    this.#dispatch({ type: 'established' });
     this.#witness = this.#watching.witness(this);
     this.#startedAt = this.#witness?.startedAt ?? this.#startedAt;
+    // An alert may have come together with the last of the handshake, and Node tells of that later.
+    this.#dispatch({ type: 'established' }, this.#startedAt);
     const reason =
       this.#witness === null
         ? 'its TLS began before the add-on was loaded'
@@ -352,23 +362,30 @@ export class Guard {
    */
   #failBehindEnd(error: Error): boolean {
     const socket = this.#socket;
-    const busy =
-      socket.writableLength > 0 ||
-      (socket.writableEnded && !socket.writableFinished) ||
-      !this.#ended;
-    if (busy || socket.destroyed || socket.readableEnded) return false;
+    if (!this.#ended || socket.destroyed) return false;
+    if (this.#isOver) {
+      this.#failed = true;
+      socket.destroy();
+      return true;
+    }
+    const busy = socket.writableLength > 0 || (socket.writableEnded && !socket.writableFinished);
+    if (busy || socket.readableEnded) return false;
     this.#failed = true;
     this.#broken = () => {
       if (socket.destroyed) return;
-      const over =
-        socket.readableEnded &&
-        (socket.writableEnded || !socket.allowHalfOpen) &&
-        socket.writableLength === 0;
+      const over = this.#isOver;
       this.#cause = over ? null : error;
       socket.destroy(over ? undefined : error);
     };
     socket.once('end', () => process.nextTick(() => this.#broken?.()));
     return true;
+  }
+
+  /** The program has heard the end of its socket, and all that it had to say was taken but close_notify. */
+  get #isOver(): boolean {
+    const socket = this.#socket;
+    const said = socket.writableEnded || !socket.allowHalfOpen;
+    return socket.readableEnded && said && socket.writableLength === 0;
   }
 
   /** A write is over. One that failed is told behind what there is to read, where somebody reads. */
@@ -462,6 +479,9 @@ export class Guard {
     alert: WitnessedAlert,
     { evidence }: Witness,
   ): void {
+    // Once each: asked again, a witness says the same.
+    if (this.#told[direction] !== null) return;
+    this.#told[direction] = alert;
     if (closes(alert)) {
       this.#dispatch({ type: `close-notify-${direction}`, evidence }, alert.at);
       return;
@@ -471,14 +491,23 @@ export class Guard {
     this.#dispatch({ type: `alert-${direction}`, alert: detail }, alert.at);
   }
 
+  /** What crossed earlier may be known later: then it takes its place among what is known already. */
   #dispatch(event: ClosureEvent, at: number = performance.now()): void {
-    this.#state = step(this.#state, event, Math.max(0, at - this.#startedAt));
+    const happened = { event, at: Math.max(0, at - this.#startedAt) };
+    const before = this.#history.findIndex((one) => one.at > happened.at);
+    if (before === -1) {
+      this.#history.push(happened);
+      this.#state = step(this.#state, event, happened.at);
+      return;
+    }
+    this.#history.splice(before, 0, happened);
+    this.#state = this.#history.reduce((state, one) => step(state, one.event, one.at), INITIAL);
   }
 }
 
 /** Whether an error is the kernel's, about reading or writing. */
-function isTransportError(error: (Error & { syscall?: string }) | undefined): boolean {
-  return error?.syscall === 'read' || error?.syscall === 'write' || error?.syscall === 'shutdown';
+function isTransportError(error: Error & { syscall?: string }): boolean {
+  return error.syscall === 'read' || error.syscall === 'write' || error.syscall === 'shutdown';
 }
 
 /** Whether Node has ended the stream, told or not. Undocumented, and as old as streams. */

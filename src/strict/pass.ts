@@ -196,8 +196,8 @@ export class Pass extends EventEmitter implements Above {
   http2: () => boolean = () => false;
   /** How the TLS socket fails when the transport cannot be read any more. */
   onReadError: (error: Error) => void = () => {};
-  /** Who sees to it that the transport has failed; null where TLS is told as by any socket. */
-  onFailure: ((error: Error) => void) | null = null;
+  /** Told that the transport has failed. Returns what TLS is to be told; null where it is not. */
+  onFailure: (error: Error) => Error | null = (error) => error;
   /** Whether listeners of the TLS socket are being called within that. */
   calling = false;
   /** What a listener of the TLS socket threw while it was given bytes. */
@@ -212,6 +212,8 @@ export class Pass extends EventEmitter implements Above {
   #reading = false;
   /** The transport has ended, or failed and somebody sees to that. */
   #over = false;
+  /** What the transport says to have taken behind its failure has not left. */
+  #failed = false;
   #destroying = false;
   #giving = false;
   #writing: Request | null = null;
@@ -277,12 +279,10 @@ export class Pass extends EventEmitter implements Above {
   }
 
   onError(error: Error): void {
-    if (this.onFailure === null) {
-      this.emit('error', error);
-      return;
-    }
-    this.#over = true;
-    this.onFailure(error);
+    this.#failed = true;
+    const told = this.onFailure(error);
+    this.#over ||= told === null;
+    if (told !== null) this.emit('error', told);
   }
 
   onClose(): void {
@@ -378,7 +378,7 @@ export class Pass extends EventEmitter implements Above {
     const total = this.#written;
     let within = true;
     this.#below.write(buffers, (error) => {
-      if (!error) this.#observer.onSent(total);
+      if (!error && !this.#failed) this.#observer.onSent(total);
       // TLS takes no answer within its call. Node, too, lets it go on in the next phase of the event loop.
       if (within) setImmediate(finish, statusOf(error));
       else finish(statusOf(error));

@@ -68,7 +68,10 @@ function connect(
   pass: Pass,
 ): void {
   const { onread, timeout } = options;
-  pass.onFailure = (error) => socket.destroy(error);
+  pass.onFailure = (error) => {
+    socket.destroy(error);
+    return null;
+  };
   for (const name of CONNECTING) {
     transport.on(name as string, (...args: unknown[]) => {
       const { autoSelectFamilyAttemptedAddresses: attempted } = transport;

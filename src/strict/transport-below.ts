@@ -118,7 +118,8 @@ class DuplexBelow implements Below {
     duplex.allowHalfOpen = true;
     duplex.once('end', () => above.onEnd());
     duplex.on('error', (error) => above.onError(error));
-    duplex.once('close', () => above.onClose());
+    // As Node: what it failed with is told before, and whoever waits for that can see TLS close.
+    duplex.once('close', () => setImmediate(() => above.onClose()));
   }
 
   read(): void {
@@ -142,7 +143,7 @@ class DuplexBelow implements Below {
 
   destroy(): void {
     this.#duplex.destroy();
-    // As Node: TLS is closed whether it closes or not.
+    // As Node: TLS is closed whether it closes or not, and behind the error that it was destroyed with.
     setImmediate(() => this.#above.onClose());
   }
 }
