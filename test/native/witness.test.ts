@@ -102,10 +102,10 @@ describeNative('the witness', () => {
         resident: number[];
       };
       expect(live).toEqual({ ssl: 0, watches: 0 });
-      // Over the second half; a leaked watch of 600 bytes for each of 5,000 would be 3 MB. Allocators
-      // keep pages, and JavaScript grows: the short form only shows leaks that are gross.
+      // Over the second half. One leaked watch each, 600 bytes, would be 3 MB in the long form; the short
+      // one shows only what is gross.
       const grown = (resident.at(-1) ?? 0) - (resident[4] ?? 0);
-      expect(grown).toBeLessThan(3_000_000);
+      expect(grown).toBeLessThan(2_000_000);
     });
   });
 });
