@@ -315,7 +315,14 @@ void CleanUp(void* argument) {
   }
 }
 
-void FinalizeEnvironment(napi_env, void* data, void*) { delete static_cast<Environment*>(data); }
+void FinalizeEnvironment(napi_env env, void* data, void*) {
+  Environment* environment = static_cast<Environment*>(data);
+  if (environment->watch_class != nullptr) {
+    // It can only fail for a null argument.
+    (void)napi_delete_reference(env, environment->watch_class);
+  }
+  delete environment;
+}
 
 napi_value WatchThread(napi_env env, napi_callback_info info) {
   size_t count = 1;
