@@ -12,10 +12,9 @@ export type WitnessedAlert = EndingAlert & { readonly at: number };
 
 export class RecordWitness implements PassObserver {
   readonly evidence = 'record';
-  /** The peer's alert that ends its direction. */
-  received: WitnessedAlert | null = null;
   /** Ours, once the transport has taken it. */
   sent: WitnessedAlert | null = null;
+  #received: WitnessedAlert | null = null;
   readonly #reader: AlertReader;
   /** Ours, on its way. */
   #sending: { readonly alert: EndingAlert; readonly end: number } | null = null;
@@ -27,13 +26,20 @@ export class RecordWitness implements PassObserver {
   constructor(role: Sender) {
     this.#reader = new AlertReader(role, {
       onReceived: (alert) => {
-        this.received = { ...alert, at: performance.now() };
+        this.#received = { ...alert, at: performance.now() };
       },
       onSent: (alert, end) => {
         this.#sending = { alert, end };
         this.#settle();
       },
     });
+  }
+
+  /** The peer's alert that ends its direction. */
+  get received(): WitnessedAlert | null {
+    // Asked within the reading of a record, it is about that record too.
+    this.#reader.look();
+    return this.#received;
   }
 
   /** Where the received bytes stand. */
@@ -59,6 +65,10 @@ export class RecordWitness implements PassObserver {
 
   onReceived(bytes: Uint8Array): number {
     return this.#reader.received(bytes);
+  }
+
+  onGiven(data: number): void {
+    this.#reader.given(data);
   }
 
   onSending(bytes: Uint8Array): void {
