@@ -74,6 +74,12 @@ const MAX_PLAINTEXT = 1 << 14;
 /** TLSCiphertext.length (RFC 9846 section 5.2). */
 const MAX_CIPHERTEXT_13 = MAX_PLAINTEXT + 256;
 
+/** The lengths of messages that have but one. */
+const LENGTHS: ReadonlyMap<number, number> = new Map([
+  [HANDSHAKE_TYPE.helloRequest, 0],
+  [HANDSHAKE_TYPE.keyUpdate, 1],
+]);
+
 /** The longest that we send and that has to be read in TLS 1.3: a KeyUpdate and its ContentType, then the tag. */
 const KEY_UPDATE_LENGTH = 4 + 1 + 1;
 
@@ -345,9 +351,8 @@ export class AlertReader {
     if (type === CONTENT_TYPE.changeCipherSpec) {
       return !this.#received.finished || !this.#sent.finished;
     }
-    return (
-      type === CONTENT_TYPE.alert && from.keys === null && (from.ours || from.sender === 'client')
-    );
+    const mayBeClear = from.ours || from.sender === 'client';
+    return type === CONTENT_TYPE.alert && mayBeClear && from.keys === null && !from.finished;
   }
 
   #content(
@@ -368,9 +373,12 @@ export class AlertReader {
       from.empty = 0;
     }
     if (from.messages.midMessage && type !== CONTENT_TYPE.handshake && !(ignored && !isProtected)) {
-      throw new Refusal('a record within a handshake message');
+      // In TLS 1.2 OpenSSL lets data and alerts come between the pieces of a message.
+      if (tls13 || type === CONTENT_TYPE.changeCipherSpec) {
+        throw new Refusal('a record within a handshake message');
+      }
     }
-    if (from.finishing && type !== CONTENT_TYPE.handshake && type !== CONTENT_TYPE.alert) {
+    if (from.finishing && type !== CONTENT_TYPE.handshake) {
       throw new Refusal('no Finished behind ChangeCipherSpec');
     }
     if (type === CONTENT_TYPE.alert) {
@@ -380,7 +388,11 @@ export class AlertReader {
     if (content.length > 0) from.warnings = 0;
     switch (type) {
       case CONTENT_TYPE.handshake:
-        from.messages.push(content, (message) => this.#message(from, message, isProtected));
+        from.messages.push(
+          content,
+          (kind, length) => this.#header(from, kind, length),
+          (message) => this.#message(from, message, isProtected),
+        );
         return;
       case CONTENT_TYPE.changeCipherSpec:
         this.#changeCipherSpec(from, content, isProtected);
@@ -411,15 +423,23 @@ export class AlertReader {
     else this.#events.onReceived(alert);
   }
 
-  #message(from: Direction, message: SkimmedMessage, isProtected: boolean): void {
-    const { type, kept, length, last } = message;
-    const tls13 = this.#hello?.version === TLS13;
+  /** Refuses a message by what its header says. */
+  #header(from: Direction, type: number, length: number): void {
     if (from.finishing && type !== HANDSHAKE_TYPE.finished) {
       throw new Refusal('no Finished behind ChangeCipherSpec');
     }
     if (from.finished && !from.finishing && !this.#isExpected(from, type)) {
       throw new Refusal('a handshake message that nobody asked for');
     }
+    const wanted = LENGTHS.get(type);
+    if (wanted !== undefined && length !== wanted) {
+      throw new Refusal('a handshake message of another length');
+    }
+  }
+
+  #message(from: Direction, message: SkimmedMessage, isProtected: boolean): void {
+    const { type, kept, last } = message;
+    const tls13 = this.#hello?.version === TLS13;
     switch (type) {
       case HANDSHAKE_TYPE.clientHello:
         if (from.sender !== 'client') throw new Refusal('a ClientHello of the server');
@@ -439,7 +459,7 @@ export class AlertReader {
         this.#halfDone = this.#handshaking;
         return;
       case HANDSHAKE_TYPE.keyUpdate:
-        if (!from.finished || length !== 1 || (kept[0] as number) > 1 || !last) {
+        if (!from.finished || (kept[0] as number) > 1 || !last) {
           throw new Refusal('a KeyUpdate that is none');
         }
         this.#updateKeys(from);

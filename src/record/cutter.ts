@@ -72,7 +72,7 @@ export class RecordCutter {
     this.#left -= piece.length;
     this.#taken(from, end);
     if (this.#left > 0) return end;
-    const body = this.#wanted ? (this.#body ?? piece) : null;
+    const body = this.#wanted ? (whole ? piece : this.#body) : null;
     this.#record = { header: this.#header.slice(), body, end: this.#total };
     this.#have = 0;
     this.#body = null;
