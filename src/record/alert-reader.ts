@@ -13,11 +13,12 @@
  * A key may come a little later than the record that needs it: the engine makes it from what was just shown. The
  * record waits for it.
  *
- * What was received is decrypted whole: an alert or a KeyUpdate may be padded to any length (RFC 9846 section 5.4),
- * and a record that was tampered with must stop the reading. It is taken as OpenSSL takes it, or more strictly: what
- * OpenSSL refuses stops the direction for good, so that an alert behind it, which the engine never reads, is no alert
- * here either. What was sent comes from the engine itself, which pads nothing: only what is short enough to be an
- * alert or a KeyUpdate is decrypted.
+ * An alert or a KeyUpdate may be padded to any length (RFC 9846 section 5.4), and a record that was tampered with
+ * must stop the reading: nothing that was received goes by unproven. Either the engine, given that record alone, gave
+ * application data for it, and so has authenticated it as that; or it is decrypted. It is then taken as OpenSSL takes
+ * it, or more strictly: what OpenSSL refuses stops the direction for good, so that an alert behind it, which the engine
+ * never reads, is no alert here either. What was sent comes from the engine itself, which pads nothing: only what is
+ * short enough to be an alert or a KeyUpdate is decrypted.
  *
  * The first alert that ends a direction is told, and nothing behind it is looked at. Secrets: those of the next key
  * change, and of each direction the newest; overwritten when they are replaced and at the end.
@@ -74,6 +75,12 @@ const MAX_EMPTY = 32;
 const MAX_PLAINTEXT = 1 << 14;
 /** TLSCiphertext.length (RFC 9846 section 5.2). */
 const MAX_CIPHERTEXT_13 = MAX_PLAINTEXT + 256;
+
+/** The lengths of messages that have but one. */
+const LENGTHS: ReadonlyMap<number, number> = new Map([
+  [HANDSHAKE_TYPE.helloRequest, 0],
+  [HANDSHAKE_TYPE.keyUpdate, 1],
+]);
 
 /** The longest that we send and that has to be read in TLS 1.3: a KeyUpdate and its ContentType, then the tag. */
 const KEY_UPDATE_LENGTH = 4 + 1 + 1;
@@ -152,6 +159,12 @@ export class AlertReader {
   /** Whether a handshake has begun and one of the two has not finished it. */
   #handshaking = false;
   #halfDone = false;
+  /** A received record that the engine has not been given yet, or is being given. */
+  #held: WireRecord | null = null;
+  /** How much application data was read of what `received` was shown last. */
+  #data = 0;
+  /** Whether the engine gives the application data of a record with that record. */
+  #trusts = true;
   #unreadable: string | null = null;
   #refused: string | null = null;
 
@@ -199,7 +212,47 @@ export class AlertReader {
    * @returns how many bytes that is.
    */
   received(bytes: Uint8Array): number {
+    this.look();
+    this.#data = 0;
     return this.#take(this.#received, bytes, 0);
+  }
+
+  /**
+   * The engine has been given what `received` was shown last, and nothing else meanwhile.
+   *
+   * @param data how many bytes of application data it gave.
+   */
+  given(data: number): void {
+    const record = this.#held;
+    if (record !== null && data > 0 && data < (record.body?.length ?? 0)) {
+      this.#held = null;
+      this.#received.keys?.skip();
+      this.#received.empty = 0;
+      this.#received.warnings = 0;
+      return;
+    }
+    this.look();
+    // What the engine has not given by now it would give with a record that is not application data.
+    if (this.#data > 0 && data === 0) this.#trusts = false;
+  }
+
+  /** Reads all that was received, whether the engine has been given the last of it or not. */
+  look(): void {
+    const record = this.#held;
+    this.#held = null;
+    if (record !== null && !this.#received.over) this.#read(this.#received, record);
+  }
+
+  /** Whether a record may be left to the engine to prove. */
+  #canHold(from: Direction, { header }: WireRecord): boolean {
+    return (
+      this.#trusts &&
+      header[0] === CONTENT_TYPE.applicationData &&
+      from.keys !== null &&
+      from.finished &&
+      !from.messages.midMessage &&
+      !this.#handshaking
+    );
   }
 
   /** Bytes that are about to be sent. */
@@ -223,6 +276,10 @@ export class AlertReader {
     }
     const { record } = cutter;
     if (record === null) return end;
+    if (!from.ours && from.waiting.length === 0 && this.#canHold(from, record)) {
+      this.#held = record;
+      return end;
+    }
     if (from.waiting.length > 0 || !this.#read(from, record)) this.#wait(from, record);
     // What one direction says may be what the other waits for.
     this.#drain(from.ours ? this.#received : this.#sent);
@@ -299,9 +356,8 @@ export class AlertReader {
     if (type === CONTENT_TYPE.changeCipherSpec) {
       return !this.#received.finished || !this.#sent.finished;
     }
-    return (
-      type === CONTENT_TYPE.alert && from.keys === null && (from.ours || from.sender === 'client')
-    );
+    const mayBeClear = from.ours || from.sender === 'client';
+    return type === CONTENT_TYPE.alert && mayBeClear && from.keys === null && !from.finished;
   }
 
   #content(
@@ -322,9 +378,12 @@ export class AlertReader {
       from.empty = 0;
     }
     if (from.messages.midMessage && type !== CONTENT_TYPE.handshake && !(ignored && !isProtected)) {
-      throw new Refusal('a record within a handshake message');
+      // In TLS 1.2 OpenSSL lets data and alerts come between the pieces of a message.
+      if (tls13 || type === CONTENT_TYPE.changeCipherSpec) {
+        throw new Refusal('a record within a handshake message');
+      }
     }
-    if (from.finishing && type !== CONTENT_TYPE.handshake && type !== CONTENT_TYPE.alert) {
+    if (from.finishing && type !== CONTENT_TYPE.handshake) {
       throw new Refusal('no Finished behind ChangeCipherSpec');
     }
     if (type === CONTENT_TYPE.alert) {
@@ -334,13 +393,18 @@ export class AlertReader {
     if (content.length > 0) from.warnings = 0;
     switch (type) {
       case CONTENT_TYPE.handshake:
-        from.messages.push(content, (message) => this.#message(from, message, isProtected));
+        from.messages.push(
+          content,
+          (kind, length) => this.#header(from, kind, length),
+          (message) => this.#message(from, message, isProtected),
+        );
         return;
       case CONTENT_TYPE.changeCipherSpec:
         this.#changeCipherSpec(from, content, isProtected);
         return;
       case CONTENT_TYPE.applicationData:
         if (!from.finished) throw new Refusal('application data before Finished');
+        if (!from.ours) this.#data += content.length;
         return;
       default:
         throw new Refusal('an unknown type of record');
@@ -369,15 +433,23 @@ export class AlertReader {
     else this.#events.onReceived(alert, from.canceled);
   }
 
-  #message(from: Direction, message: SkimmedMessage, isProtected: boolean): void {
-    const { type, kept, length, last } = message;
-    const tls13 = this.#hello?.version === TLS13;
+  /** Refuses a message by what its header says. */
+  #header(from: Direction, type: number, length: number): void {
     if (from.finishing && type !== HANDSHAKE_TYPE.finished) {
       throw new Refusal('no Finished behind ChangeCipherSpec');
     }
     if (from.finished && !from.finishing && !this.#isExpected(from, type)) {
       throw new Refusal('a handshake message that nobody asked for');
     }
+    const wanted = LENGTHS.get(type);
+    if (wanted !== undefined && length !== wanted) {
+      throw new Refusal('a handshake message of another length');
+    }
+  }
+
+  #message(from: Direction, message: SkimmedMessage, isProtected: boolean): void {
+    const { type, kept, last } = message;
+    const tls13 = this.#hello?.version === TLS13;
     switch (type) {
       case HANDSHAKE_TYPE.clientHello:
         if (from.sender !== 'client') throw new Refusal('a ClientHello of the server');
@@ -397,7 +469,7 @@ export class AlertReader {
         this.#halfDone = this.#handshaking;
         return;
       case HANDSHAKE_TYPE.keyUpdate:
-        if (!from.finished || length !== 1 || (kept[0] as number) > 1 || !last) {
+        if (!from.finished || (kept[0] as number) > 1 || !last) {
           throw new Refusal('a KeyUpdate that is none');
         }
         this.#updateKeys(from);

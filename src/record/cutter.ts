@@ -20,7 +20,9 @@ export class RecordCutter {
   readonly #header = new Uint8Array(HEADER_LENGTH);
   /** How much of the header is there. */
   #have = 0;
-  /** The body, where it is wanted and came in pieces. */
+  /** Whether the body is. */
+  #wanted = false;
+  /** It, where it came in pieces. */
   #body: Uint8Array | null = null;
   #length = 0;
   /** Bytes of the body that are still to come. */
@@ -63,11 +65,14 @@ export class RecordCutter {
     const end = Math.min(at + this.#left, chunk.length);
     const piece = chunk.subarray(at, end);
     const whole = piece.length === this.#length;
-    if (!whole) this.#body?.set(piece, this.#length - this.#left);
+    if (this.#wanted && !whole) {
+      this.#body ??= new Uint8Array(this.#length);
+      this.#body.set(piece, this.#length - this.#left);
+    }
     this.#left -= piece.length;
     this.#taken(from, end);
     if (this.#left > 0) return end;
-    const body = this.#body === null ? null : whole ? piece : this.#body;
+    const body = this.#wanted ? (whole ? piece : this.#body) : null;
     this.#record = { header: this.#header.slice(), body, end: this.#total };
     this.#have = 0;
     this.#body = null;
@@ -91,6 +96,6 @@ export class RecordCutter {
     this.#left = this.#length;
     // The major version is 3 in all of SSL 3.0 to TLS 1.3.
     this.#lost = major !== 3 || type < 20 || type > 24 || this.#length > MAX_LENGTH;
-    this.#body = !this.#lost && wanted(type, this.#length) ? new Uint8Array(this.#length) : null;
+    this.#wanted = !this.#lost && wanted(type, this.#length);
   }
 }

@@ -34,8 +34,17 @@ export class HandshakeSkimmer {
     return this.#header.length > 0;
   }
 
-  /** Takes the content of one record, and tells of each message as it ends. */
-  push(content: Uint8Array, onMessage: (message: SkimmedMessage) => void): void {
+  /**
+   * Takes the content of one record.
+   *
+   * @param onHeader told of each message that begins, by its type and length.
+   * @param onMessage told of each as it ends.
+   */
+  push(
+    content: Uint8Array,
+    onHeader: (type: number, length: number) => void,
+    onMessage: (message: SkimmedMessage) => void,
+  ): void {
     for (let at = 0; at < content.length; ) {
       if (this.#header.length < 4) {
         this.#header.push(content[at++] as number);
@@ -44,6 +53,7 @@ export class HandshakeSkimmer {
         this.#length = length.reduce((sum, byte) => sum * 256 + byte, 0);
         this.#kept = new Uint8Array(Math.min(this.#length, KEPT.get(type) ?? 0));
         this.#have = 0;
+        onHeader(type, this.#length);
       }
       const piece = content.subarray(at, at + this.#length - this.#have);
       if (this.#have < this.#kept.length) {

@@ -26,7 +26,7 @@ import { EventEmitter } from 'node:events';
 import net from 'node:net';
 import { Duplex } from 'node:stream';
 import { setImmediate } from 'node:timers';
-import tls from 'node:tls';
+import tls, { type TLSSocket } from 'node:tls';
 import { getSystemErrorMap } from 'node:util';
 import { IS_NODE, process } from '../runtime.ts';
 import { emptyQueues, withEmptyQueues } from './queues.ts';
@@ -40,6 +40,12 @@ export interface PassObserver {
    * @returns after how many of these bytes the first record ends; all of them where none does.
    */
   onReceived(bytes: Uint8Array): number;
+  /**
+   * TLS has been given those bytes.
+   *
+   * @param data how many bytes of application data it gave for them.
+   */
+  onGiven(data: number): void;
   /** Bytes that are about to be written to the transport. */
   onSending(bytes: Uint8Array): void;
   /** The transport has taken this many bytes, counted from the first. */
@@ -192,8 +198,8 @@ export class Pass extends EventEmitter implements Above {
   readonly socket: net.Socket | null;
   /** Whether no code of a program's is being run when the transport gives bytes. */
   readonly fromKernel: boolean;
-  /** Whether TLS gives what it decrypts to HTTP/2, which calls back for each frame in it. */
-  http2: () => boolean = () => false;
+  /** The TLS socket, once it is known. */
+  tls: TLSSocket | null = null;
   /** How the TLS socket fails when the transport cannot be read any more. */
   onReadError: (error: Error) => void = () => {};
   /** Told that the transport has failed. Returns what TLS is to be told; null where it is not. */
@@ -330,8 +336,18 @@ export class Pass extends EventEmitter implements Above {
     const end = this.#observer.onReceived(chunk);
     const record = chunk.subarray(0, end);
     this.#chunk = end < chunk.length ? chunk.subarray(end) : null;
-    if (this.fromKernel && this.http2()) withEmptyQueues(() => handle.readBuffer(record));
-    else handle.readBuffer(record);
+    const { tls } = this;
+    const before = tls?.bytesRead ?? 0;
+    try {
+      // HTTP/2 calls back for each frame.
+      if (this.fromKernel && tls?.alpnProtocol === 'h2') {
+        withEmptyQueues(() => handle.readBuffer(record));
+      } else {
+        handle.readBuffer(record);
+      }
+    } finally {
+      this.#observer.onGiven((tls?.bytesRead ?? 0) - before);
+    }
     if (this.fromKernel && this.#chunk !== null) emptyQueues();
   }
 

@@ -168,7 +168,7 @@ function isFromKernel(transport: Duplex): boolean {
 
 function adopt(pass: Pass, socket: tls.TLSSocket): void {
   passes.set(socket, pass);
-  pass.http2 = () => socket.alpnProtocol === 'h2';
+  pass.tls = socket;
   pass.onReadError = (error) => socket.destroy(error);
 }
 

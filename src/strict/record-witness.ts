@@ -11,16 +11,14 @@ import { closes, type Witness, type WitnessedAlert } from './witness.ts';
 export class RecordWitness implements PassObserver, Witness {
   readonly evidence = 'record';
   readonly startedAt = performance.now();
-  /** The peer's close_notify came behind user_canceled. */
-  ignored = false;
-  /** Told when `ignored` becomes true, before TLS is given the record. */
+  #ignored = false;
+  /** Told when `ignored` becomes true. */
   onIgnored: () => void = () => {};
-  /** The peer's alert that ends its direction. */
-  received: WitnessedAlert | null = null;
   /** Ours, once the transport has taken it. */
   sent: WitnessedAlert | null = null;
   /** Ours, on its way or there. */
   written: WitnessedAlert | null = null;
+  #received: WitnessedAlert | null = null;
   readonly #reader: AlertReader;
   /** How much was sent up to the end of that. */
   #end = 0;
@@ -32,9 +30,9 @@ export class RecordWitness implements PassObserver, Witness {
   constructor(role: Sender) {
     this.#reader = new AlertReader(role, {
       onReceived: (alert, canceled) => {
-        this.received = { ...alert, at: performance.now() };
-        this.ignored = canceled && closes(this.received);
-        if (this.ignored) this.onIgnored();
+        this.#received = { ...alert, at: performance.now() };
+        this.#ignored = canceled && closes(this.#received);
+        if (this.#ignored) this.onIgnored();
       },
       onSent: (alert, end) => {
         this.written = { ...alert, at: performance.now() };
@@ -42,6 +40,19 @@ export class RecordWitness implements PassObserver, Witness {
         this.#settle();
       },
     });
+  }
+
+  /** The peer's alert that ends its direction. */
+  get received(): WitnessedAlert | null {
+    // Asked within the reading of a record, it is about that record too.
+    this.#reader.look();
+    return this.#received;
+  }
+
+  /** Whether the peer's close_notify came behind user_canceled. */
+  get ignored(): boolean {
+    this.#reader.look();
+    return this.#ignored;
   }
 
   /** Where the received bytes stand. */
@@ -67,6 +78,10 @@ export class RecordWitness implements PassObserver, Witness {
 
   onReceived(bytes: Uint8Array): number {
     return this.#reader.received(bytes);
+  }
+
+  onGiven(data: number): void {
+    this.#reader.given(data);
   }
 
   onSending(bytes: Uint8Array): void {

@@ -2,6 +2,10 @@
 import net from 'node:net';
 import type { Duplex } from 'node:stream';
 import { setImmediate } from 'node:timers';
+import { giveBack } from '../tap/memory.ts';
+
+/** Bytes of a write whose memory is worth giving back. */
+const BULK = 16_384;
 
 export type Done = (error?: Error | null) => void;
 
@@ -77,12 +81,18 @@ class SocketBelow implements Below {
       socket.write('', (error) => (error ? done(error) : this.write(chunks, done)));
       return;
     }
+    const isBulk = chunks.reduce((sum, { length }) => sum + length, 0) >= BULK;
+    const taken = (error?: Error | null) => {
+      // Copies that TLS made for us alone.
+      if (!error && isBulk) giveBack(chunks);
+      done(error);
+    };
     const encoding = 'buffer' as BufferEncoding;
     if (chunks.length === 1) {
-      socket._write(chunks[0], encoding, done);
+      socket._write(chunks[0], encoding, taken);
     } else {
       const all = chunks.map((chunk) => ({ chunk, encoding }));
-      socket._writev?.(Object.assign(all, { allBuffers: true }), done);
+      socket._writev?.(Object.assign(all, { allBuffers: true }), taken);
     }
   }
 
