@@ -51,7 +51,7 @@ export function passingServer(
   server.removeAllListeners('connection');
   server.on('connection', (raw: net.Socket) => {
     scope.defer(() => raw.destroy());
-    acceptPassing(server, raw, secure!, (socket, witness) => onSocket({ socket, witness }));
+    acceptPassing(server, raw, secure!, onSocket);
   });
   return server;
 }
@@ -104,7 +104,7 @@ export async function underTest(
     peer = new CraftedPeer('client', version, wire, crafted);
   }
   await until('both are there', () => peer !== null && own !== null);
-  const { socket, witness, seen } = own as unknown as Passing & { readonly seen: Seen };
+  const { socket, witness, pass, seen } = own as unknown as Passing & { readonly seen: Seen };
   const other = peer as unknown as CraftedPeer;
   scope.defer(() => {
     socket.destroy();
@@ -112,7 +112,7 @@ export async function underTest(
   });
   await other.ready();
   return {
-    ...{ socket, witness, seen, peer: other },
+    ...{ socket, witness, pass, seen, peer: other },
     closed: () => until('closed', () => seen.closed),
   };
 }
