@@ -95,7 +95,7 @@ const ENDINGS: readonly Ending[] = [
     name: 'close_notify of level fatal, which is the same in TLS 1.3',
     versions: ONLY_13,
     send: (peer) => peer.alert(2, 0),
-    received: { level: 2, description: 0, authenticated: true },
+    received: { level: 1, description: 0, authenticated: true },
   },
   {
     name: 'another warning, which is fatal in TLS 1.3',
