@@ -236,6 +236,12 @@ export class AlertReader {
     if (this.#data > 0 && data === 0) this.#trusts = false;
   }
 
+  /** Whether the peer has finished its handshake. */
+  get finished(): boolean {
+    this.look();
+    return this.#received.finished;
+  }
+
   /** Reads all that was received, whether the engine has been given the last of it or not. */
   look(): void {
     const record = this.#held;

@@ -211,7 +211,10 @@ export class Guard {
     this.#readAlerts();
     if (this.#failed) return null;
     const told = this.#onTransportError(error);
-    return this.#failBehindEnd(told) ? null : told;
+    if (this.#failBehindEnd(told)) return null;
+    if (!isAbandoned(this.#socket)) return told;
+    this.#socket.destroy();
+    return null;
   }
 
   #onSecure(): void {
