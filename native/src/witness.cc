@@ -65,7 +65,9 @@
 // `watch()` there, an environment that ended, another copy of this add-on) the hooks do nothing.
 // Node uses an SSL on one thread only. But SSL_free on another thread is legal, so what a free hook
 // touches (the links of the lists, Watch::ssl_, rbio_, last_place_) is guarded by one mutex, `lock`.
-// The callback takes it only for Finished messages. Nobody calls into JavaScript while holding it: a
+// That keeps the lists whole, and no more: 3.5 frees the BIOs of an SSL before it calls our hook, so on
+// the thread of the Witness `Pending` and `WhereRead` may not be asked while another frees that very SSL.
+// The callback takes the mutex only for Finished messages. Nobody calls into JavaScript while holding it: a
 // collection of garbage there may free an SSL.
 // OpenSSL's hooks cannot be removed safely while SSLs live: the library is linked with `-z nodelete`
 // and stays until the process ends.
@@ -165,8 +167,11 @@ Place Watch::PlaceOf(uint64_t read) const {
 
 bool Watch::ClosureIgnored() const {
   std::lock_guard<std::mutex> guard(lock);
-  return ssl_ != nullptr && (SSL_get_shutdown(ssl_) & SSL_RECEIVED_SHUTDOWN) != 0 &&
-         SSL_get_error(ssl_, 0) != SSL_ERROR_ZERO_RETURN;
+  if (ssl_ == nullptr || (SSL_get_shutdown(ssl_) & SSL_RECEIVED_SHUTDOWN) == 0) return false;
+  // SSL_get_error speaks of the SSL only where the queue is empty. What others have left there on an
+  // earlier turn nobody looks for any more.
+  ERR_clear_error();
+  return SSL_get_error(ssl_, 0) != SSL_ERROR_ZERO_RETURN;
 }
 
 void Watch::Retake(BIO* trace) {
