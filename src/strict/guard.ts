@@ -247,6 +247,7 @@ export class Guard {
       return true;
     }
     if (this.mode === 'report') {
+      this.#failUnwrittenLater();
       this.#tell(error, 'end');
       return true;
     }
@@ -318,7 +319,8 @@ export class Guard {
     const told = this.#unwritten?.error ?? error;
     afterReading(socket, ended, () => {
       const stake = stakeOf(socket);
-      if (stake === 'safe') this.#pushEnd();
+      if (stake === 'safe' && this.#unwritten !== null) this.#tellUnwritten();
+      else if (stake === 'safe') this.#pushEnd();
       else if (stake === 'unknown' || !endByMessages(socket, told, () => this.#pushEnd())) {
         const mistaken = stake === 'at-stake' && trustsResets(socket);
         this.#cause = mistaken ? error : told;
@@ -408,12 +410,16 @@ export class Guard {
     return socket.readableFlowing === true || socket.listenerCount('readable') > 0;
   }
 
-  /** All that the peer sent has come. Who has read it may hear of the write. */
+  /** Nothing more comes of the peer. Who has read all may hear of the write. */
   #failUnwrittenLater(): void {
+    if (this.#unwritten !== null) this.#socket.once('end', () => this.#tellUnwritten());
+  }
+
+  /** Node destroys the socket for it. */
+  #tellUnwritten(): void {
     const unwritten = this.#unwritten;
-    if (unwritten === null) return;
     this.#unwritten = null;
-    this.#socket.once('end', () => unwritten.tell(unwritten.error));
+    unwritten?.tell(unwritten.error);
   }
 
   /** Before anyone else hears of it: Node's HTTP parser would take what it has for the whole. */
