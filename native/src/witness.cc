@@ -219,7 +219,7 @@ void Watch::OnAlert(bool sent, int version, uint8_t level, uint8_t description) 
   const bool tls13 = version == TLS1_3_VERSION;
   // TLS 1.3 knows no warnings: its level is not looked at (RFC 9846, section 6).
   const bool ends = description == kCloseNotify || level == kFatal ||
-                    (tls13 && description != kUserCanceled);
+                    (tls13 && authenticated && description != kUserCanceled);
   bool& ended = sent ? sent_end_ : received_end_;
   if (alert_count_ < kFirstAlerts || (ends && !ended)) {
     // Node gives what OpenSSL made to the transport right behind the call that made it. What was made before and

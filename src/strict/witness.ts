@@ -123,7 +123,10 @@ export class OpenSslWitness implements Witness {
   }
 
   get #alone(): boolean {
-    return this.#watch.alerts().find((one) => one.sent && ends(one, this.#tls13))?.alone === true;
+    return (
+      this.#watch.alerts().find((one) => one.sent && ends(one, this.#tls13 && one.authenticated))
+        ?.alone === true
+    );
   }
 
   /** As it was while OpenSSL could say. */
