@@ -65,8 +65,9 @@
 // `watch()` there, an environment that ended, another copy of this add-on) the hooks do nothing.
 // Node uses an SSL on one thread only. But SSL_free on another thread is legal, so what a free hook
 // touches (the links of the lists, Watch::ssl_, rbio_, last_place_) is guarded by one mutex, `lock`.
-// The callback takes it only for Finished messages. Nobody calls into JavaScript while holding it: a
-// collection of garbage there may free an SSL.
+// The callback takes it only for Finished messages. (Pending, and WhereRead before the first record, ask
+// a BIO by way of the SSL. Whoever frees an SSL on another thread must not ask at the same time.) Nobody
+// calls into JavaScript while holding it: a collection of garbage there may free an SSL.
 // OpenSSL's hooks cannot be removed safely while SSLs live: the library is linked with `-z nodelete`
 // and stays until the process ends.
 // Nothing here leaves an error in OpenSSL's queue: what could put one there is between ERR_set_mark
@@ -147,13 +148,15 @@ bool Watch::Pending(size_t* bytes) const {
 
 Place Watch::WhereRead() const {
   std::lock_guard<std::mutex> guard(lock);
-  if (ssl_ != nullptr) {
-    BIO* rbio = SSL_get_rbio(ssl_);
-    // Another BIO than that of the records before: it counted only a part.
-    if (rbio == nullptr || (rbio_ != rbio && shown_ != 0)) return Place::kUnknown;
-    return PlaceOf(BIO_number_read(rbio));
+  if (rbio_ != nullptr) {
+    // Another BIO has taken its place: each counted only a part.
+    if (ssl_ != nullptr && SSL_get_rbio(ssl_) != rbio_) return Place::kUnknown;
+    return PlaceOf(BIO_number_read(rbio_));
   }
-  return rbio_ != nullptr ? PlaceOf(BIO_number_read(rbio_)) : last_place_;
+  if (ssl_ == nullptr) return last_place_;
+  if (shown_ != 0) return Place::kUnknown;
+  BIO* rbio = SSL_get_rbio(ssl_);
+  return rbio == nullptr ? Place::kUnknown : PlaceOf(BIO_number_read(rbio));
 }
 
 Place Watch::PlaceOf(uint64_t read) const {
