@@ -149,13 +149,15 @@ bool Watch::Pending(size_t* bytes) const {
 
 Place Watch::WhereRead() const {
   std::lock_guard<std::mutex> guard(lock);
-  if (ssl_ != nullptr) {
-    BIO* rbio = SSL_get_rbio(ssl_);
-    // Another BIO than that of the records before: it counted only a part.
-    if (rbio == nullptr || (rbio_ != rbio && shown_ != 0)) return Place::kUnknown;
-    return PlaceOf(BIO_number_read(rbio));
+  if (rbio_ != nullptr) {
+    // Another BIO has taken its place: each counted only a part.
+    if (ssl_ != nullptr && SSL_get_rbio(ssl_) != rbio_) return Place::kUnknown;
+    return PlaceOf(BIO_number_read(rbio_));
   }
-  return rbio_ != nullptr ? PlaceOf(BIO_number_read(rbio_)) : last_place_;
+  if (ssl_ == nullptr) return last_place_;
+  if (shown_ != 0) return Place::kUnknown;
+  BIO* rbio = SSL_get_rbio(ssl_);
+  return rbio == nullptr ? Place::kUnknown : PlaceOf(BIO_number_read(rbio));
 }
 
 Place Watch::PlaceOf(uint64_t read) const {

@@ -47,6 +47,7 @@ describeNative('the witness', () => {
           'boundary',
           'S1/0 R1/0',
         ]),
+        'unseen bytes that make up for missing ones': 'unknown',
         'more alerts than are kept': [17, 16, 0],
         'a close_notify behind user_canceled': behindCanceled.map((is) => ({ ...is, same: true })),
         'the same, and Node leaves an error in the queue behind it': behindCanceled,
