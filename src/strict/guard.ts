@@ -192,15 +192,16 @@ export class Guard {
         this.#broken();
         return;
       }
-      // Within a call of OpenSSL, which the handshake's end and data are told in, Node's shutdown would read the next
-      // record and drop it. So it waits for the end of this turn.
-      setImmediate(() =>
+      const shutDown = () =>
         _final.call(socket, (error) => {
           done(error);
           // What Node handed to the transport, it takes out of OpenSSL's buffer in the next turn.
           setImmediate(() => this.#readAlerts());
-        }),
-      );
+        });
+      // Within a call of OpenSSL, in which data and the end of the handshake are told, Node's shutdown would read the
+      // next record and drop it. So it waits for the end of this turn. A tap gives OpenSSL one record at a time.
+      if (this.#watching.engine === 'node') setImmediate(shutDown);
+      else shutDown();
     };
     const { trace } = this.#watching;
     if (trace !== undefined) socket.enableTrace = trace;

@@ -291,7 +291,11 @@ export class Pass extends EventEmitter implements Above {
     const told = this.onFailure(error);
     this.#over ||= told === null;
     // Whoever was given the socket in this turn is to be able to listen to it. It is closed behind that.
-    if (told !== null) setImmediate(() => this.emit('error', told));
+    if (told === null) return;
+    setImmediate(() => {
+      // A write of its own may have failed TLS by then.
+      if (!this.#destroying) this.emit('error', told);
+    });
   }
 
   onClose(): void {
