@@ -202,6 +202,8 @@ export class Pass extends EventEmitter implements Above {
   tls: TLSSocket | null = null;
   /** How the TLS socket fails when the transport cannot be read any more. */
   onReadError: (error: Error) => void = () => {};
+  /** Whether the TLS socket has failed. */
+  hasFailed: () => boolean = () => false;
   /** Told that TLS was given the transport's end. */
   onEnded: () => void = () => {};
   /** Told that the transport has failed. Returns what TLS is to be told; null where it is not. */
@@ -294,7 +296,7 @@ export class Pass extends EventEmitter implements Above {
     if (told === null) return;
     setImmediate(() => {
       // A write of its own may have failed TLS by then.
-      if (!this.#destroying) this.emit('error', told);
+      if (!this.hasFailed()) this.emit('error', told);
     });
   }
 

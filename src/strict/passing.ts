@@ -175,6 +175,7 @@ function adopt(pass: Pass, socket: tls.TLSSocket): void {
   passes.set(socket, pass);
   pass.tls = socket;
   pass.onReadError = (error) => socket.destroy(error);
+  pass.hasFailed = () => socket.errored !== null;
 }
 
 /**
