@@ -922,7 +922,10 @@ function judge(outcome: Outcome, { native }: About): string[] {
   const [{ evidence, engine } = { evidence: null, engine: null }] = outcome.connect;
   // On a Duplex a witness of either kind will do.
   const rests = native && !row.face.endsWith('duplex') ? ['openssl'] : ['openssl', 'record'];
-  if (!rests.includes(String(evidence)) || engine !== (evidence === 'openssl' ? 'node' : 'tapped')) {
+  if (
+    !rests.includes(String(evidence)) ||
+    engine !== (evidence === 'openssl' ? 'node' : 'tapped')
+  ) {
     wrong.push(`connect told evidence ${evidence}, engine ${engine}`);
   }
   for (const claim of [received, sent]) {
