@@ -168,6 +168,7 @@ describe('the shape of the code', () => {
       'engine/context.ts',
       'stream/engine.ts',
       'stream/socket-members.ts',
+      'strict/pass.ts',
       'strict/passing.ts',
       'strict/register.ts',
       'strict/secure-socket.ts',

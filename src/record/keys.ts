@@ -17,6 +17,11 @@ export interface DirectionKeys {
   readonly mac: Uint8Array;
 }
 
+/** Overwrites them. */
+export function wipeKeys({ key, iv, mac }: DirectionKeys): void {
+  for (const secret of [key, iv, mac]) secret.fill(0);
+}
+
 /** One line of a key log. */
 export interface KeyLogEntry {
   /** Such as `SERVER_HANDSHAKE_TRAFFIC_SECRET`, or `CLIENT_RANDOM` for a TLS 1.2 master secret. */

@@ -9,7 +9,7 @@ import {
   createHmac,
   timingSafeEqual,
 } from 'node:crypto';
-import type { DirectionKeys } from './keys.ts';
+import { type DirectionKeys, wipeKeys } from './keys.ts';
 import type { Aead, Cbc } from './suite.ts';
 
 /** A record's content in the clear. */
@@ -53,6 +53,16 @@ export class Unprotector {
     while (end > 0 && content[end - 1] === 0) end--;
     if (end === 0) return null;
     return { type: content[end - 1] as number, content: content.subarray(0, end - 1) };
+  }
+
+  /** Counts a record that is not decrypted. */
+  skip(): void {
+    this.#sequence++;
+  }
+
+  /** Overwrites the keys: nothing can be decrypted any more. */
+  wipe(): void {
+    wipeKeys(this.#keys);
   }
 
   #aead(suite: Aead, header: Uint8Array, body: Uint8Array): Uint8Array | null {

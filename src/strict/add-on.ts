@@ -9,18 +9,27 @@ import { channel } from 'node:diagnostics_channel';
 import { createRequire } from 'node:module';
 import { IS_NODE, process } from '../runtime.ts';
 
+/** An alert as OpenSSL showed it. */
+export interface WatchedAlert {
+  readonly sent: boolean;
+  /** AlertLevel and AlertDescription. */
+  readonly level: number;
+  readonly description: number;
+  readonly authenticated: boolean;
+  readonly at: number;
+  /**
+   * Of one that was sent: whether nothing else waited for the transport when it was made, so that Node gives it to
+   * the transport in this very call.
+   */
+  readonly alone: boolean;
+}
+
 /** What the add-on saw of one connection. */
 export interface Watch {
   /** When its SSL was made: milliseconds on the clock of `process.hrtime`. */
   born(): number;
   /** The first alerts, in order, and the first that ended each direction; `at` is on the same clock. */
-  alerts(): ReadonlyArray<{
-    readonly sent: boolean;
-    readonly level: number;
-    readonly description: number;
-    readonly authenticated: boolean;
-    readonly at: number;
-  }>;
+  alerts(): readonly WatchedAlert[];
   /** Bytes that the transport has not taken; null once the SSL is freed. */
   pending(): number | null;
   /** Where the bytes that were read end; null once the SSL is freed. */

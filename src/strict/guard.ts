@@ -31,6 +31,7 @@ import { type EngineError, eventOf, isTlsError } from '../engine/failure.ts';
 import { truncatedError } from '../engine/truncation.ts';
 import { AlertError, type TruncatedError } from '../errors.ts';
 import { alertName } from '../record/alert.ts';
+import { process } from '../runtime.ts';
 import { causeOf } from '../tap/tap.ts';
 import {
   endByMessages,
@@ -114,12 +115,19 @@ export class Guard {
   #startedAt = performance.now();
   #established = false;
   #state = INITIAL;
+  readonly #told: Record<'received' | 'sent', WitnessedAlert | null> = {
+    received: null,
+    sent: null,
+  };
+  readonly #history: { readonly event: ClosureEvent; readonly at: number }[] = [];
   /** The stream was let end. */
   #ended = false;
   /** The socket has failed, or is about to: no end and no error of Node's counts any more. */
   #failed = false;
   /** What the transport failed with. */
   #cause: Error | null = null;
+  /** Fails the socket for a transport that broke behind the peer's close_notify; null while there is none. */
+  #broken: (() => void) | null = null;
   /** A write that failed, and how to tell of it. */
   #unwritten: { readonly error: Error; readonly tell: Callback } | null = null;
   readonly #push: TLSSocket['push'];
@@ -162,31 +170,57 @@ export class Guard {
     };
     socket.destroy = (error?: Error, ...rest: []) => {
       this.#readAlerts();
-      const failed = error instanceof Error && !this.#failed && isTransportError(error);
-      return destroy.call(socket, failed ? this.#onTransportError(error) : error, ...rest);
+      if (!(error instanceof Error) || this.#failed || !isTransportError(error)) {
+        return destroy.call(socket, error, ...rest);
+      }
+      const told = this.#onTransportError(error);
+      if (this.#failBehindEnd(told)) return socket;
+      return destroy.call(socket, told, ...rest);
     };
-    socket._write = (chunk, encoding, done) =>
-      _write.call(socket, chunk, encoding, (error) => this.#onWritten(error, done));
+    socket._write = (chunk, encoding, done) => {
+      if (this.#broken !== null) this.#broken();
+      else _write.call(socket, chunk, encoding, (error) => this.#onWritten(error, done));
+    };
     if (_writev !== undefined) {
-      socket._writev = (chunks, done) =>
-        _writev.call(socket, chunks, (error) => this.#onWritten(error, done));
+      socket._writev = (chunks, done) => {
+        if (this.#broken !== null) this.#broken();
+        else _writev.call(socket, chunks, (error) => this.#onWritten(error, done));
+      };
     }
-    const { trace } = this.#watching;
-    if (trace !== undefined) socket.enableTrace = trace;
-    socket._final = (done) =>
+    socket._final = (done) => {
+      if (this.#broken !== null) {
+        this.#broken();
+        return;
+      }
       _final.call(socket, (error) => {
         done(error);
         // What Node handed to the transport, it takes out of OpenSSL's buffer in the next turn.
         setImmediate(() => this.#readAlerts());
       });
+    };
+    const { trace } = this.#watching;
+    if (trace !== undefined) socket.enableTrace = trace;
+  }
+
+  /**
+   * The transport has failed, with an error that does not say so itself.
+   *
+   * @returns what the socket is to fail with now; null where it fails later, or has already.
+   */
+  onTransportFailed(error: Error): Error | null {
+    this.#readAlerts();
+    if (this.#failed) return null;
+    const told = this.#onTransportError(error);
+    return this.#failBehindEnd(told) ? null : told;
   }
 
   #onSecure(): void {
     const socket = this.#socket;
     this.#established = true;
-    this.#dispatch({ type: 'established' });
     this.#witness = this.#watching.witness(this);
     this.#startedAt = this.#witness?.startedAt ?? this.#startedAt;
+    // An alert may have come together with the last of the handshake, and Node tells of that later.
+    this.#dispatch({ type: 'established' }, this.#startedAt);
     const reason =
       this.#witness === null
         ? 'its TLS began before the add-on was loaded'
@@ -318,6 +352,42 @@ export class Guard {
     return this.#cause;
   }
 
+  /**
+   * The transport has failed behind the peer's close_notify: all that the peer sent has come, and whoever reads the
+   * socket gets it first. Whoever writes to it, or ends it, fails at once. Who has heard the end, and of whose own
+   * bytes the transport has taken all, hears of no error: all that is lost is an answer to close_notify, which the
+   * peer did not want. (An error behind 'end' has a pipe drop what its other end still holds.)
+   *
+   * @returns false where the socket is to fail now.
+   */
+  #failBehindEnd(error: Error): boolean {
+    const socket = this.#socket;
+    if (!this.#ended || socket.destroyed) return false;
+    if (this.#isOver) {
+      this.#failed = true;
+      socket.destroy();
+      return true;
+    }
+    const busy = socket.writableLength > 0 || (socket.writableEnded && !socket.writableFinished);
+    if (busy || socket.readableEnded) return false;
+    this.#failed = true;
+    this.#broken = () => {
+      if (socket.destroyed) return;
+      const over = this.#isOver;
+      this.#cause = over ? null : error;
+      socket.destroy(over ? undefined : error);
+    };
+    socket.once('end', () => process.nextTick(() => this.#broken?.()));
+    return true;
+  }
+
+  /** The program has heard the end of its socket, and all that it had to say was taken but close_notify. */
+  get #isOver(): boolean {
+    const socket = this.#socket;
+    const said = socket.writableEnded || !socket.allowHalfOpen;
+    return socket.readableEnded && said && socket.writableLength === 0;
+  }
+
   /** A write is over. One that failed is told behind what there is to read, where somebody reads. */
   #onWritten(error: Error | null | undefined, tell: Callback): void {
     const { receive } = this.#state;
@@ -384,39 +454,54 @@ export class Guard {
 
   // ---- what the witness says
 
-  /** Tells the machine of the alerts that have crossed. */
+  /** Tells the machine of the alerts that have crossed, in the order in which they did. */
   #readAlerts(): void {
     const witness = this.#witness;
     if (witness === null) return;
-    const { evidence } = witness;
-    const { receive, send } = this.#state;
-    if (receive.kind === 'open') {
-      const { received } = witness;
-      if (closes(received))
-        this.#dispatch({ type: 'close-notify-received', evidence }, received.at);
-      else if (received !== null) this.#dispatchAlert('alert-received', received);
-    }
-    if (send.kind === 'open') {
-      const { sent } = witness;
-      if (closes(sent)) this.#dispatch({ type: 'close-notify-sent', evidence }, sent.at);
-      else if (sent !== null) this.#dispatchAlert('alert-sent', sent);
-    }
+    const { received, sent } = witness;
+    const sentFirst = sent !== null && (received === null || sent.at <= received.at);
+    if (sentFirst) this.#dispatchAlert('sent', sent, witness);
+    if (received !== null) this.#dispatchAlert('received', received, witness);
+    if (sent !== null && !sentFirst) this.#dispatchAlert('sent', sent, witness);
   }
 
   /** OpenSSL has refused the peer's bytes; the alert that says so may be on its way still. */
   #readRefusal(): void {
-    const written = this.#witness?.written ?? null;
-    if (written !== null && !closes(written)) this.#dispatchAlert('alert-sent', written);
+    const witness = this.#witness;
+    const written = witness?.written ?? null;
+    if (witness !== null && written !== null && !closes(written)) {
+      this.#dispatchAlert('sent', written, witness);
+    }
   }
 
-  #dispatchAlert(type: 'alert-received' | 'alert-sent', alert: WitnessedAlert): void {
+  #dispatchAlert(
+    direction: 'received' | 'sent',
+    alert: WitnessedAlert,
+    { evidence }: Witness,
+  ): void {
+    // Once each: asked again, a witness says the same.
+    if (this.#told[direction] !== null) return;
+    this.#told[direction] = alert;
+    if (closes(alert)) {
+      this.#dispatch({ type: `close-notify-${direction}`, evidence }, alert.at);
+      return;
+    }
     const { description, authenticated } = alert;
     const detail: AlertDetail = { code: description, name: alertName(description), authenticated };
-    this.#dispatch({ type, alert: detail }, alert.at);
+    this.#dispatch({ type: `alert-${direction}`, alert: detail }, alert.at);
   }
 
+  /** What crossed earlier may be known later: then it takes its place among what is known already. */
   #dispatch(event: ClosureEvent, at: number = performance.now()): void {
-    this.#state = step(this.#state, event, Math.max(0, at - this.#startedAt));
+    const happened = { event, at: Math.max(0, at - this.#startedAt) };
+    const before = this.#history.findIndex((one) => one.at > happened.at);
+    if (before === -1) {
+      this.#history.push(happened);
+      this.#state = step(this.#state, event, happened.at);
+      return;
+    }
+    this.#history.splice(before, 0, happened);
+    this.#state = this.#history.reduce((state, one) => step(state, one.event, one.at), INITIAL);
   }
 }
 

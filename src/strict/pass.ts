@@ -1,23 +1,36 @@
 /**
- * The pass: a Duplex between Node's `tls.TLSSocket` and a transport, which changes nothing and shows every byte.
+ * The pass: what Node's `tls.TLSSocket` is put on instead of the transport. It changes nothing and shows every byte.
  *
  * Theory of operation. Bytes, EOF, FIN, errors and backpressure go through as they are. The bytes of both
  * directions are shown in order and before they go on: what the transport received before TLS gets it, what TLS
  * made before the transport gets it. What TLS made is told a second time once the transport has taken it.
  *
- * On a socket of the kernel's Node's TLS takes the bytes away in C++. Nobody who listens to that socket hears of
- * them, and neither its stream's state nor its errors have a part in them. So it is here: a `net.Socket` is used by
- * the methods with which it serves its own stream (`_read`, `_write`, `_writev`, `_final`), and what it has read comes
- * by its `push`. Any other Duplex is used by its events and public methods, as Node's TLS does.
+ * Node puts TLS on the handle of a `net.Socket`, in C++, or on any Duplex by way of a handle whose other side is
+ * JavaScript, a `JSStream`, and two more streams around it. These end an event loop later than a handle, fail for
+ * what a handle lets pass, and know no addresses. So the pass is such a handle itself, with what Node asks of the
+ * socket around it, and does for each call what the handle of a TCP socket does (Node's src/stream_wrap.cc).
  *
- * One thing is different where JavaScript gives TLS its bytes. Bytes that libuv gives it end each callback with the
- * queues of `nextTick` and of promises; within a callback of JavaScript those have to wait for the end of it. So a
- * record is given at a time, and the queues are emptied behind each (queues.ts).
+ * Nobody who listens to a `net.Socket` under TLS hears of what TLS reads and writes there, and neither the state of
+ * its streams nor their errors have a part in it. So a `net.Socket` is used by the methods with which it serves its
+ * own streams (`_read`, `_write`, `_writev`, `_final`), and what it has read is taken from its `push`. Any other
+ * Duplex is used by its events and public methods, as Node does.
+ *
+ * Bytes that libuv reads end each callback with the queues of `nextTick` and of promises; those that JavaScript gives
+ * do not. So one record is given at a time, and the queues are emptied behind each (queues.ts).
+ *
+ * Not documented, all of it used by Node's own TLS on a Duplex since Node 10: `_handle` and its `_parent`, where the
+ * class `JSStream` is found; what it is asked for (`readBuffer`, `emitEOF`, `finishWrite`, `finishShutdown`) and asks
+ * for (the methods of `PassHandle`); and what a TLS socket asks of the socket below it (the members of `Pass`).
  */
+import { EventEmitter } from 'node:events';
 import net from 'node:net';
 import { Duplex } from 'node:stream';
-import { throwLater } from '../runtime.ts';
+import { setImmediate } from 'node:timers';
+import tls, { type TLSSocket } from 'node:tls';
+import { getSystemErrorMap } from 'node:util';
+import { IS_NODE, process } from '../runtime.ts';
 import { emptyQueues, withEmptyQueues } from './queues.ts';
+import { type Above, type Below, below } from './transport-below.ts';
 
 /** Who is shown the bytes. */
 export interface PassObserver {
@@ -27,272 +40,400 @@ export interface PassObserver {
    * @returns after how many of these bytes the first record ends; all of them where none does.
    */
   onReceived(bytes: Uint8Array): number;
+  /**
+   * TLS has been given those bytes.
+   *
+   * @param data how many bytes of application data it gave for them.
+   */
+  onGiven(data: number): void;
   /** Bytes that are about to be written to the transport. */
   onSending(bytes: Uint8Array): void;
-  /** The transport has taken all bytes up to this one, counted from the first. */
+  /** The transport has taken this many bytes, counted from the first. */
   onSent(total: number): void;
-}
-
-type Done = (error?: Error | null) => void;
-
-/** What a pass has of its transport. */
-interface Below {
-  /** More is wanted. */
-  read(): void;
-  write(chunks: readonly Uint8Array[], done: Done): void;
-  /** FIN. */
-  end(done: Done): void;
-  destroy(): void;
-}
-
-/** What a transport has of its pass. */
-interface Above {
-  /** @returns whether more is wanted. */
-  onBytes(bytes: Uint8Array): boolean;
-  onEnd(): void;
-  onError(error: Error): void;
+  /** Whether TLS has sent the last that it had to say. */
+  readonly saidLast: boolean;
+  /** The connection is over. */
   onClose(): void;
 }
 
-/** A `net.Socket`, which belongs to the pass from now on. */
-class SocketBelow implements Below {
-  readonly #socket: net.Socket;
-  #ended = false;
+/** A write or an end that TLS waits for. */
+type Request = object;
 
-  constructor(socket: net.Socket, above: Above, onReadError: (error: Error) => void) {
-    this.#socket = socket;
-    // What it has read by now, to somebody who did not take it.
-    for (let bytes = socket.read(); bytes !== null; bytes = socket.read()) above.onBytes(bytes);
-    const onEnd = () => {
-      if (this.#ended) return;
-      this.#ended = true;
-      above.onEnd();
-    };
-    if (socket.readableEnded) onEnd();
-    else socket.once('end', onEnd);
-    socket.push = (bytes: Uint8Array | null) => {
-      if (bytes !== null) return above.onBytes(bytes);
-      onEnd();
-      return false;
-    };
-    const { destroy } = socket;
-    socket.destroy = (error?: Error & { syscall?: string }, ...rest: []) => {
-      if (error?.syscall !== 'read') return destroy.call(socket, error, ...rest);
-      onReadError(error);
-      return socket;
-    };
-    socket.on('error', (error) => above.onError(error));
-    socket.once('close', () => above.onClose());
-  }
-
-  read(): void {
-    if (!this.#ended) this.#socket._read(0);
-  }
-
-  write(chunks: readonly Uint8Array[], done: Done): void {
-    const socket = this.#socket;
-    if (socket.writableLength > 0) {
-      // What was written in the clear comes first.
-      socket.write('', (error) => (error ? done(error) : this.write(chunks, done)));
-      return;
-    }
-    const [first] = chunks;
-    if (chunks.length === 1) socket._write(first, 'buffer' as BufferEncoding, done);
-    else {
-      const all = chunks.map((chunk) => ({ chunk, encoding: 'buffer' as BufferEncoding }));
-      socket._writev?.(Object.assign(all, { allBuffers: true }), done);
-    }
-  }
-
-  end(done: Done): void {
-    this.#socket._final(done);
-  }
-
-  destroy(): void {
-    this.#socket.destroy();
-  }
+interface JsStream {
+  readBuffer(bytes: Uint8Array): void;
+  emitEOF(): void;
+  /** The status is 0 or a negative error number, here and below. */
+  finishWrite(request: Request, status: number): void;
+  finishShutdown(request: Request, status: number): void;
 }
 
-class DuplexBelow implements Below {
-  readonly #duplex: Duplex;
-
-  constructor(duplex: Duplex, above: Above) {
-    this.#duplex = duplex;
-    duplex.on('data', (bytes: Uint8Array) => {
-      if (!above.onBytes(bytes)) duplex.pause();
-    });
-    duplex.once('end', () => above.onEnd());
-    duplex.on('error', (error) => above.onError(error));
-    duplex.once('close', () => above.onClose());
-  }
-
-  read(): void {
-    this.#duplex.resume();
-  }
-
-  write(chunks: readonly Uint8Array[], done: Done): void {
-    const last = chunks.length - 1;
-    this.#duplex.cork();
-    chunks.forEach((chunk, i) => {
-      if (i < last) this.#duplex.write(chunk);
-      else this.#duplex.write(chunk, done);
-    });
-    this.#duplex.uncork();
-  }
-
-  end(done: Done): void {
-    this.#duplex.end(done);
-  }
-
-  destroy(): void {
-    this.#duplex.destroy();
-  }
+/** A `JSStream` with the methods that TLS calls, by itself and for its TLS socket. */
+interface PassHandle extends JsStream {
+  pass: Pass;
 }
 
-type Base = new (options: object) => Duplex;
+type PassHandleClass = new () => PassHandle;
 
-/** A pass, on its way between TLS and a transport. */
-export interface Pass extends Duplex {
-  /** Whether TLS gives what it decrypts to HTTP/2. */
-  http2: () => boolean;
-  onReadError: (error: Error) => void;
-  /** The transport has failed otherwise. */
-  onFailure: (error: Error) => void;
-}
+function handleClassOf(JsStream: new () => JsStream): PassHandleClass {
+  return class extends JsStream implements PassHandle {
+    declare pass: Pass;
 
-function passOn(Base: Base): new (transport: Duplex, observer: PassObserver) => Pass {
-  return class Pass extends Base implements Above {
-    /** What `tls.connect` checks the certificate against when it is given a socket and no name. */
-    readonly _host: string | undefined;
-    /** Whether nobody else's code is being run when the transport gives bytes. */
-    readonly #fromKernel: boolean;
-    readonly #below: Below;
-    readonly #observer: PassObserver;
-    #written = 0;
-    #writeError: Error | null = null;
-    /** Whether TLS gives what it decrypts to HTTP/2. */
-    http2: () => boolean = () => false;
-    onReadError: (error: Error) => void = () => {};
-    /** The transport has failed otherwise: on a program's own it is an 'error' of TLS, whose end comes with 'close'. */
-    onFailure: (error: Error) => void = (error) => super.emit('error', error);
-
-    constructor(transport: Duplex, observer: PassObserver) {
-      // TLS destroys it. By itself it would do so when both sides have ended, before TLS has been read.
-      super({ autoDestroy: false });
-      this._host = (transport as { _host?: string })._host;
-      this.#observer = observer;
-      this.#fromKernel = transport instanceof net.Socket;
-      this.#below =
-        transport instanceof net.Socket
-          ? new SocketBelow(transport, this, (error) => this.onReadError(error))
-          : new DuplexBelow(transport, this);
+    onreadstart(): number {
+      this.pass.onReadStart();
+      return 0;
     }
 
-    // ---- for the transport
-
-    onBytes(bytes: Uint8Array): boolean {
-      let more = true;
-      let left = bytes;
-      while (left.length > 0 && !this.destroyed) {
-        const piece = left.subarray(0, this.#observer.onReceived(left));
-        left = left.subarray(piece.length);
-        more = this.#give(piece);
-        if (left.length > 0 && this.#fromKernel) emptyQueues();
-      }
-      return more;
+    onreadstop(): number {
+      this.pass.onReadStop();
+      return 0;
     }
 
-    #give(bytes: Uint8Array): boolean {
-      try {
-        if (this.#fromKernel && this.http2()) return withEmptyQueues(() => this.push(bytes));
-        return this.push(bytes);
-      } catch (error) {
-        // A program's listener threw. What it threw at is over, and the next record is as good as any.
-        throwLater(error);
-        return true;
-      }
+    onwrite(request: Request, buffers: Uint8Array[]): number {
+      this.pass.onWrite(request, buffers);
+      return 0;
     }
 
-    onEnd(): void {
-      this.push(null);
+    onshutdown(request: Request): number {
+      this.pass.onShutdown(request);
+      return 0;
     }
 
-    onError(error: Error): void {
-      this.onFailure(error);
+    isClosing(): boolean {
+      return this.pass.destroyed;
     }
 
-    onClose(): void {
-      this.destroy();
+    // What a TLS socket asks of its own handle is asked of this one.
+
+    getpeername(out: object): number {
+      return this.#name(out, 'remote');
     }
 
-    // ---- for TLS
-
-    /**
-     * A write that fails is told to whoever wrote, and leaves this stream as it is: what the transport has read, or
-     * will, goes on to TLS.
-     */
-    override write(chunk: Uint8Array, ...rest: unknown[]): boolean {
-      const done = rest.find((one) => typeof one === 'function') as Done | undefined;
-      return super.write(chunk, () => done?.(this.#writeError));
+    getsockname(out: object): number {
+      return this.#name(out, 'local');
     }
 
-    override _read(): void {
-      this.#below.read();
-    }
-
-    override _write(chunk: Uint8Array, _encoding: string, done: Done): void {
-      this.#send([chunk], done);
-    }
-
-    override _writev(chunks: Array<{ chunk: Uint8Array }>, done: Done): void {
-      this.#send(
-        chunks.map(({ chunk }) => chunk),
-        done,
-      );
-    }
-
-    #send(chunks: readonly Uint8Array[], done: Done): void {
-      for (const chunk of chunks) {
-        this.#observer.onSending(chunk);
-        this.#written += chunk.length;
-      }
-      const total = this.#written;
-      this.#below.write(chunks, (error) => {
-        if (error) this.#writeError ??= error;
-        else this.#observer.onSent(total);
-        done();
+    /** As libuv: nothing for a socket that has no such address. */
+    #name(out: object, side: 'remote' | 'local'): number {
+      const { socket } = this.pass;
+      const address = socket?.[`${side}Address`];
+      if (address === undefined) return NO_ADDRESS;
+      Object.assign(out, {
+        address,
+        family: socket?.[`${side}Family`],
+        port: socket?.[`${side}Port`],
       });
+      return 0;
     }
 
-    override _final(done: Done): void {
-      this.#below.end(() => done());
+    setNoDelay(on: boolean): number {
+      this.pass.socket?.setNoDelay(on);
+      return 0;
     }
 
-    override _destroy(error: Error | null, done: Done): void {
-      this.#below.destroy();
-      done(error);
+    /** @param delay in seconds. */
+    setKeepAlive(on: boolean, delay: number): number {
+      this.pass.socket?.setKeepAlive(on, delay * 1000);
+      return 0;
+    }
+
+    ref(): void {
+      this.pass.socket?.ref();
+    }
+
+    unref(): void {
+      this.pass.socket?.unref();
     }
   };
 }
 
-/** Node takes it for a socket that is not connected, and TLS waits for its 'connect'. */
-class Unconnected extends Duplex {
-  connecting = true;
+const numbers = new Map([...getSystemErrorMap()].map(([number, [name]]) => [name, number]));
+const CANCELED = numbers.get('ECANCELED') as number;
+const BROKEN_PIPE = numbers.get('EPIPE') as number;
+const BAD_DESCRIPTOR = numbers.get('EBADF') as number;
+const NO_ADDRESS = numbers.get('EINVAL') as number;
+
+function statusOf(error: (Error & { code?: string }) | null | undefined): number {
+  return error ? (numbers.get(error.code ?? '') ?? BROKEN_PIPE) : 0;
+}
+
+/** Null where there is none; looked for once. */
+let Handle: PassHandleClass | null | undefined;
+
+/** Whether this runtime's TLS can be put on a pass. */
+export function canPass(): boolean {
+  if (Handle === undefined) {
+    const found = findJsStream();
+    Handle = found === null ? null : handleClassOf(found);
+  }
+  return Handle !== null;
+}
+
+function findJsStream(): (new () => JsStream) | null {
+  if (!IS_NODE) return null;
+  // With an authority of its own, or Node would read all that it trusts.
+  const secureContext = tls.createSecureContext({ ca: [] });
+  const socket = new tls.TLSSocket(new Duplex({ read() {}, write() {} }), { secureContext });
+  const { _handle } = socket as unknown as { readonly _handle?: { readonly _parent?: JsStream } };
+  const found = _handle?._parent?.constructor as (new () => JsStream) | undefined;
+  socket.destroy();
+  const methods = ['readBuffer', 'emitEOF', 'finishWrite', 'finishShutdown'] as const;
+  const known =
+    found?.name === 'JSStream' &&
+    methods.every((name) => typeof found.prototype[name] === 'function');
+  return known ? found : null;
+}
+
+export class Pass extends EventEmitter implements Above {
+  // What a TLS socket asks of the socket that it is put on.
+  _handle: PassHandle | null;
   readonly _parent = null;
-}
-Object.setPrototypeOf(Unconnected.prototype, net.Socket.prototype);
+  /** What `tls.connect` checks the certificate against when it is given a socket and no name. */
+  readonly _host: string | undefined;
+  readonly readableLength = 0;
+  readonly writableLength = 0;
+  allowHalfOpen: boolean;
+  connecting: boolean;
 
-const ConnectedPass = passOn(Duplex);
-const ConnectingPass = passOn(Unconnected);
+  /** The transport, where it is a `net.Socket`. */
+  readonly socket: net.Socket | null;
+  /** Whether no code of a program's is being run when the transport gives bytes. */
+  readonly fromKernel: boolean;
+  /** The TLS socket, once it is known. */
+  tls: TLSSocket | null = null;
+  /** How the TLS socket fails when the transport cannot be read any more. */
+  onReadError: (error: Error) => void = () => {};
+  /** Told that the transport has failed. Returns what TLS is to be told; null where it is not. */
+  onFailure: (error: Error) => Error | null = (error) => error;
+  /** Whether listeners of the TLS socket are being called within that. */
+  calling = false;
+  /** What a listener of the TLS socket threw while it was given bytes. */
+  #thrown: { readonly error: unknown } | null = null;
 
-/** Whether this is a pass: TLS on it is watched already. */
-export function isPass(transport: unknown): transport is Pass {
-  return transport instanceof ConnectedPass || transport instanceof ConnectingPass;
-}
+  readonly #observer: PassObserver;
+  readonly #below: Below;
+  /** What TLS has not been given: it did not read, or a listener threw. The end is null. */
+  readonly #received: Array<Uint8Array | null> = [];
+  /** What is left of the chunk that is being given. */
+  #chunk: Uint8Array | null = null;
+  #reading = false;
+  /** The transport has ended, or failed and somebody sees to that. */
+  #over = false;
+  /** What the transport says to have taken behind its failure has not left. */
+  #failed = false;
+  #destroying = false;
+  #giving = false;
+  #writing: Request | null = null;
+  #written = 0;
+  #ending: Request | null = null;
 
-/** A pass to a transport. TLS on one that is to connect waits for its 'connect'. */
-export function passTo(transport: Duplex, observer: PassObserver, connecting: boolean): Pass {
-  return connecting
-    ? new ConnectingPass(transport, observer)
-    : new ConnectedPass(transport, observer);
+  /**
+   * @param connecting whether TLS is to wait for `connected`.
+   * @param fromKernel see there.
+   */
+  constructor(transport: Duplex, observer: PassObserver, connecting: boolean, fromKernel: boolean) {
+    super();
+    if (!canPass()) throw new Error('TLS of this runtime cannot be put on a pass');
+    this._handle = new (Handle as PassHandleClass)();
+    this._handle.pass = this;
+    this._host = (transport as { _host?: string })._host;
+    this.allowHalfOpen = transport.allowHalfOpen;
+    this.connecting = connecting;
+    this.socket = transport instanceof net.Socket ? transport : null;
+    this.fromKernel = fromKernel;
+    this.#observer = observer;
+    this.#below = below(transport, this);
+  }
+
+  get destroyed(): boolean {
+    return this._handle === null;
+  }
+
+  /** Whether TLS is being given bytes: what its callbacks throw would break it off in the middle. */
+  get giving(): boolean {
+    return this.#giving;
+  }
+
+  /** Keeps what a callback of TLS threw until TLS is done with what it was given. */
+  onThrown(error: unknown): void {
+    this.#thrown ??= { error };
+  }
+
+  /** The transport is connected: TLS begins. */
+  connected(): void {
+    this.connecting = false;
+    this.emit('connect');
+  }
+
+  destroy(): this {
+    this.#destroying = true;
+    if (this._handle !== null) this.#below.destroy();
+    return this;
+  }
+
+  // ---- for the transport
+
+  onBytes(bytes: Uint8Array): boolean {
+    this.#received.push(bytes);
+    this.#give();
+    return this.#reading;
+  }
+
+  onEnd(): void {
+    this.#over = true;
+    this.#received.push(null);
+    this.#give();
+  }
+
+  onError(error: Error): void {
+    this.#failed = true;
+    const told = this.onFailure(error);
+    this.#over ||= told === null;
+    if (told !== null) this.emit('error', told);
+  }
+
+  onClose(): void {
+    const handle = this._handle;
+    if (handle === null) return;
+    // A Duplex closes behind its end or its failure by itself, and TLS has still to be read.
+    if (this.#over && !this.#destroying) return;
+    this._handle = null;
+    this.#observer.onClose();
+    this.#finishWrite(handle, CANCELED);
+    this.#finishShutdown(handle, CANCELED);
+    this.emit('close');
+  }
+
+  /** Gives TLS what it reads; a chunk that has been begun is given whole, as one that libuv has read. */
+  #give(): void {
+    // What is read within is given behind what is being given.
+    if (this.#giving) return;
+    this.#giving = true;
+    try {
+      while (this._handle !== null) {
+        if (this.#chunk !== null) this.#giveRecord(this._handle, this.#chunk);
+        else if (!this.#reading || this.#received.length === 0) break;
+        else {
+          const next = this.#received.shift() as Uint8Array | null;
+          if (next === null) this._handle.emitEOF();
+          else this.#chunk = next;
+        }
+        this.#throw();
+      }
+    } finally {
+      this.#giving = false;
+      // A listener threw. What is left is given behind whoever hears of that.
+      if (this.#chunk !== null && this._handle !== null) process.nextTick(() => this.#goOn());
+    }
+  }
+
+  #goOn(): void {
+    this.#give();
+    if (this.#reading && this._handle !== null) this.#below.read();
+  }
+
+  /** Gives TLS the chunk up to a record's end. */
+  #giveRecord(handle: PassHandle, chunk: Uint8Array): void {
+    const end = this.#observer.onReceived(chunk);
+    const record = chunk.subarray(0, end);
+    this.#chunk = end < chunk.length ? chunk.subarray(end) : null;
+    const { tls } = this;
+    const before = tls?.bytesRead ?? 0;
+    try {
+      // HTTP/2 calls back for each frame.
+      if (this.fromKernel && tls?.alpnProtocol === 'h2') {
+        withEmptyQueues(() => handle.readBuffer(record));
+      } else {
+        handle.readBuffer(record);
+      }
+    } finally {
+      this.#observer.onGiven((tls?.bytesRead ?? 0) - before);
+    }
+    if (this.fromKernel && this.#chunk !== null) emptyQueues();
+  }
+
+  #throw(): void {
+    const thrown = this.#thrown;
+    this.#thrown = null;
+    if (thrown !== null) throw thrown.error;
+  }
+
+  // ---- for TLS
+
+  /** @internal */
+  onReadStart(): void {
+    this.#reading = true;
+    // Within a call of TLS it cannot be given anything.
+    if (this.#received.length > 0) process.nextTick(() => this.#goOn());
+    else this.#below.read();
+  }
+
+  /** @internal */
+  onReadStop(): void {
+    this.#reading = false;
+  }
+
+  /** @internal */
+  onWrite(request: Request, buffers: readonly Uint8Array[]): void {
+    this.#writing = request;
+    // Whoever destroyed it cancels the write in a moment.
+    if (this._handle === null) return;
+    const finish = (status: number) => {
+      if (this._handle !== null && this.#writing === request) {
+        this.#finishWrite(this._handle, status);
+      }
+    };
+    if (this.socket?.destroyed) {
+      // As libuv, whose descriptor is closed at once.
+      setImmediate(finish, BAD_DESCRIPTOR);
+      return;
+    }
+    for (const bytes of buffers) {
+      this.#observer.onSending(bytes);
+      this.#written += bytes.length;
+    }
+    const total = this.#written;
+    let within = true;
+    this.#below.write(buffers, (error) => {
+      if (!error && !this.#failed) this.#observer.onSent(total);
+      // TLS takes no answer within its call. Node, too, lets it go on in the next phase of the event loop.
+      if (within) setImmediate(finish, statusOf(error));
+      else finish(statusOf(error));
+    });
+    within = false;
+  }
+
+  #finishWrite(handle: JsStream, status: number): void {
+    const request = this.#writing;
+    if (request === null) return;
+    this.#writing = null;
+    handle.finishWrite(request, status);
+    if (this._handle !== null && this.#writing === null) this.#end();
+  }
+
+  /**
+   * @internal Where TLS waits for the end of a write, close_notify is not written yet (on a handle of the kernel's it
+   * never is, in Node 20 to 24). FIN has to wait for it.
+   */
+  onShutdown(request: Request): void {
+    this.#ending = request;
+    if (this.#writing === null || this.#observer.saidLast) process.nextTick(() => this.#end());
+  }
+
+  #ended = false;
+
+  #end(): void {
+    if (this.#ending === null || this.#ended || this._handle === null) return;
+    this.#ended = true;
+    this.#below.end((error) => {
+      if (this._handle !== null) this.#finishShutdown(this._handle, statusOf(error));
+    });
+  }
+
+  #finishShutdown(handle: JsStream, status: number): void {
+    const request = this.#ending;
+    this.#ending = null;
+    if (request !== null) handle.finishShutdown(request, status);
+  }
 }
+// A TLS socket asks whether it is one. Of what it would inherit it uses the methods of EventEmitter alone.
+Object.setPrototypeOf(Pass.prototype, net.Socket.prototype);

@@ -1,17 +1,19 @@
 /**
  * Node's own TLS sockets on a pass: what `tls.connect` and a TLS server make, with a witness that reads the records.
  */
+import { channel } from 'node:diagnostics_channel';
 import net from 'node:net';
 import type { Duplex } from 'node:stream';
 import tls from 'node:tls';
-import { lendTransport, readInto } from './lent.ts';
-import { type Pass, passTo } from './pass.ts';
+import { readInto } from './onread.ts';
+import { Pass } from './pass.ts';
 import { RecordWitness } from './record-witness.ts';
 
 /** A TLS socket, and what tells which alerts crossed its wire. */
 export interface Passing {
   readonly socket: tls.TLSSocket;
   readonly witness: RecordWitness;
+  readonly pass: Pass;
 }
 
 /** What `tls.connect` takes. */
@@ -29,6 +31,14 @@ const CONNECTING = [
   'ready',
 ] as const;
 
+/** The passes of TLS sockets that are transports themselves. */
+const passes = new WeakMap<object, Pass>();
+
+/** Whether this is a pass: TLS on it is watched already. */
+export function isPass(transport: unknown): boolean {
+  return transport instanceof Pass;
+}
+
 /**
  * As `tls.connect`, on `options.socket` or on a connection of its own.
  *
@@ -37,47 +47,72 @@ const CONNECTING = [
  */
 export function connectPassing(options: PassingOptions, listener?: () => void): Passing {
   const given: Duplex | undefined = options.socket ?? undefined;
-  const transport = given ?? new net.Socket({ allowHalfOpen: true });
+  const transport = given ?? new net.Socket();
   const witness = new RecordWitness('client');
   const connecting = given === undefined || (given instanceof net.Socket && given.pending);
-  const pass = passTo(transport, witness, connecting);
-  const { allowHalfOpen = false } = given ?? options;
-  const socket = atHalfOpen(pass, allowHalfOpen, () =>
-    tls.connect({ ...options, socket: pass }, listener),
-  );
-  watchKeyLog(socket, witness);
-  serve(pass, socket, transport);
-  if (connecting) transport.once('connect', () => connect(pass));
-  if (given !== undefined) return { socket, witness };
+  const pass = new Pass(transport, witness, connecting, isFromKernel(transport));
+  if (given === undefined) pass.allowHalfOpen = options.allowHalfOpen ?? false;
+  const socket = tls.connect({ ...options, socket: pass as unknown as Duplex }, listener);
+  adopt(pass, socket);
+  tellKeyLog(pass, socket, witness);
+  if (given === undefined) connect(transport as net.Socket, options, socket, pass);
+  else if (connecting) transport.once('connect', () => pass.connected());
+  return { socket, witness, pass };
+}
 
-  const own = transport as net.Socket;
-  pass.onFailure = (error) => socket.destroy(error);
-  if (options.onread) readInto(socket, options.onread);
+/** Opens a connection as its TLS socket would have done. @throws whatever `connect` throws. */
+function connect(
+  transport: net.Socket,
+  options: PassingOptions,
+  socket: tls.TLSSocket,
+  pass: Pass,
+): void {
+  const { onread, timeout } = options;
+  pass.onFailure = (error) => {
+    socket.destroy(error);
+    return null;
+  };
   for (const name of CONNECTING) {
-    own.on(name as string, (...args: unknown[]) => socket.emit(name as string, ...args));
+    transport.on(name as string, (...args: unknown[]) => {
+      const { autoSelectFamilyAttemptedAddresses: attempted } = transport;
+      if (attempted !== undefined)
+        Object.assign(socket, { autoSelectFamilyAttemptedAddresses: attempted });
+      socket.emit(name, ...args);
+    });
   }
-  const { timeout } = options;
+  // A socket keeps what it is told of its own address, which it may have asked for too early.
+  transport.once('connect', () => {
+    Object.assign(socket, { _sockname: null });
+    pass.connected();
+  });
+  if (onread) readInto(socket, onread);
   if (timeout) socket.setTimeout(timeout);
   try {
-    own.connect(options as net.NetConnectOpts);
+    tellOf(socket, () => transport.connect(options as net.NetConnectOpts));
   } catch (error) {
     socket.destroy();
     throw error;
   }
-  return { socket, witness };
 }
 
-/** What a pass and a transport do for their TLS socket. */
-function serve(pass: Pass, socket: tls.TLSSocket, transport: Duplex): void {
-  pass.http2 = () => socket.alpnProtocol === 'h2';
-  pass.onReadError = (error) => socket.destroy(error);
-  if (transport instanceof net.Socket) lendTransport(socket, transport);
-}
+const opened = channel('net.client.socket');
 
-/** TLS on this pass can begin. */
-function connect(pass: Pass): void {
-  (pass as { connecting?: boolean }).connecting = false;
-  pass.emit('connect');
+/**
+ * Node 22 and later tell that channel of a socket that connects. Here it is a transport; whoever hears of it is to
+ * have the TLS socket.
+ */
+function tellOf(socket: tls.TLSSocket, connect: () => void): void {
+  if (!opened.hasSubscribers) {
+    connect();
+    return;
+  }
+  const { publish } = opened;
+  opened.publish = () => publish.call(opened, { socket });
+  try {
+    connect();
+  } finally {
+    Reflect.deleteProperty(opened, 'publish');
+  }
 }
 
 /**
@@ -90,16 +125,17 @@ export function acceptPassing(
   server: tls.Server,
   transport: Duplex,
   secure: (this: tls.Server, transport: Duplex) => void,
-  onSocket: (socket: tls.TLSSocket, witness: RecordWitness) => void,
+  onSocket: (passing: Passing) => void,
 ): void {
   const witness = new RecordWitness('server');
-  const pass = passTo(transport, witness, false);
-  const { allowHalfOpen } = transport;
+  const pass = new Pass(transport, witness, false, isFromKernel(transport));
   let known: tls.TLSSocket | null = null;
-  const adopt = (socket: tls.TLSSocket) => {
+  const know = (socket: tls.TLSSocket) => {
     if (known !== null) return;
     known = socket;
-    serve(pass, socket, transport);
+    adopt(pass, socket);
+    // It was given the view.
+    (socket as { server?: tls.Server }).server = server;
   };
   // The server says only "here is a secure socket", not which connection it belongs to. So this connection gets a
   // view of the server that tells by itself.
@@ -107,39 +143,40 @@ export function acceptPassing(
   view.emit = (name: string | symbol, ...args: unknown[]): boolean => {
     if (name === 'keylog') {
       const [line, socket] = args as [Buffer, tls.TLSSocket];
-      adopt(socket);
-      witness.onSecret(line.toString('latin1'));
+      know(socket);
+      witness.onSecret(line);
     } else if (name === 'secureConnection') {
       const [socket] = args as [tls.TLSSocket];
-      adopt(socket);
-      onSocket(socket, witness);
+      know(socket);
+      onSocket({ socket, witness, pass });
     } else if (name === 'tlsClientError') {
-      adopt(args[1] as tls.TLSSocket);
+      know(args[1] as tls.TLSSocket);
     }
-    return server.emit(name, ...args);
+    return keep(pass, () => server.emit(name, ...args));
   };
   // A server asks its sockets for the key log only if somebody listens to it.
   view.listenerCount = ((name: string) =>
     name === 'keylog' ? 1 : server.listenerCount(name)) as typeof server.listenerCount;
-  atHalfOpen(pass, allowHalfOpen, () => secure.call(view, pass));
+  secure.call(view, pass as unknown as Duplex);
 }
 
-/**
- * Node looks at the transport's `allowHalfOpen` once, when it puts TLS on it. Behind that, the pass must not end
- * on its own when EOF comes: FIN would be ahead of close_notify.
- */
-function atHalfOpen<T>(pass: Duplex, allowHalfOpen: boolean, make: () => T): T {
-  pass.allowHalfOpen = allowHalfOpen;
-  const made = make();
-  pass.allowHalfOpen = true;
-  return made;
+/** Whether no code of a program's is being run when this transport gives bytes. */
+function isFromKernel(transport: Duplex): boolean {
+  if (transport instanceof tls.TLSSocket) return passes.get(transport)?.fromKernel ?? false;
+  return transport instanceof net.Socket;
+}
+
+function adopt(pass: Pass, socket: tls.TLSSocket): void {
+  passes.set(socket, pass);
+  pass.tls = socket;
+  pass.onReadError = (error) => socket.destroy(error);
 }
 
 /**
  * Has the witness told of the key log, which Node writes as soon as somebody has listened to it. A listener that
  * stays would be seen, so it is `emit` that tells.
  */
-function watchKeyLog(socket: tls.TLSSocket, witness: RecordWitness): void {
+function tellKeyLog(pass: Pass, socket: tls.TLSSocket, witness: RecordWitness): void {
   const ignore = () => {};
   socket.on('keylog', ignore).off('keylog', ignore);
   const emit: (name: string, ...args: unknown[]) => boolean = socket.emit;
@@ -147,8 +184,25 @@ function watchKeyLog(socket: tls.TLSSocket, witness: RecordWitness): void {
     configurable: true,
     writable: true,
     value(name: string, ...args: unknown[]) {
-      if (name === 'keylog') witness.onSecret((args[0] as Buffer).toString('latin1'));
-      return emit.call(socket, name, ...args);
+      if (name === 'keylog') witness.onSecret(args[0] as Buffer);
+      return keep(pass, () => emit.call(socket, name, ...args));
     },
   });
+}
+
+/**
+ * Calls listeners. What is thrown out of the outermost of them within a call of TLS is thrown behind that call, or TLS
+ * would be left in the middle.
+ */
+function keep(pass: Pass, call: () => boolean): boolean {
+  if (!pass.giving || pass.calling) return call();
+  pass.calling = true;
+  try {
+    return call();
+  } catch (error) {
+    pass.onThrown(error);
+    return true;
+  } finally {
+    pass.calling = false;
+  }
 }

@@ -9,43 +9,51 @@
  * nothing is emptied.
  */
 import { createHook } from 'node:async_hooks';
-import { process, throwLater } from '../runtime.ts';
+import { process } from '../runtime.ts';
 
 const { _tickCallback: empty } = process as { _tickCallback?: () => void };
 
-/** To be called where no code of a program's is being run. */
+/** To be called where no code of a program's is being run. Throws what is thrown in it, and leaves what is behind. */
 export function emptyQueues(): void {
-  try {
-    empty?.call(process);
-  } catch (error) {
-    throwLater(error);
-  }
+  empty?.call(process);
 }
 
 /** How many callbacks within each other are being run. */
 let depth = 0;
+let emptying = false;
+let thrown: { readonly error: unknown } | null = null;
 
 const hook = createHook({
   before() {
-    depth++;
+    if (!emptying) depth++;
   },
   after() {
-    if (--depth !== 0) return;
-    hook.disable();
-    emptyQueues();
-    hook.enable();
+    if (emptying || --depth !== 0) return;
+    emptying = true;
+    try {
+      emptyQueues();
+    } catch (error) {
+      // A hook must not throw.
+      thrown ??= { error };
+    } finally {
+      emptying = false;
+    }
   },
 });
 
 /** Calls what calls callbacks by itself, and empties the queues behind each of those. */
-export function withEmptyQueues<T>(call: () => T): T {
+export function withEmptyQueues(call: () => void): void {
   const outer = depth;
   depth = 0;
   hook.enable();
   try {
-    return call();
+    call();
   } finally {
     hook.disable();
     depth = outer;
   }
+  if (thrown === null) return;
+  const { error } = thrown;
+  thrown = null;
+  throw error;
 }

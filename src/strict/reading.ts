@@ -18,14 +18,17 @@ export function afterReading(socket: Duplex, ended: boolean, then: () => void): 
   const read = socket.read;
   const withLast = (size?: number): unknown => {
     const left = socket.readableLength;
-    const chunk = read.call(socket, size !== undefined && size > left && left > 0 ? left : size);
-    if (socket.readableLength === 0 && socket.read === withLast) {
-      socket.read = read;
-      if (ended) then();
-      // By then the reader may have put some of it back.
-      else process.nextTick(() => afterReading(socket, false, then));
+    try {
+      return read.call(socket, size !== undefined && size > left && left > 0 ? left : size);
+    } finally {
+      // Also where a listener to 'data' has thrown.
+      if (socket.readableLength === 0 && socket.read === withLast) {
+        socket.read = read;
+        if (ended) then();
+        // By then the reader may have put some of it back.
+        else process.nextTick(() => afterReading(socket, false, then));
+      }
     }
-    return chunk;
   };
   socket.read = withLast;
   // It may wait for more than will ever come.

@@ -1,79 +1,103 @@
 /**
- * A witness that reads the records of a connection as they pass, with the secrets of its key log.
+ * The witness of a connection whose bytes pass by (pass.ts): it reads the alerts in them, with the key log.
+ *
+ * What was sent counts once the transport has taken the whole record.
  */
-import { type Sender, WireDecoder } from '../record/decoder.ts';
-import { parseKeyLogLine } from '../record/keys.ts';
-import { RecordScanner } from '../record/record.ts';
-import type { Witness, WitnessedAlert } from './witness.ts';
+import { AlertReader } from '../record/alert-reader.ts';
+import type { Sender } from '../record/decoder.ts';
+import type { PassObserver } from './pass.ts';
+import { closes, type Witness, type WitnessedAlert } from './witness.ts';
 
-export class RecordWitness implements Witness {
+export class RecordWitness implements PassObserver, Witness {
   readonly evidence = 'record';
   readonly startedAt = performance.now();
-  ignored = false;
-  /** Told when `ignored` becomes true, within the feeding of TLS. */
+  #ignored = false;
+  /** Told when `ignored` becomes true. */
   onIgnored: () => void = () => {};
-  /** Why this connection cannot be read; null where it can, or it is not known yet. */
-  unreadable: string | null = null;
-  received: WitnessedAlert | null = null;
+  /** Ours, once the transport has taken it. */
   sent: WitnessedAlert | null = null;
-  readonly #decoder: WireDecoder;
-  readonly #scanner = new RecordScanner(() => {});
-  readonly #self: Sender;
-  readonly #peer: Sender;
-  #userCanceled = false;
-  #shown = 0;
-  #sending: { readonly alert: WitnessedAlert; readonly end: number } | null = null;
+  /** Ours, on its way or there. */
+  written: WitnessedAlert | null = null;
+  #received: WitnessedAlert | null = null;
+  readonly #reader: AlertReader;
+  /** How much was sent up to the end of that. */
+  #end = 0;
 
-  constructor(self: Sender) {
-    this.#self = self;
-    this.#peer = self === 'client' ? 'server' : 'client';
-    this.#decoder = new WireDecoder((decoded) => {
-      if (decoded.type === 'unreadable') this.unreadable ??= decoded.reason;
-      if (decoded.type !== 'alert') return;
-      const { level, code } = decoded.alert;
-      if (level === 'warning' && code === 90 && decoded.sender === this.#peer)
-        this.#userCanceled = true;
-      if (level === 'warning' && code !== 0) return;
-      const alert: WitnessedAlert = {
-        level: level === 'warning' ? 1 : 2,
-        description: code,
-        authenticated: decoded.authenticated,
-        at: performance.now(),
-      };
-      if (decoded.sender === this.#peer) {
-        if (this.received !== null) return;
-        this.received = alert;
-        this.ignored = code === 0 && this.#userCanceled;
-        if (this.ignored) this.onIgnored();
-      } else this.#sending ??= { alert, end: this.#shown };
+  /** How much of what was sent the transport has taken. */
+  #taken = 0;
+
+  /** @param role of this side. */
+  constructor(role: Sender) {
+    this.#reader = new AlertReader(role, {
+      onReceived: (alert, canceled) => {
+        this.#received = { ...alert, at: performance.now() };
+        this.#ignored = canceled && closes(this.#received);
+        if (this.#ignored) this.onIgnored();
+      },
+      onSent: (alert, end) => {
+        this.written = { ...alert, at: performance.now() };
+        this.#end = end;
+        this.#settle();
+      },
     });
   }
 
-  get written(): WitnessedAlert | null {
-    return this.#sending?.alert ?? null;
+  /** The peer's alert that ends its direction. */
+  get received(): WitnessedAlert | null {
+    // Asked within the reading of a record, it is about that record too.
+    this.#reader.look();
+    return this.#received;
   }
 
+  /** Whether the peer's close_notify came behind user_canceled. */
+  get ignored(): boolean {
+    this.#reader.look();
+    return this.#ignored;
+  }
+
+  /** Where the received bytes stand. */
   get where(): 'record-boundary' | 'inside-record' | 'unknown' {
-    return this.#scanner.atBoundary ? 'record-boundary' : 'inside-record';
+    return this.#reader.where;
   }
 
-  onSecret(line: string): void {
-    const entry = parseKeyLogLine(line);
-    if (entry !== null) this.#decoder.addSecret(entry);
+  /** Why nothing is claimed of this connection: its version or its cipher suite is not read. */
+  get unreadable(): string | null {
+    return this.#reader.unreadable;
+  }
+
+  /** A line of the key log. */
+  onSecret(line: Uint8Array): void {
+    this.#reader.secret(line);
+  }
+
+  // ---- for the pass
+
+  get saidLast(): boolean {
+    return this.written !== null;
   }
 
   onReceived(bytes: Uint8Array): number {
-    const end = this.#scanner.take(bytes, 0);
-    this.#decoder.push(this.#peer, bytes.subarray(0, end));
-    return end;
+    return this.#reader.received(bytes);
+  }
+
+  onGiven(data: number): void {
+    this.#reader.given(data);
   }
 
   onSending(bytes: Uint8Array): void {
-    this.#shown += bytes.length;
-    this.#decoder.push(this.#self, bytes);
+    this.#reader.sending(bytes);
   }
 
   onSent(total: number): void {
-    if (this.#sending !== null && this.#sending.end <= total) this.sent ??= this.#sending.alert;
+    this.#taken = total;
+    this.#settle();
+  }
+
+  #settle(): void {
+    if (this.written !== null && this.#end <= this.#taken) this.sent = this.written;
+  }
+
+  onClose(): void {
+    this.#reader.close();
   }
 }

@@ -15,7 +15,7 @@ import tls from 'node:tls';
 import { OptionError } from '../errors.ts';
 import { isTap } from '../tap/tap.ts';
 import type { Strictness } from './guard.ts';
-import { isPass } from './pass.ts';
+import { isPass } from './passing.ts';
 import { checkMode, openStrict, strictAddOn } from './secure-socket.ts';
 
 /** Options of `register`. */

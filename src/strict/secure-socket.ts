@@ -5,6 +5,7 @@
  * crossed the wire (witness.ts): OpenSSL's word where the add-on is there, and else that of the records, which then
  * pass through a tap on their way (passing.ts).
  */
+import net from 'node:net';
 import type { Duplex } from 'node:stream';
 import tls, { type ConnectionOptions, type Server, type TLSSocket } from 'node:tls';
 import type { Closure } from '../closure/verdict.ts';
@@ -13,8 +14,7 @@ import { OptionError, RuntimeError } from '../errors.ts';
 import { IS_NODE, process } from '../runtime.ts';
 import { type AddOn, addOn, type Watch } from './add-on.ts';
 import { Guard, guardOf, type Strictness, type Watching } from './guard.ts';
-import { acceptPassing, connectPassing } from './passing.ts';
-import type { RecordWitness } from './record-witness.ts';
+import { acceptPassing, connectPassing, type Passing } from './passing.ts';
 import { openSslWitness } from './witness.ts';
 
 /** Options of `secureSocket`: those of `tls.connect`, and ours. */
@@ -77,10 +77,10 @@ export function openStrict(
   listener?: () => void,
 ): TLSSocket {
   const { native } = strictAddOn();
-  if (native === null) {
-    const { socket, witness } = connectPassing(options, listener);
-    guardByRecords(socket, mode, witness);
-    return socket;
+  if (native === null || isForeign(options.socket)) {
+    const passing = connectPassing(options, listener);
+    guardByRecords(passing, mode, options.socket);
+    return passing.socket;
   }
   const mark = native.mark();
   const socket = make();
@@ -114,9 +114,9 @@ export function acceptStrict(
   listener: (this: Server, transport: Duplex) => void,
 ): void {
   const { native } = strictAddOn();
-  if (native === null) {
-    acceptPassing(server, transport, listener, (socket, witness) => {
-      guardByRecords(socket, mode, witness);
+  if (native === null || isForeign(transport)) {
+    acceptPassing(server, transport, listener, (passing) => {
+      guardByRecords(passing, mode, transport);
     });
     return;
   }
@@ -191,11 +191,25 @@ const UNWATCHED = (mode: Strictness): Watching => ({
 
 // ---- by the records
 
-function guardByRecords(socket: TLSSocket, mode: Strictness, witness: RecordWitness): void {
+/**
+ * Whether a transport that was given is no socket of Node's. TLS on such a one passes through JavaScript in any case,
+ * and what becomes of it Node leaves to chance: so it is given a tap, also where the add-on is.
+ */
+function isForeign(transport: Duplex | null | undefined): boolean {
+  return transport !== null && transport !== undefined && !(transport instanceof net.Socket);
+}
+
+/** @param given the transport, where it was given. */
+function guardByRecords(
+  { socket, witness, pass }: Passing,
+  mode: Strictness,
+  given: Duplex | null | undefined,
+): void {
   const watching = { mode, evidence: 'record', engine: 'tapped', witness: () => witness } as const;
   const guard = new Guard(socket, watching);
   // Behind what TLS makes of these very bytes.
   witness.onIgnored = () => setImmediate(() => guard.onIgnored());
+  if (isForeign(given)) pass.onFailure = (error) => guard.onTransportFailed(error);
 }
 
 // ---- tracing, which takes the place of the add-on in OpenSSL

@@ -12,11 +12,11 @@
  * A witness tells only what it has read. Where it has read nothing, it says null, and nothing is claimed.
  */
 import type { CutPoint, Evidence } from '../closure/machine.ts';
-import type { AddOn, Watch } from './add-on.ts';
+import type { AddOn, Watch, WatchedAlert } from './add-on.ts';
 
 /** An alert that crossed the wire. */
 export interface WitnessedAlert {
-  /** AlertLevel: 1 warning, 2 fatal. */
+  /** AlertLevel: 1 warning, 2 fatal; of close_notify in TLS 1.3, which does not look at it, always 1. */
   readonly level: number;
   /** AlertDescription (RFC 9846 section 6): 0 is close_notify. */
   readonly description: number;
@@ -50,10 +50,18 @@ export interface Witness {
 const CLOSE_NOTIFY = 0;
 const USER_CANCELED = 90;
 
-/** Whether an alert closes its direction: an authenticated close_notify, and nothing else. */
-export function closes(alert: WitnessedAlert | null): alert is WitnessedAlert {
-  return alert?.authenticated === true && alert.description === CLOSE_NOTIFY;
+/**
+ * Whether an alert closes its direction: an authenticated close_notify, and nothing else. In TLS 1.2 one that calls
+ * itself fatal is a fatal alert (RFC 5246 section 7.2: "Alert messages with a level of fatal result in the immediate
+ * termination of the connection").
+ */
+export function closes(alert: WitnessedAlert | null): boolean {
+  return (
+    alert?.authenticated === true && alert.description === CLOSE_NOTIFY && alert.level === WARNING
+  );
 }
+
+const WARNING = 1;
 
 const FATAL = 2;
 
@@ -93,8 +101,8 @@ export class OpenSslWitness implements Witness {
     this.#tls13 = tls13;
   }
 
-  get startedAt(): number | null {
-    return this.#watch.born === undefined ? null : this.#watch.born() - BEHIND;
+  get startedAt(): number {
+    return this.#watch.born() - BEHIND;
   }
 
   get received(): WitnessedAlert | null {
@@ -105,9 +113,17 @@ export class OpenSslWitness implements Witness {
     return this.#first(true);
   }
 
-  /** Node takes bytes out of OpenSSL's buffer once the transport has taken them. */
+  /**
+   * Node gives what OpenSSL made to the transport in the same call, unless a write is on its way. Then it has to wait,
+   * and leaves OpenSSL's buffer once the transport has taken it.
+   */
   get sent(): WitnessedAlert | null {
-    return this.#watch.pending() === 0 ? this.written : null;
+    const { written } = this;
+    return written !== null && (this.#alone || this.#watch.pending() === 0) ? written : null;
+  }
+
+  get #alone(): boolean {
+    return this.#watch.alerts().find((one) => one.sent && ends(one, this.#tls13))?.alone === true;
   }
 
   /** As it was while OpenSSL could say. */
@@ -125,8 +141,19 @@ export class OpenSslWitness implements Witness {
 
   #first(sent: boolean): WitnessedAlert | null {
     const alert = this.#watch.alerts().find((one) => one.sent === sent && ends(one, this.#tls13));
-    return alert === undefined ? null : { ...alert, at: alert.at - BEHIND };
+    return alert === undefined ? null : asWitnessed(alert, this.#tls13);
   }
+}
+
+function asWitnessed(alert: WatchedAlert, tls13: boolean): WitnessedAlert {
+  const { level, description, authenticated } = alert;
+  const ignoresLevel = tls13 && description === CLOSE_NOTIFY;
+  return {
+    level: ignoresLevel ? WARNING : level,
+    description,
+    authenticated,
+    at: alert.at - BEHIND,
+  };
 }
 
 /**

@@ -243,8 +243,15 @@ const refused: Readonly<Record<string, () => unknown>> = {
   'negative timeout': () => tls.connect({ port: 1, host: '127.0.0.1', timeout: -1 }),
   'servername that is an address': () =>
     tls.connect({ port: 1, host: '127.0.0.1', servername: '127.0.0.1' }),
+  // Node throws and leaves its socket connecting: an address that never comes keeps it from failing later, within
+  // another case.
   'servername as a number': () =>
-    tls.connect({ port: 1, host: '127.0.0.1', servername: 1 as unknown as string }),
+    tls.connect({
+      port: 1,
+      host: 'nowhere.example',
+      lookup: () => {},
+      servername: 1 as unknown as string,
+    }),
   'session that is none': () =>
     tls.connect({ port: 1, host: '127.0.0.1', session: 'x' as unknown as Buffer }),
   'signal that is none': () =>
@@ -311,6 +318,8 @@ add('connection refused at the first address of two', 'test-net-autoselectfamily
     'data',
     'connectionAttemptTimeout',
   );
+  // Node makes TLS anew for a second address, and forgets that sessions were asked for.
+  client.removeAllListeners('session');
   await env.closed(client);
   env.note('attempts', String(client.autoSelectFamilyAttemptedAddresses?.length));
 });

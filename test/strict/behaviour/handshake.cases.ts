@@ -120,12 +120,12 @@ for (const version of VERSIONS) {
   );
 
   add(`client certificate given, ${version}`, 'test-tls-client-verify', async (env) => {
-    const { port } = await env.serve(
+    const { port, server } = await env.serve(
       { ca: env.pki.ca, requestCert: true, rejectUnauthorized: true },
-      (socket) => {
-        env.note('server', socket.authorized, socket.getPeerCertificate().subject.CN);
-        socket.resume();
-      },
+      (socket) => void socket.resume(),
+    );
+    server.on('secureConnection', (socket) =>
+      env.note('server', socket.authorized, socket.getPeerCertificate().subject.CN),
     );
     await handshake(env, port, { maxVersion: version, ...env.pki.client });
   });

@@ -1,0 +1,104 @@
+'use strict';
+// Builds the add-on with AddressSanitizer and UBSan into a folder of its own, and runs the children of
+// its tests with it, in their short form. Any report ends the child that made it, and fails this.
+//
+// usage: node native/scripts/sanitize.js [NODE...]   default: the Node that runs this
+
+const { execFileSync, spawnSync } = require('node:child_process');
+const { cpSync, mkdirSync, mkdtempSync, realpathSync, rmSync, writeFileSync } = require('node:fs');
+const { tmpdir } = require('node:os');
+const { dirname, join } = require('node:path');
+
+const HOME = join(__dirname, '..');
+const BUILD = join(HOME, 'build-sanitize');
+const CHILDREN = join(HOME, '../test/native/child');
+const SANITIZERS = '-fsanitize=address,undefined -fno-sanitize-recover=all';
+
+/** Each child, and its arguments. */
+const RUNS = [
+  ['alerts'],
+  ['join'],
+  ['arguments'],
+  ['listeners'],
+  ['worker', 'worker'],
+  ['worker', 'both'],
+  ['worker', 'main'],
+  ['many', '500'],
+];
+
+/** OpenSSL 3.5's table of compression methods is never freed. That of Node itself would hide ours. */
+const SUPPRESSIONS = 'leak:ossl_load_builtin_compressions\n';
+
+function build() {
+  rmSync(BUILD, { recursive: true, force: true });
+  mkdirSync(BUILD);
+  for (const name of ['binding.gyp', 'package.json', 'src']) {
+    cpSync(join(HOME, name), join(BUILD, name), { recursive: true });
+  }
+  const { npm_config_node_gyp: gyp, npm_config_nodedir: nodedir } = process.env;
+  if (!gyp) throw new Error('run it by npm, which says where its node-gyp is');
+  const headers = nodedir ?? join(dirname(process.execPath), '..');
+  execFileSync(process.execPath, [gyp, 'rebuild', '--nodedir', headers, '--loglevel', 'warn'], {
+    cwd: BUILD,
+    env: {
+      ...process.env,
+      CXXFLAGS: `${SANITIZERS} -fno-omit-frame-pointer -g -O1`,
+      LDFLAGS: SANITIZERS,
+    },
+    stdio: ['ignore', 'ignore', 'inherit'],
+  });
+}
+
+function certificate(folder) {
+  const command = 'req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2';
+  const names = '-subj /CN=localhost -keyout key.pem -out cert.pem';
+  const args = `${command} ${names}`.split(' ');
+  execFileSync('openssl', args, { cwd: folder, stdio: 'ignore' });
+}
+
+function library() {
+  const file = execFileSync('gcc', ['-print-file-name=libasan.so'], { encoding: 'utf8' });
+  return realpathSync(file.trim());
+}
+
+function main() {
+  const nodes = process.argv.length > 2 ? process.argv.slice(2) : [process.execPath];
+  const started = Date.now();
+  const folder = mkdtempSync(join(tmpdir(), 'native-sanitize-'));
+  let failed = 0;
+  try {
+    build();
+    certificate(folder);
+    writeFileSync(join(folder, 'suppressions'), SUPPRESSIONS);
+    const env = {
+      ...process.env,
+      LD_PRELOAD: library(),
+      ASAN_OPTIONS: 'detect_leaks=1',
+      LSAN_OPTIONS: `suppressions=${join(folder, 'suppressions')}:print_suppressions=0`,
+      UBSAN_OPTIONS: 'halt_on_error=1:print_stacktrace=1',
+      // Where node-gyp-build looks for the binary.
+      CLOSE_NOTIFY_NATIVE_PREBUILD: BUILD,
+      NATIVE_PACKAGE: HOME,
+      NATIVE_PEM: folder,
+    };
+    for (const node of nodes) {
+      for (const [name, ...args] of RUNS) {
+        const all = ['--expose-gc', join(CHILDREN, `${name}.cjs`), ...args];
+        const options = { encoding: 'utf8', env, killSignal: 'SIGKILL', timeout: 100_000 };
+        const { status, signal, stderr } = spawnSync(node, all, options);
+        const good = status === 0;
+        console.log(`${good ? 'clean' : 'FAILED'}: ${node} ${[name, ...args].join(' ')}`);
+        if (good) continue;
+        failed++;
+        console.error(`${signal ?? `code ${status}`}\n${stderr}`);
+      }
+    }
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+    rmSync(BUILD, { recursive: true, force: true });
+  }
+  console.log(`${failed} failed, ${Math.round((Date.now() - started) / 1000)} s`);
+  process.exitCode = failed === 0 ? 0 : 1;
+}
+
+main();

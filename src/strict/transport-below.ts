@@ -1,0 +1,159 @@
+/** A transport as a pass (pass.ts) uses it. */
+import net from 'node:net';
+import type { Duplex } from 'node:stream';
+import { setImmediate } from 'node:timers';
+import { giveBack } from '../tap/memory.ts';
+
+/** Bytes of a write whose memory is worth giving back. */
+const BULK = 16_384;
+
+export type Done = (error?: Error | null) => void;
+
+/** What a pass has of its transport. */
+export interface Below {
+  /** More is wanted. */
+  read(): void;
+  write(chunks: readonly Uint8Array[], done: Done): void;
+  /** FIN. */
+  end(done: Done): void;
+  destroy(): void;
+}
+
+/** What a transport has of its pass. */
+export interface Above {
+  /** @returns whether more is wanted. */
+  onBytes(bytes: Uint8Array): boolean;
+  onEnd(): void;
+  /** It cannot be read any more. */
+  onReadError(error: Error): void;
+  /** It has failed otherwise. */
+  onError(error: Error): void;
+  onClose(): void;
+}
+
+export function below(transport: Duplex, above: Above): Below {
+  return transport instanceof net.Socket
+    ? new SocketBelow(transport, above)
+    : new DuplexBelow(transport, above);
+}
+
+/** A `net.Socket`, by the methods with which it serves its own streams. */
+class SocketBelow implements Below {
+  readonly #socket: net.Socket;
+  #ended = false;
+
+  constructor(socket: net.Socket, above: Above) {
+    this.#socket = socket;
+    // What it has read by now, to somebody who did not take it.
+    for (let bytes = socket.read(); bytes !== null; bytes = socket.read()) above.onBytes(bytes);
+    const onEnd = () => {
+      if (this.#ended) return;
+      this.#ended = true;
+      above.onEnd();
+    };
+    if (socket.readableEnded) onEnd();
+    else socket.once('end', onEnd);
+    // Its own FIN would be ahead of close_notify.
+    socket.allowHalfOpen = true;
+    socket.push = (bytes: Uint8Array | null) => {
+      if (bytes !== null) return above.onBytes(bytes);
+      onEnd();
+      return false;
+    };
+    const { destroy } = socket;
+    socket.destroy = (error?: Error & { syscall?: string }, ...rest: []) => {
+      if (error?.syscall !== 'read') return destroy.call(socket, error, ...rest);
+      above.onReadError(error);
+      return socket;
+    };
+    socket.on('error', (error) => above.onError(error));
+    socket.once('close', () => above.onClose());
+  }
+
+  read(): void {
+    if (!this.#ended) this.#socket._read(0);
+  }
+
+  write(chunks: readonly Uint8Array[], done: Done): void {
+    const socket = this.#socket;
+    if (socket.writableLength > 0) {
+      // What was written in the clear comes first.
+      socket.write('', (error) => (error ? done(error) : this.write(chunks, done)));
+      return;
+    }
+    const isBulk = chunks.reduce((sum, { length }) => sum + length, 0) >= BULK;
+    const taken = (error?: Error | null) => {
+      // Copies that TLS made for us alone.
+      if (!error && isBulk) giveBack(chunks);
+      done(error);
+    };
+    const encoding = 'buffer' as BufferEncoding;
+    if (chunks.length === 1) {
+      socket._write(chunks[0], encoding, taken);
+    } else {
+      const all = chunks.map((chunk) => ({ chunk, encoding }));
+      socket._writev?.(Object.assign(all, { allBuffers: true }), taken);
+    }
+  }
+
+  end(done: Done): void {
+    this.#socket._final(done);
+  }
+
+  destroy(): void {
+    this.#socket.destroy();
+  }
+}
+
+/** Any other Duplex, as Node's TLS uses it. */
+class DuplexBelow implements Below {
+  readonly #duplex: Duplex;
+  readonly #above: Above;
+
+  constructor(duplex: Duplex, above: Above) {
+    this.#duplex = duplex;
+    this.#above = above;
+    duplex.on('data', (bytes: Uint8Array | string) => {
+      if (typeof bytes === 'string' || duplex.readableObjectMode) {
+        duplex.pause();
+        duplex.removeAllListeners('data');
+        above.onError(
+          Object.assign(new Error('Stream has StringDecoder set or is in objectMode'), {
+            code: 'ERR_STREAM_WRAP',
+          }),
+        );
+      } else if (!above.onBytes(bytes)) duplex.pause();
+    });
+    // Its own end would be ahead of close_notify.
+    duplex.allowHalfOpen = true;
+    duplex.once('end', () => above.onEnd());
+    duplex.on('error', (error) => above.onError(error));
+    // As Node: what it failed with is told before, and whoever waits for that can see TLS close.
+    duplex.once('close', () => setImmediate(() => above.onClose()));
+  }
+
+  read(): void {
+    this.#duplex.resume();
+  }
+
+  write(chunks: readonly Uint8Array[], done: Done): void {
+    const duplex = this.#duplex;
+    const last = chunks.length - 1;
+    duplex.cork();
+    chunks.forEach((chunk, i) => {
+      if (i < last) duplex.write(chunk);
+      else duplex.write(chunk, done);
+    });
+    duplex.uncork();
+  }
+
+  end(done: Done): void {
+    this.#duplex.end(done);
+  }
+
+  destroy(): void {
+    this.#duplex.destroy();
+    // As Node: TLS is closed whether it closes or not, and behind the error that it was destroyed with.
+    setImmediate(() => this.#above.onClose());
+  }
+}
