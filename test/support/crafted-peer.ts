@@ -53,7 +53,7 @@ export const turn = (): Promise<void> => new Promise((resolve) => setImmediate(r
 export class CraftedPeer {
   readonly role: Sender;
   readonly version: Version;
-  /** Fulfilled when records can be sent. */
+  /** Fulfilled when records can be sent; rejected when the other side goes before. */
   readonly ready: Promise<void>;
   /** What the other side sent, behind the hellos. */
   readonly heard: Crossed[] = [];
@@ -143,10 +143,14 @@ export class CraftedPeer {
       this.#secure = true;
       this.#poke();
     });
-    this.ready = this.until(() => {
+    const isReady = () => {
       if (this.#secret === null || !this.#finished) return false;
       return hold ? this.#held.length > 0 : this.#secure;
-    }).then(() => this.#takeOver());
+    };
+    this.ready = this.until(() => isReady() || this.transportEnd !== null).then(() => {
+      if (!isReady()) throw new Error(`no handshake, but ${this.transportEnd}`);
+      this.#takeOver();
+    });
     this.ready.catch(() => {});
   }
 

@@ -55,36 +55,87 @@ export async function until(holds: () => boolean, limit = LIMIT): Promise<boolea
   return true;
 }
 
-export class Env {
+/** What all cases of a child share. */
+interface Shared {
   readonly lib: Package;
   readonly https: typeof import('close-notify/https');
   readonly undici: typeof import('close-notify/undici');
   readonly register: typeof import('close-notify/register');
   readonly identity: { readonly key: string; readonly cert: string; readonly ca: string };
+  readonly folder: string;
+  readonly messages: WeakMap<object, Messages>;
+  readonly sockets: tls.TLSSocket[];
+}
+
+/** One case's things. */
+export class Env {
   /** Whether the add-on is to be used. */
   readonly native = process.env['CLOSE_NOTIFY_NATIVE'] !== '0';
-  readonly folder: string;
+  readonly #shared: Shared;
   #ends: Array<() => unknown> = [];
-  #strays: string[] = [];
-  readonly #messages = new WeakMap<object, Messages>();
-  /** The same, of whoever: for cases whose sockets are made inside of Node. */
-  readonly sockets: tls.TLSSocket[] = [];
-  #pipes = 0;
+  static #pipes = 0;
 
-  private constructor(
-    lib: Package,
-    https: Env['https'],
-    undici: Env['undici'],
-    register: Env['register'],
-    identity: Env['identity'],
-  ) {
-    this.lib = lib;
-    this.https = https;
-    this.undici = undici;
-    this.register = register;
-    this.identity = identity;
-    this.folder = mkdtempSync(join(tmpdir(), 'close-notify-verdicts-'));
-    process.once('exit', () => rmSync(this.folder, { recursive: true, force: true }));
+  private constructor(shared: Shared) {
+    this.#shared = shared;
+  }
+
+  /** For another case. */
+  fork(): Env {
+    return new Env(this.#shared);
+  }
+
+  get lib(): Package {
+    return this.#shared.lib;
+  }
+
+  get https(): Shared['https'] {
+    return this.#shared.https;
+  }
+
+  get undici(): Shared['undici'] {
+    return this.#shared.undici;
+  }
+
+  get register(): Shared['register'] {
+    return this.#shared.register;
+  }
+
+  get identity(): Shared['identity'] {
+    return this.#shared.identity;
+  }
+
+  /** Strict sockets of whoever, oldest first: for cases that run alone, whose sockets are made inside of Node. */
+  get sockets(): tls.TLSSocket[] {
+    return this.#shared.sockets;
+  }
+
+  static async make(): Promise<Env> {
+    const [lib, https, undici, register, testing] = await Promise.all([
+      import('close-notify'),
+      import('close-notify/https'),
+      import('close-notify/undici'),
+      import('close-notify/register'),
+      import('close-notify/testing'),
+    ]);
+    // Loading it has made everything strict, the tests' own peers, too.
+    register.unregister();
+    const isPlain = process.env['VERDICTS_PLAIN'] === '1';
+    if (!isPlain) register.register({ include: [REGISTERED] });
+    const plain = { secureSocket: tls.connect, strictServer: <T>(server: T): T => server };
+    const folder = mkdtempSync(join(tmpdir(), 'close-notify-verdicts-'));
+    process.once('exit', () => rmSync(folder, { recursive: true, force: true }));
+    const env = new Env({
+      lib: isPlain ? { ...lib, ...(plain as object) } : lib,
+      ...{ https, undici, register, folder },
+      identity: testing.selfSigned(),
+      messages: new WeakMap(),
+      sockets: [],
+    });
+    env.#subscribe();
+    return env;
+  }
+
+  #subscribe(): void {
     type Of<T> = { readonly socket: object } & T;
     subscribe('close-notify.connect', (message) => {
       const { socket, evidence, engine, mode } = message as Of<Messages['connect'][number]>;
@@ -104,30 +155,6 @@ export class Env {
     });
   }
 
-  static async make(): Promise<Env> {
-    const [lib, https, undici, register, testing] = await Promise.all([
-      import('close-notify'),
-      import('close-notify/https'),
-      import('close-notify/undici'),
-      import('close-notify/register'),
-      import('close-notify/testing'),
-    ]);
-    // Loading it has made everything strict, the tests' own peers, too.
-    register.unregister();
-    if (process.env['VERDICTS_PLAIN'] === '1') {
-      const plain = { secureSocket: tls.connect, strictServer: <T>(server: T): T => server };
-      return new Env(
-        { ...lib, ...(plain as object) },
-        https,
-        undici,
-        register,
-        testing.selfSigned(),
-      );
-    }
-    register.register({ include: [REGISTERED] });
-    return new Env(lib, https, undici, register, testing.selfSigned());
-  }
-
   /** Runs at the end of the case, last first. */
   defer(end: () => unknown): void {
     this.#ends.push(end);
@@ -135,32 +162,23 @@ export class Env {
 
   async finish(): Promise<void> {
     for (const end of this.#ends.splice(0).reverse()) await end();
-    this.sockets.length = 0;
-  }
-
-  uncaught(error: unknown): void {
-    if (error instanceof Thrown) error.caught();
-    else this.#strays.push(error instanceof Error ? (error.stack ?? error.message) : String(error));
-  }
-
-  strays(): string[] {
-    return this.#strays.splice(0);
   }
 
   messagesOf(socket: object): Messages {
-    let messages = this.#messages.get(socket);
-    if (messages === undefined) {
-      messages = { connect: [], truncated: [], closure: [] };
-      this.#messages.set(socket, messages);
+    const { messages } = this.#shared;
+    let found = messages.get(socket);
+    if (found === undefined) {
+      found = { connect: [], truncated: [], closure: [] };
+      messages.set(socket, found);
     }
-    return messages;
+    return found;
   }
 
   /** Listens on loopback, or on a socket in the file system. */
   async listen(server: net.Server, unix = false): Promise<{ port: number; path?: string }> {
     this.defer(() => server.close());
     if (unix) {
-      const path = join(this.folder, `${this.#pipes++}`);
+      const path = join(this.#shared.folder, `${Env.#pipes++}`);
       server.listen(path);
       await once(server, 'listening');
       return { port: 0, path };

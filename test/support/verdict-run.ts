@@ -94,7 +94,10 @@ async function bundle(name: string, folder: string): Promise<void> {
   await made.close();
 }
 
-/** What the cases told. One that takes its process down is told so, and the rest go on in another. */
+/**
+ * What the cases told. Those that were running when the process was taken down are told so, and the rest go
+ * on in another.
+ */
 async function run(
   node: string,
   folder: string,
@@ -102,10 +105,12 @@ async function run(
   environment: Readonly<Record<string, string>>,
 ): Promise<ReadonlyMap<string, Told>> {
   const found = new Map<string, Told>();
-  for (let done = 0; done < cases.length; ) {
+  while (found.size < cases.length) {
     let complaints = '';
+    const running = new Set<string>();
+    const before = found.size;
     const end = await new Promise<string>((resolve, reject) => {
-      const child = fork(join(folder, 'child.mjs'), [String(done)], {
+      const child = fork(join(folder, 'child.mjs'), [...found.keys()], {
         execArgv: [],
         execPath: node,
         // Vitest's own settings are none of the child's business.
@@ -121,17 +126,20 @@ async function run(
       child.stderr?.on('data', (text: Buffer) => {
         complaints = `${complaints}${text}`.slice(-4_000);
       });
-      child.on('message', ({ name, told }: { name: string; told: Told }) => {
+      child.on('message', ({ name, told }: { name: string; told?: Told }) => {
+        if (told === undefined) {
+          running.add(name);
+          return;
+        }
+        running.delete(name);
         found.set(name, told);
-        done++;
       });
       child.on('error', reject);
       child.on('close', (code, signal) => resolve(signal ?? `exit ${code}`));
     });
-    if (done < cases.length) {
-      found.set(cases[done]!.name, { error: `its process ended: ${end}\n${complaints}` });
-      done++;
-    }
+    const error = `its process ended: ${end}\n${complaints}`;
+    for (const name of running) found.set(name, { error });
+    if (found.size === before) throw new Error(error);
   }
   return found;
 }

@@ -1,0 +1,4 @@
+import { verdicts } from '../../support/verdict-run.ts';
+import { cases } from './late.cases.ts';
+
+verdicts('what comes before anybody watches', 'late', cases);

@@ -1,0 +1,4 @@
+import { verdicts } from '../../support/verdict-run.ts';
+import { cases } from './mitm.cases.ts';
+
+verdicts('somebody on the path, without keys', 'mitm', cases);
