@@ -90,9 +90,6 @@ const ENCRYPT_THEN_MAC = 22;
 /** OpenSSL takes it no more than this reader does: the direction is not read any further. */
 class Refusal extends Error {}
 
-/** This reader does not know how to read the connection. */
-class Unreadable extends Error {}
-
 interface Direction {
   readonly sender: Sender;
   readonly ours: boolean;
@@ -294,8 +291,7 @@ export class AlertReader {
     const kept = { header, body: body === null ? null : Uint8Array.from(body), end };
     from.waiting.push(kept);
     from.waitingLength += kept.body?.length ?? 0;
-    if (from.waitingLength > MAX_WAITING)
-      this.#refuse(from, new Unreadable('no key for its records'));
+    if (from.waitingLength > MAX_WAITING) this.#refuse(from, new Error('no key for its records'));
   }
 
   #drain(from: Direction): void {
@@ -497,11 +493,11 @@ export class AlertReader {
   #serverHello(from: Direction, kept: Uint8Array, last: boolean): void {
     const hello = parseServerHello(kept);
     if (hello.version !== TLS12 && hello.version !== TLS13) {
-      throw new Unreadable(`a version that is not read: 0x${hello.version.toString(16)}`);
+      throw new Error(`a version that is not read: 0x${hello.version.toString(16)}`);
     }
     const suite = suiteOf(SUITE_NAMES.get(hello.cipherSuite) ?? '');
     if (suite === null) {
-      throw new Unreadable(`a cipher suite that is not read: 0x${hello.cipherSuite.toString(16)}`);
+      throw new Error(`a cipher suite that is not read: 0x${hello.cipherSuite.toString(16)}`);
     }
     this.#hello = hello;
     this.#suite = suite;
@@ -574,14 +570,14 @@ export class AlertReader {
   }
 
   #refuse(from: Direction, error: Error): void {
-    if (error instanceof Unreadable) {
-      this.#unreadable ??= error.message;
-      this.close();
-    } else if (error instanceof Refusal || error instanceof MalformedError) {
+    if (error instanceof Refusal || error instanceof MalformedError) {
       this.#refused ??= error.message;
       this.#stop(from);
     } else {
-      throw error;
+      // A cipher that this runtime's node:crypto has not, at worst a mistake in here: the connection goes on, and
+      // nothing more is claimed of it.
+      this.#unreadable ??= error.message;
+      this.close();
     }
   }
 

@@ -12,6 +12,11 @@ export type WitnessedAlert = EndingAlert & { readonly at: number };
 
 export class RecordWitness implements PassObserver {
   readonly evidence = 'record';
+  /**
+   * Where set: told as the peer's alert has been read, within the reading of its record. OpenSSL 3.5 ignores one behind
+   * user_canceled, and only so it is known before FIN.
+   */
+  onAlert: (() => void) | null = null;
   /** Ours, once the transport has taken it. */
   sent: WitnessedAlert | null = null;
   #received: WitnessedAlert | null = null;
@@ -27,6 +32,7 @@ export class RecordWitness implements PassObserver {
     this.#reader = new AlertReader(role, {
       onReceived: (alert) => {
         this.#received = { ...alert, at: performance.now() };
+        this.onAlert?.();
       },
       onSent: (alert, end) => {
         this.#sending = { alert, end };
