@@ -126,7 +126,7 @@ async function outcomes(
         execArgv: [...execArgv],
         execPath: process.env['BEHAVIOUR_NODE'] ?? process.execPath,
         // Vitest's own settings are none of the child's business.
-        env: { PATH: process.env['PATH'], BEHAVIOUR_CASE: process.env['BEHAVIOUR_CASE'], PASS_NO_SERVER: process.env['PASS_NO_SERVER'] },
+        env: { PATH: process.env['PATH'], BEHAVIOUR_CASE: process.env['BEHAVIOUR_CASE'] },
         stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
       });
       child.on('message', ({ name, outcome }: { name: string; outcome: Outcome }) => {
