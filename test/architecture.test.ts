@@ -157,7 +157,7 @@ describe('the shape of the code', () => {
     }
   });
 
-  test('only the engine touches node:tls, with its contexts and what it lends its sockets, and strict/register.ts, which replaces its connect', () => {
+  test('only the engine touches node:tls, with its contexts and what it lends its sockets; strict/register.ts, which replaces its connect; and what puts TLS on a pass', () => {
     const touching = imports
       .filter(({ specifier, typeOnly }) => !typeOnly && /^(node:)?_?tls($|_|\/)/.test(specifier))
       .map(({ file }) => file);
@@ -165,6 +165,8 @@ describe('the shape of the code', () => {
       'stream/context.ts',
       'stream/engine.ts',
       'stream/socket-members.ts',
+      'strict/pass.ts',
+      'strict/passing.ts',
       'strict/register.ts',
     ]);
   });

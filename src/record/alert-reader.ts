@@ -26,20 +26,11 @@
 
 import { RecordCutter, type WireRecord } from './cutter.ts';
 import type { Sender } from './decoder.ts';
-import { HANDSHAKE_TYPE, type Hello, hex, parseServerHello } from './handshake.ts';
-import {
-  connectionKeys12,
-  type DirectionKeys,
-  nextTrafficSecret,
-  trafficKeys13,
-  wipeKeys,
-} from './keys.ts';
+import { HANDSHAKE_TYPE } from './handshake.ts';
+import { LiveKeys, MASTER, type Protection, TLS12 } from './live-keys.ts';
 import { MalformedError } from './reader.ts';
-import { CONTENT_TYPE } from './record.ts';
+import { CONTENT_TYPE, HEADER_LENGTH } from './record.ts';
 import { HandshakeSkimmer, type SkimmedMessage } from './skimmer.ts';
-import { type Suite, suiteOf } from './suite.ts';
-import { SUITE_NAMES } from './suite-names.ts';
-import { Unprotector } from './unprotect.ts';
 
 /** An alert that ends a direction: close_notify, or one that is fatal. */
 export interface EndingAlert {
@@ -83,10 +74,6 @@ const LENGTHS: ReadonlyMap<number, number> = new Map([
 /** The longest that we send and that has to be read in TLS 1.3: a KeyUpdate and its ContentType, then the tag. */
 const KEY_UPDATE_LENGTH = 4 + 1 + 1;
 
-const TLS12 = 0x0303;
-const TLS13 = 0x0304;
-const ENCRYPT_THEN_MAC = 22;
-
 /** OpenSSL takes it no more than this reader does: the direction is not read any further. */
 class Refusal extends Error {}
 
@@ -98,12 +85,10 @@ interface Direction {
   /** Records that wait for a key, and how many bytes they are. */
   readonly waiting: WireRecord[];
   waitingLength: number;
-  /** Null while records are in the clear, or their key is not known. */
-  keys: Unprotector | null;
-  /** Where a key is to be found that is not known yet: a label of the key log, or the handshake of TLS 1.2. */
+  /** Null while records are in the clear, or their keys are not known. */
+  protection: Protection | null;
+  /** The label of the secret that its records are under from now on, where it is not in use yet. */
   awaits: string | null;
-  /** The traffic secret in use (TLS 1.3). */
-  secret: Uint8Array | null;
   /** Whether the sender has finished a handshake. */
   finished: boolean;
   /** Whether a Finished is the next that has to come (TLS 1.2). */
@@ -121,9 +106,8 @@ const direction = (sender: Sender, ours: boolean): Direction => ({
   messages: new HandshakeSkimmer(),
   waiting: [],
   waitingLength: 0,
-  keys: null,
+  protection: null,
   awaits: null,
-  secret: null,
   finished: false,
   finishing: false,
   warnings: 0,
@@ -131,23 +115,11 @@ const direction = (sender: Sender, ours: boolean): Direction => ({
   over: false,
 });
 
-/** The label of a TLS 1.2 master secret. */
-const MASTER = 'CLIENT_RANDOM';
-/** The labels of secrets that records are protected with. */
-const LABELS =
-  /^(?:CLIENT_RANDOM|(?:CLIENT|SERVER)_(?:HANDSHAKE_TRAFFIC_SECRET|TRAFFIC_SECRET_0))$/;
-
 export class AlertReader {
   readonly #events: AlertReaderEvents;
   readonly #received: Direction;
   readonly #sent: Direction;
-  /** The newest ClientHello's random, by which the key log names the connection. */
-  #clientRandom: Uint8Array | null = null;
-  #hello: Hello | null = null;
-  #suite: Suite | null = null;
-  /** By label: those of `#clientRandom` that no direction has begun to use. */
-  readonly #secrets = new Map<string, Uint8Array>();
-  #keys12: Partial<Record<Sender, DirectionKeys>> = {};
+  readonly #keys = new LiveKeys();
   /** Whether a handshake has begun and one of the two has not finished it. */
   #handshaking = false;
   #halfDone = false;
@@ -186,14 +158,7 @@ export class AlertReader {
 
   /** A line of the key log (RFC 9850), as the engine gives it. */
   secret(line: Uint8Array): void {
-    const text = Buffer.from(line.buffer, line.byteOffset, line.length);
-    const at = text.indexOf(' ');
-    const label = text.toString('latin1', 0, at);
-    const random = this.#clientRandom;
-    if (random === null || !LABELS.test(label)) return;
-    if (text.toString('latin1', at + 1, at + 65).toLowerCase() !== hex(random)) return;
-    this.#secrets.get(label)?.fill(0);
-    this.#secrets.set(label, unhex(text.subarray(at + 66)));
+    this.#keys.addSecret(line);
     this.#drain(this.#received);
     this.#drain(this.#sent);
   }
@@ -218,7 +183,7 @@ export class AlertReader {
     const record = this.#held;
     if (record !== null && data > 0 && data < (record.body?.length ?? 0)) {
       this.#held = null;
-      this.#received.keys?.skip();
+      this.#received.protection?.unprotector.skip();
       this.#received.empty = 0;
       this.#received.warnings = 0;
       return;
@@ -240,7 +205,7 @@ export class AlertReader {
     return (
       this.#trusts &&
       header[0] === CONTENT_TYPE.applicationData &&
-      from.keys !== null &&
+      from.protection !== null &&
       from.finished &&
       !from.messages.midMessage &&
       !this.#handshaking
@@ -280,17 +245,17 @@ export class AlertReader {
 
   #isWanted(from: Direction, type: number, length: number): boolean {
     if (from.over) return false;
-    if (!from.ours || from.keys === null || !from.finished || from.waiting.length > 0) return true;
-    if (this.#hello?.version !== TLS13) return type !== CONTENT_TYPE.applicationData;
-    const { tagLength } = this.#suite as { tagLength: number };
-    return length <= KEY_UPDATE_LENGTH + tagLength;
+    if (!from.ours || from.protection === null || !from.finished || from.waiting.length > 0)
+      return true;
+    if (!this.#keys.tls13) return type !== CONTENT_TYPE.applicationData;
+    return length <= KEY_UPDATE_LENGTH + this.#keys.tagLength;
   }
 
   #wait(from: Direction, { header, body, end }: WireRecord): void {
     // A copy: its memory is the engine's or the transport's.
     const kept = { header, body: body === null ? null : Uint8Array.from(body), end };
     from.waiting.push(kept);
-    from.waitingLength += kept.body?.length ?? 0;
+    from.waitingLength += HEADER_LENGTH + (kept.body?.length ?? 0);
     if (from.waitingLength > MAX_WAITING) this.#refuse(from, new Error('no key for its records'));
   }
 
@@ -299,7 +264,7 @@ export class AlertReader {
       const [record] = from.waiting;
       if (record === undefined || !this.#read(from, record)) return;
       from.waiting.shift();
-      from.waitingLength -= record.body?.length ?? 0;
+      from.waitingLength -= HEADER_LENGTH + (record.body?.length ?? 0);
       if (from.waiting.length === 0) this.#drain(from.ours ? this.#received : this.#sent);
     }
   }
@@ -316,23 +281,23 @@ export class AlertReader {
 
   #readRecord(from: Direction, { header, body, end }: WireRecord): boolean {
     const type = header[0] as number;
-    const tls13 = this.#hello?.version === TLS13;
+    const tls13 = this.#keys.tls13;
     if (from.awaits !== null && !(tls13 && this.#isClear(from, type)) && !this.#findKeys(from)) {
       return false;
     }
-    if (from.keys === null || (tls13 && this.#isClear(from, type))) {
+    if (from.protection === null || (tls13 && this.#isClear(from, type))) {
       this.#content(from, type, body as Uint8Array, false, end);
       return true;
     }
     if (body === null) {
-      from.keys.skip();
+      from.protection.unprotector.skip();
       return true;
     }
     if ((((header[1] as number) << 8) | (header[2] as number)) !== TLS12)
       throw new Refusal('another version in a record');
     if (tls13 && type !== CONTENT_TYPE.applicationData) throw new Refusal('a record in the clear');
     if (tls13 && body.length > MAX_CIPHERTEXT_13) throw new Refusal('a record that is too long');
-    const plain = from.keys.unprotect(header, body);
+    const plain = from.protection.unprotector.unprotect(header, body);
     if (plain === null) throw new Refusal('a record that is not authentic');
     this.#content(from, plain.type, plain.content, true, end);
     return true;
@@ -348,7 +313,7 @@ export class AlertReader {
       return !this.#received.finished || !this.#sent.finished;
     }
     const mayBeClear = from.ours || from.sender === 'client';
-    return type === CONTENT_TYPE.alert && mayBeClear && from.keys === null && !from.finished;
+    return type === CONTENT_TYPE.alert && mayBeClear && from.protection === null && !from.finished;
   }
 
   #content(
@@ -359,7 +324,7 @@ export class AlertReader {
     end: number,
   ): void {
     if (content.length > MAX_PLAINTEXT) throw new Refusal('a record that is too long');
-    const tls13 = this.#hello?.version === TLS13;
+    const tls13 = this.#keys.tls13;
     const ignored = tls13 && type === CONTENT_TYPE.changeCipherSpec;
     if (content.length === 0 || ignored) {
       if (tls13 && type !== CONTENT_TYPE.applicationData && !ignored)
@@ -406,7 +371,7 @@ export class AlertReader {
   #alert(from: Direction, content: Uint8Array, isProtected: boolean, end: number): void {
     if (content.length !== 2) throw new Refusal('an alert of another length than two');
     const [level, description] = content as unknown as [number, number];
-    const tls13 = this.#hello?.version === TLS13;
+    const tls13 = this.#keys.tls13;
     if (tls13 ? description === USER_CANCELED : level === WARNING && description !== CLOSE_NOTIFY) {
       if (++from.warnings === MAX_WARNINGS) throw new Refusal('too many warnings');
       if (!tls13 && description === NO_RENEGOTIATION) throw new Refusal('no renegotiation');
@@ -435,7 +400,7 @@ export class AlertReader {
 
   #message(from: Direction, message: SkimmedMessage, isProtected: boolean): void {
     const { type, kept, last } = message;
-    const tls13 = this.#hello?.version === TLS13;
+    const tls13 = this.#keys.tls13;
     switch (type) {
       case HANDSHAKE_TYPE.clientHello:
         if (from.sender !== 'client') throw new Refusal('a ClientHello of the server');
@@ -466,7 +431,7 @@ export class AlertReader {
 
   /** Which messages may come from a side that has finished a handshake. */
   #isExpected(from: Direction, type: number): boolean {
-    if (this.#hello?.version === TLS13) {
+    if (this.#keys.tls13) {
       return (
         type === HANDSHAKE_TYPE.keyUpdate ||
         (type === HANDSHAKE_TYPE.newSessionTicket && from.sender === 'server')
@@ -479,38 +444,22 @@ export class AlertReader {
   }
 
   #clientHello(kept: Uint8Array): void {
-    const random = kept.slice(2, 34);
-    // The second one, behind a HelloRetryRequest, has the same random (RFC 9846 section 4.1.2).
-    if (this.#clientRandom !== null && hex(this.#clientRandom) === hex(random)) return;
-    this.#clientRandom = random;
+    if (!this.#keys.clientHello(kept.slice(2, 34))) return;
     this.#handshaking = true;
     this.#halfDone = false;
-    // Those of a handshake before it. The keys in use are kept by their directions.
-    this.#forget();
-    this.#suite = null;
   }
 
   #serverHello(from: Direction, kept: Uint8Array, last: boolean): void {
-    const hello = parseServerHello(kept);
-    if (hello.version !== TLS12 && hello.version !== TLS13) {
-      throw new Error(`a version that is not read: 0x${hello.version.toString(16)}`);
-    }
-    const suite = suiteOf(SUITE_NAMES.get(hello.cipherSuite) ?? '');
-    if (suite === null) {
-      throw new Error(`a cipher suite that is not read: 0x${hello.cipherSuite.toString(16)}`);
-    }
-    this.#hello = hello;
-    this.#suite = suite;
-    if (hello.version !== TLS13 || hello.retry) return;
+    if (!this.#keys.serverHello(kept) || !this.#keys.tls13) return;
     this.#expect(from, 'SERVER_HANDSHAKE_TRAFFIC_SECRET', last);
     this.#expect(from.ours ? this.#received : this.#sent, 'CLIENT_HANDSHAKE_TRAFFIC_SECRET', true);
   }
 
   #changeCipherSpec(from: Direction, content: Uint8Array, isProtected: boolean): void {
-    if (content.length !== 1 || content[0] !== 1 || this.#hello === null) {
+    if (content.length !== 1 || content[0] !== 1 || !this.#keys.answered) {
       throw new Refusal('a ChangeCipherSpec that is none');
     }
-    if (this.#hello.version === TLS13) {
+    if (this.#keys.tls13) {
       if (isProtected) throw new Refusal('a ChangeCipherSpec that is protected');
       return;
     }
@@ -528,45 +477,16 @@ export class AlertReader {
 
   /** @returns whether the keys that a direction awaits are there. */
   #findKeys(from: Direction): boolean {
-    const label = from.awaits as string;
-    const keys = label === MASTER ? this.#findKeys12(from) : this.#findKeys13(from, label);
-    if (keys === null) return false;
-    from.keys = keys;
+    from.protection = this.#keys.take(from.awaits as string, from.sender);
+    if (from.protection === null) return false;
     from.awaits = null;
     return true;
   }
 
-  #findKeys13(from: Direction, label: string): Unprotector | null {
-    const secret = this.#secrets.get(label);
-    if (secret === undefined) return null;
-    this.#secrets.delete(label);
-    from.secret = secret;
-    return new Unprotector(trafficKeys13(this.#suite as Suite, secret), true);
-  }
-
-  #findKeys12(from: Direction): Unprotector | null {
-    const master = this.#secrets.get(MASTER);
-    const hello = this.#hello;
-    const suite = this.#suite;
-    if (hello === null || suite === null) return null;
-    if (master !== undefined) {
-      const random = this.#clientRandom as Uint8Array;
-      this.#keys12 = connectionKeys12(suite, master, random, hello.random);
-      this.#secrets.delete(MASTER);
-      master.fill(0);
-    }
-    const keys = this.#keys12[from.sender];
-    if (keys === undefined) return null;
-    delete this.#keys12[from.sender];
-    return new Unprotector(keys, false, hello.extensions.has(ENCRYPT_THEN_MAC));
-  }
-
   #updateKeys(from: Direction): void {
-    const suite = this.#suite as Suite;
-    const secret = nextTrafficSecret(suite, from.secret as Uint8Array);
+    const next = this.#keys.next(from.protection?.secret as Uint8Array);
     this.#wipe(from);
-    from.secret = secret;
-    from.keys = new Unprotector(trafficKeys13(suite, secret), true);
+    from.protection = next;
   }
 
   #refuse(from: Direction, error: Error): void {
@@ -585,37 +505,13 @@ export class AlertReader {
     from.over = true;
     from.waiting.length = 0;
     this.#wipe(from);
-    if (this.#received.over && this.#sent.over) this.#forget();
+    if (this.#received.over && this.#sent.over) this.#keys.forget();
   }
 
   /** The keys in use of a direction. */
   #wipe(from: Direction): void {
-    from.keys?.wipe();
-    from.secret?.fill(0);
-    from.keys = null;
-    from.secret = null;
+    from.protection?.unprotector.wipe();
+    from.protection?.secret?.fill(0);
+    from.protection = null;
   }
-
-  /** The secrets that no direction uses. */
-  #forget(): void {
-    for (const secret of this.#secrets.values()) secret.fill(0);
-    this.#secrets.clear();
-    for (const keys of Object.values(this.#keys12)) wipeKeys(keys);
-    this.#keys12 = {};
-  }
-}
-
-/** The bytes that hexadecimal digits in ASCII stand for, up to what is none. No text is made of them. */
-function unhex(digits: Uint8Array): Uint8Array {
-  let length = 0;
-  while (nibble(digits[length]) >= 0) length++;
-  return Uint8Array.from({ length: length >> 1 }, (_, i) => {
-    return nibble(digits[2 * i]) * 16 + nibble(digits[2 * i + 1]);
-  });
-}
-
-function nibble(digit = 0): number {
-  if (digit >= 0x30 && digit <= 0x39) return digit - 0x30;
-  const letter = digit | 0x20;
-  return letter >= 0x61 && letter <= 0x66 ? letter - 0x57 : -1;
 }
