@@ -23,22 +23,22 @@
  * The first alert that ends a direction is told, and nothing behind it is looked at. Secrets: those of the next key
  * change, and of each direction the newest; overwritten when they are replaced and at the end.
  */
-
+import {
+  Conversation,
+  type Direction,
+  type EndingAlert,
+  MAX_PLAINTEXT,
+  Refusal,
+  wipe,
+} from './conversation.ts';
 import { RecordCutter, type WireRecord } from './cutter.ts';
 import type { Sender } from './decoder.ts';
-import { HANDSHAKE_TYPE } from './handshake.ts';
-import { LiveKeys, MASTER, type Protection, TLS12 } from './live-keys.ts';
+import { LiveKeys, TLS12 } from './live-keys.ts';
 import { MalformedError } from './reader.ts';
 import { CONTENT_TYPE, HEADER_LENGTH } from './record.ts';
-import { HandshakeSkimmer, type SkimmedMessage } from './skimmer.ts';
+import { HandshakeSkimmer } from './skimmer.ts';
 
-/** An alert that ends a direction: close_notify, or one that is fatal. */
-export interface EndingAlert {
-  readonly level: number;
-  readonly description: number;
-  /** Whether its sender had proven itself, by its Finished of the first handshake. */
-  readonly authenticated: boolean;
-}
+export type { EndingAlert } from './conversation.ts';
 
 /** What the reader tells. */
 export interface AlertReaderEvents {
@@ -47,57 +47,14 @@ export interface AlertReaderEvents {
   onSent(alert: EndingAlert, end: number): void;
 }
 
-const CLOSE_NOTIFY = 0;
-const USER_CANCELED = 90;
-const NO_RENEGOTIATION = 100;
-const WARNING = 1;
-const FATAL = 2;
-
 /** Bytes that may wait for a key. */
 const MAX_WAITING = 1 << 20;
 
-/** OpenSSL takes no more of them in a row (MAX_WARN_ALERT_COUNT, MAX_EMPTY_RECORDS). */
-const MAX_WARNINGS = 5;
-const MAX_EMPTY = 32;
-
-/** TLSPlaintext.length (RFC 9846 section 5.1). */
-const MAX_PLAINTEXT = 1 << 14;
 /** TLSCiphertext.length (RFC 9846 section 5.2). */
 const MAX_CIPHERTEXT_13 = MAX_PLAINTEXT + 256;
 
-/** The lengths of messages that have but one. */
-const LENGTHS: ReadonlyMap<number, number> = new Map([
-  [HANDSHAKE_TYPE.helloRequest, 0],
-  [HANDSHAKE_TYPE.keyUpdate, 1],
-]);
-
 /** The longest that we send and that has to be read in TLS 1.3: a KeyUpdate and its ContentType, then the tag. */
 const KEY_UPDATE_LENGTH = 4 + 1 + 1;
-
-/** OpenSSL takes it no more than this reader does: the direction is not read any further. */
-class Refusal extends Error {}
-
-interface Direction {
-  readonly sender: Sender;
-  readonly ours: boolean;
-  readonly cutter: RecordCutter;
-  readonly messages: HandshakeSkimmer;
-  /** Records that wait for a key, and how many bytes they are. */
-  readonly waiting: WireRecord[];
-  waitingLength: number;
-  /** Null while records are in the clear, or their keys are not known. */
-  protection: Protection | null;
-  /** The label of the secret that its records are under from now on, where it is not in use yet. */
-  awaits: string | null;
-  /** Whether the sender has finished a handshake. */
-  finished: boolean;
-  /** Whether a Finished is the next that has to come (TLS 1.2). */
-  finishing: boolean;
-  warnings: number;
-  empty: number;
-  /** Nothing more is read of it. */
-  over: boolean;
-}
 
 const direction = (sender: Sender, ours: boolean): Direction => ({
   sender,
@@ -120,9 +77,7 @@ export class AlertReader {
   readonly #received: Direction;
   readonly #sent: Direction;
   readonly #keys = new LiveKeys();
-  /** Whether a handshake has begun and one of the two has not finished it. */
-  #handshaking = false;
-  #halfDone = false;
+  readonly #conversation: Conversation;
   /** A received record that the engine has not been given yet, or is being given. */
   #held: WireRecord | null = null;
   /** How much application data was read of what `received` was shown last. */
@@ -137,6 +92,8 @@ export class AlertReader {
     this.#events = events;
     this.#received = direction(role === 'client' ? 'server' : 'client', false);
     this.#sent = direction(role, true);
+    const client = role === 'client' ? this.#sent : this.#received;
+    this.#conversation = new Conversation(this.#keys, client);
   }
 
   /** Why this connection cannot be read: its version, its cipher suite, a key that never came. */
@@ -171,7 +128,7 @@ export class AlertReader {
   received(bytes: Uint8Array): number {
     this.look();
     this.#data = 0;
-    return this.#take(this.#received, bytes, 0);
+    return this.#cut(this.#received, bytes, 0);
   }
 
   /**
@@ -208,13 +165,13 @@ export class AlertReader {
       from.protection !== null &&
       from.finished &&
       !from.messages.midMessage &&
-      !this.#handshaking
+      !this.#conversation.handshaking
     );
   }
 
   /** Bytes that are about to be sent. */
   sending(bytes: Uint8Array): void {
-    for (let at = 0; at < bytes.length; ) at = this.#take(this.#sent, bytes, at);
+    for (let at = 0; at < bytes.length; ) at = this.#cut(this.#sent, bytes, at);
   }
 
   /** The connection is over. */
@@ -223,7 +180,7 @@ export class AlertReader {
     this.#stop(this.#sent);
   }
 
-  #take(from: Direction, bytes: Uint8Array, at: number): number {
+  #cut(from: Direction, bytes: Uint8Array, at: number): number {
     const { cutter } = from;
     const end = cutter.take(bytes, at, (type, length) => this.#isWanted(from, type, length));
     if (from.over) return end;
@@ -286,7 +243,7 @@ export class AlertReader {
       return false;
     }
     if (from.protection === null || (tls13 && this.#isClear(from, type))) {
-      this.#content(from, type, body as Uint8Array, false, end);
+      this.#take(from, type, body as Uint8Array, false, end);
       return true;
     }
     if (body === null) {
@@ -299,7 +256,7 @@ export class AlertReader {
     if (tls13 && body.length > MAX_CIPHERTEXT_13) throw new Refusal('a record that is too long');
     const plain = from.protection.unprotector.unprotect(header, body);
     if (plain === null) throw new Refusal('a record that is not authentic');
-    this.#content(from, plain.type, plain.content, true, end);
+    this.#take(from, plain.type, plain.content, true, end);
     return true;
   }
 
@@ -316,165 +273,6 @@ export class AlertReader {
     return type === CONTENT_TYPE.alert && mayBeClear && from.protection === null && !from.finished;
   }
 
-  #content(
-    from: Direction,
-    type: number,
-    content: Uint8Array,
-    isProtected: boolean,
-    end: number,
-  ): void {
-    if (content.length > MAX_PLAINTEXT) throw new Refusal('a record that is too long');
-    const tls13 = this.#keys.tls13;
-    const ignored = tls13 && type === CONTENT_TYPE.changeCipherSpec;
-    if (content.length === 0 || ignored) {
-      if (tls13 && type !== CONTENT_TYPE.applicationData && !ignored)
-        throw new Refusal('an empty message');
-      if (++from.empty > MAX_EMPTY) throw new Refusal('too many empty records');
-    } else {
-      from.empty = 0;
-    }
-    if (from.messages.midMessage && type !== CONTENT_TYPE.handshake && !(ignored && !isProtected)) {
-      // In TLS 1.2 OpenSSL lets data and alerts come between the pieces of a message.
-      if (tls13 || type === CONTENT_TYPE.changeCipherSpec) {
-        throw new Refusal('a record within a handshake message');
-      }
-    }
-    if (from.finishing && type !== CONTENT_TYPE.handshake) {
-      throw new Refusal('no Finished behind ChangeCipherSpec');
-    }
-    if (type === CONTENT_TYPE.alert) {
-      this.#alert(from, content, isProtected, end);
-      return;
-    }
-    if (content.length > 0) from.warnings = 0;
-    switch (type) {
-      case CONTENT_TYPE.handshake:
-        from.messages.push(
-          content,
-          (kind, length) => this.#header(from, kind, length),
-          (message) => this.#message(from, message, isProtected),
-        );
-        return;
-      case CONTENT_TYPE.changeCipherSpec:
-        this.#changeCipherSpec(from, content, isProtected);
-        return;
-      case CONTENT_TYPE.applicationData:
-        if (!from.finished) throw new Refusal('application data before Finished');
-        if (!from.ours) this.#data += content.length;
-        return;
-      default:
-        throw new Refusal('an unknown type of record');
-    }
-  }
-
-  /** As `ssl3_read_bytes` of OpenSSL does. */
-  #alert(from: Direction, content: Uint8Array, isProtected: boolean, end: number): void {
-    if (content.length !== 2) throw new Refusal('an alert of another length than two');
-    const [level, description] = content as unknown as [number, number];
-    const tls13 = this.#keys.tls13;
-    if (tls13 ? description === USER_CANCELED : level === WARNING && description !== CLOSE_NOTIFY) {
-      if (++from.warnings === MAX_WARNINGS) throw new Refusal('too many warnings');
-      if (!tls13 && description === NO_RENEGOTIATION) throw new Refusal('no renegotiation');
-      return;
-    }
-    if (!tls13 && level !== WARNING && level !== FATAL) throw new Refusal('an alert of no level');
-    const alert = { level, description, authenticated: isProtected && from.finished };
-    this.#stop(from);
-    if (from.ours) this.#events.onSent(alert, end);
-    else this.#events.onReceived(alert);
-  }
-
-  /** Refuses a message by what its header says. */
-  #header(from: Direction, type: number, length: number): void {
-    if (from.finishing && type !== HANDSHAKE_TYPE.finished) {
-      throw new Refusal('no Finished behind ChangeCipherSpec');
-    }
-    if (from.finished && !from.finishing && !this.#isExpected(from, type)) {
-      throw new Refusal('a handshake message that nobody asked for');
-    }
-    const wanted = LENGTHS.get(type);
-    if (wanted !== undefined && length !== wanted) {
-      throw new Refusal('a handshake message of another length');
-    }
-  }
-
-  #message(from: Direction, message: SkimmedMessage, isProtected: boolean): void {
-    const { type, kept, last } = message;
-    const tls13 = this.#keys.tls13;
-    switch (type) {
-      case HANDSHAKE_TYPE.clientHello:
-        if (from.sender !== 'client') throw new Refusal('a ClientHello of the server');
-        this.#clientHello(kept);
-        return;
-      case HANDSHAKE_TYPE.serverHello:
-        if (from.sender !== 'server') throw new Refusal('a ServerHello of the client');
-        this.#serverHello(from, kept, last);
-        return;
-      case HANDSHAKE_TYPE.finished:
-        if (!isProtected) throw new Refusal('a Finished in the clear');
-        from.finished = true;
-        from.finishing = false;
-        if (tls13) this.#expect(from, `${from.sender.toUpperCase()}_TRAFFIC_SECRET_0`, last);
-        // Each of the two finishes once.
-        if (tls13 || this.#halfDone) this.#handshaking = false;
-        this.#halfDone = this.#handshaking;
-        return;
-      case HANDSHAKE_TYPE.keyUpdate:
-        if (!from.finished || (kept[0] as number) > 1 || !last) {
-          throw new Refusal('a KeyUpdate that is none');
-        }
-        this.#updateKeys(from);
-        return;
-      default:
-    }
-  }
-
-  /** Which messages may come from a side that has finished a handshake. */
-  #isExpected(from: Direction, type: number): boolean {
-    if (this.#keys.tls13) {
-      return (
-        type === HANDSHAKE_TYPE.keyUpdate ||
-        (type === HANDSHAKE_TYPE.newSessionTicket && from.sender === 'server')
-      );
-    }
-    if (this.#handshaking) return type !== HANDSHAKE_TYPE.keyUpdate;
-    return from.sender === 'client'
-      ? type === HANDSHAKE_TYPE.clientHello
-      : type === HANDSHAKE_TYPE.helloRequest;
-  }
-
-  #clientHello(kept: Uint8Array): void {
-    if (!this.#keys.clientHello(kept.slice(2, 34))) return;
-    this.#handshaking = true;
-    this.#halfDone = false;
-  }
-
-  #serverHello(from: Direction, kept: Uint8Array, last: boolean): void {
-    if (!this.#keys.serverHello(kept) || !this.#keys.tls13) return;
-    this.#expect(from, 'SERVER_HANDSHAKE_TRAFFIC_SECRET', last);
-    this.#expect(from.ours ? this.#received : this.#sent, 'CLIENT_HANDSHAKE_TRAFFIC_SECRET', true);
-  }
-
-  #changeCipherSpec(from: Direction, content: Uint8Array, isProtected: boolean): void {
-    if (content.length !== 1 || content[0] !== 1 || !this.#keys.answered) {
-      throw new Refusal('a ChangeCipherSpec that is none');
-    }
-    if (this.#keys.tls13) {
-      if (isProtected) throw new Refusal('a ChangeCipherSpec that is protected');
-      return;
-    }
-    if (!this.#handshaking) throw new Refusal('a ChangeCipherSpec without a handshake');
-    from.finishing = true;
-    this.#expect(from, MASTER, true);
-  }
-
-  /** From the next record on, a direction is under the keys of this label. */
-  #expect(from: Direction, label: string, last: boolean): void {
-    if (!last) throw new Refusal('a change of keys within a record');
-    this.#wipe(from);
-    from.awaits = label;
-  }
-
   /** @returns whether the keys that a direction awaits are there. */
   #findKeys(from: Direction): boolean {
     from.protection = this.#keys.take(from.awaits as string, from.sender);
@@ -483,10 +281,19 @@ export class AlertReader {
     return true;
   }
 
-  #updateKeys(from: Direction): void {
-    const next = this.#keys.next(from.protection?.secret as Uint8Array);
-    this.#wipe(from);
-    from.protection = next;
+  #take(
+    from: Direction,
+    type: number,
+    content: Uint8Array,
+    isProtected: boolean,
+    end: number,
+  ): void {
+    const alert = this.#conversation.take(from, type, content, isProtected);
+    if (type === CONTENT_TYPE.applicationData && !from.ours) this.#data += content.length;
+    if (alert === null) return;
+    this.#stop(from);
+    if (from.ours) this.#events.onSent(alert, end);
+    else this.#events.onReceived(alert);
   }
 
   #refuse(from: Direction, error: Error): void {
@@ -504,14 +311,7 @@ export class AlertReader {
   #stop(from: Direction): void {
     from.over = true;
     from.waiting.length = 0;
-    this.#wipe(from);
+    wipe(from);
     if (this.#received.over && this.#sent.over) this.#keys.forget();
-  }
-
-  /** The keys in use of a direction. */
-  #wipe(from: Direction): void {
-    from.protection?.unprotector.wipe();
-    from.protection?.secret?.fill(0);
-    from.protection = null;
   }
 }
