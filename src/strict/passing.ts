@@ -85,7 +85,7 @@ function connect(
     Object.assign(socket, { _sockname: null });
     pass.connected();
   });
-  if (onread) readInto(socket, onread);
+  if (onread) readInto(socket, pass, onread);
   if (timeout) socket.setTimeout(timeout);
   try {
     tellOf(socket, () => transport.connect(options as net.NetConnectOpts));
