@@ -12,7 +12,7 @@
  * A witness tells only what it has read. Where it has read nothing, it says null, and nothing is claimed.
  */
 import type { CutPoint, Evidence } from '../closure/machine.ts';
-import { ALONE, AUTHENTICATED, type AddOn, SENT, type Watch } from './add-on.ts';
+import { type AddOn, ALONE, AUTHENTICATED, SENT, type Watch } from './add-on.ts';
 
 /** An alert that crossed the wire. */
 export interface WitnessedAlert {
