@@ -10,9 +10,12 @@ export type {
 } from './closure/machine.ts';
 export type { Deadlines, Policy, PolicyOptions } from './closure/policy.ts';
 export type { Closure, Crossed, Verdict } from './closure/verdict.ts';
+export type { TlsInfo } from './engine/contract.ts';
+export type { ClientTlsOptions, ServerTlsOptions } from './engine/tapped.ts';
 export * from './errors.ts';
 export type { KeyLogEntry } from './record/keys.ts';
 export { MalformedError } from './record/reader.ts';
+export type { CloseOptions, ShutdownOptions, Unwrapped } from './stream/closing.ts';
 export {
   type AcceptOptions,
   accept,
@@ -21,16 +24,9 @@ export {
   connect,
   type StreamOptions,
 } from './stream/connect.ts';
-export type { ClientTlsOptions, ServerTlsOptions } from './stream/engine.ts';
 export type { Direction, Observation, Observer } from './stream/observer.ts';
 export { createServer, type OnStream, type ServerOptions, TlsServer } from './stream/server.ts';
-export type {
-  CloseOptions,
-  ShutdownOptions,
-  TlsInfo,
-  TlsStream,
-  Unwrapped,
-} from './stream/tls-stream.ts';
+export type { TlsStream } from './stream/tls-stream.ts';
 export {
   type EntryTimes,
   type EventEntry,
@@ -45,7 +41,6 @@ export {
   type UnreadableEntry,
 } from './stream/transcript.ts';
 export type { TranscriptJson } from './stream/transcript-json.ts';
-export type { TransportOptions } from './stream/transport.ts';
 export type { NativeMessage } from './strict/add-on.ts';
 export type {
   ClosureMessage,
@@ -94,4 +89,5 @@ export { type PcapngOptions, PcapngRecorder } from './transcript/pcapng.ts';
 export type { Resemblance, Rule, Story } from './transcript/story.ts';
 export { renderSvg, type SvgOptions } from './transcript/svg.ts';
 export { renderText, type TextOptions } from './transcript/text.ts';
+export type { TransportOptions } from './transport/open.ts';
 export type { WaitOptions } from './wait.ts';

@@ -7,10 +7,11 @@ import type { Socket } from 'node:net';
 import { RequestWatcher } from '../client-cert/finder.ts';
 import { IssuerNameList } from '../client-cert/name.ts';
 import { DEFAULT_POLICY } from '../closure/policy.ts';
+import type { TlsInfo } from '../engine/contract.ts';
 import { CloseNotifyError, OptionError } from '../errors.ts';
 import { type ConnectOptions, connect } from '../stream/connect.ts';
 import type { Direction, Observation, Observer } from '../stream/observer.ts';
-import type { TlsInfo, TlsStream } from '../stream/tls-stream.ts';
+import type { TlsStream } from '../stream/tls-stream.ts';
 import { Transcript } from '../stream/transcript.ts';
 import { type Drawing, drawLanes, type Tone } from '../transcript/lanes.ts';
 import { cutText, paint } from '../transcript/text.ts';
@@ -380,8 +381,8 @@ class Probe implements Observer {
 }
 
 function certificateIn(stream: TlsStream): ProbeCertificate | null {
-  const certificate = stream.socket.getPeerX509Certificate();
-  if (certificate === undefined) return null;
+  const certificate = stream.peerCertificate;
+  if (certificate === null) return null;
   return {
     // One attribute a line, as Node gives them.
     subject: (certificate.subject ?? '').trim().replaceAll('\n', ', '),

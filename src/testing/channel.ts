@@ -14,7 +14,7 @@
  * Nothing happens by itself here but what was asked for: no timer runs unless there is a delay in
  * milliseconds.
  */
-import { type Carrier, join, MemoryEnd } from '../stream/pair.ts';
+import { type Carrier, join, MemoryEnd } from '../transport/pair.ts';
 
 /** What the reader of a line that is cut sees: FIN, or a connection that was reset. */
 export type Cut = 'fin' | 'reset';

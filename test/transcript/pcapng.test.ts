@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import tls from 'node:tls';
 import { describe, expect, test } from 'vitest';
 import { accept, connect } from '../../src/index.ts';
-import { memoryPair } from '../../src/stream/pair.ts';
+import { memoryPair } from '../../src/transport/pair.ts';
 import { surveyCapture } from '../../src/transcript/capture.ts';
 import { KeyLog } from '../../src/transcript/capture-keylog.ts';
 import { type PcapngOptions, PcapngRecorder } from '../../src/transcript/pcapng.ts';
