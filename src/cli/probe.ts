@@ -7,13 +7,14 @@ import type { Socket } from 'node:net';
 import { RequestWatcher } from '../client-cert/finder.ts';
 import { IssuerNameList } from '../client-cert/name.ts';
 import { DEFAULT_POLICY } from '../closure/policy.ts';
+import type { Drawing, Tone } from '../drawing/drawing.ts';
+import { drawLanes } from '../drawing/lanes.ts';
+import { cutText, paint } from '../drawing/text.ts';
 import { CloseNotifyError, OptionError } from '../errors.ts';
 import { type ConnectOptions, connect } from '../stream/connect.ts';
-import type { Direction, Observation, Observer } from '../stream/observer.ts';
 import type { TlsInfo, TlsStream } from '../stream/tls-stream.ts';
-import { Transcript } from '../stream/transcript.ts';
-import { type Drawing, drawLanes, type Tone } from '../transcript/lanes.ts';
-import { cutText, paint } from '../transcript/text.ts';
+import type { Direction, Observation, Observer } from '../transcript/observer.ts';
+import { Transcript } from '../transcript/transcript.ts';
 import { environmentKeyLog, PcapngFile } from './capture.ts';
 import {
   type ConnectionOptions,

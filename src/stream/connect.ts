@@ -4,6 +4,8 @@ import { performance } from 'node:perf_hooks';
 import type { Duplex } from 'node:stream';
 import { type Policy, type PolicyOptions, resolvePolicy } from '../closure/policy.ts';
 import { AbortError, OptionError } from '../errors.ts';
+import { type Observer, tell } from '../transcript/observer.ts';
+import { Transcript } from '../transcript/transcript.ts';
 import { checkWaitOptions } from '../wait.ts';
 import {
   type ClientTlsOptions,
@@ -12,9 +14,7 @@ import {
   type Server,
   type ServerTlsOptions,
 } from './engine.ts';
-import { type Observer, tell } from './observer.ts';
 import { TlsStream } from './tls-stream.ts';
-import { Transcript } from './transcript.ts';
 import { openTransport, TRANSPORT_KEYS, type TransportOptions } from './transport.ts';
 
 /** Options of a single stream, whichever side it is on. */

@@ -2,6 +2,7 @@
 import net from 'node:net';
 import { OptionError } from '../errors.ts';
 import { shareReads } from '../tap/reads.ts';
+import type { Observer } from '../transcript/observer.ts';
 import {
   type AcceptOptions,
   acceptWith,
@@ -11,7 +12,6 @@ import {
   observerOf,
 } from './connect.ts';
 import type { Server } from './engine.ts';
-import type { Observer } from './observer.ts';
 import type { TlsStream } from './tls-stream.ts';
 
 /** Options of `createServer`. */

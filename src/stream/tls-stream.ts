@@ -39,6 +39,8 @@ import {
 import { parseAlert } from '../record/alert.ts';
 import { apart, process } from '../runtime.ts';
 import { Tap, type TapEvents, type TransportEnding } from '../tap/tap.ts';
+import { type Observation, type Observer, tell } from '../transcript/observer.ts';
+import { Transcript } from '../transcript/transcript.ts';
 import {
   checkWaitOptions,
   Patience,
@@ -49,9 +51,7 @@ import {
   withLimits,
 } from '../wait.ts';
 import type { Engine, EngineEvents, TLSSocket } from './engine.ts';
-import { type Observation, type Observer, tell } from './observer.ts';
 import { Outbox } from './outbox.ts';
-import { Transcript } from './transcript.ts';
 import { closeTransport, ignoreErrors } from './transport.ts';
 
 /** What the handshake agreed on. */
