@@ -6,11 +6,10 @@ export { type PcapngOptions, PcapngRecorder } from './capture/pcapng.ts';
 export {
   type CapturedConnection,
   type CapturedParty,
-  type CaptureSurvey,
   type ReplayOptions,
   replayConnection,
-  surveyCapture,
 } from './capture/replay.ts';
+export { type CaptureSurvey, surveyCapture } from './capture/survey.ts';
 export type { TcpConnection } from './capture/tcp.ts';
 export { type AsioErrorCode, toAsioErrorCode } from './closure/asio.ts';
 export type {

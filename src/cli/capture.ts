@@ -9,10 +9,9 @@ import { PcapngRecorder } from '../capture/pcapng.ts';
 import {
   type CapturedConnection,
   type CapturedParty,
-  type CaptureSurvey,
   replayConnection,
-  surveyCapture,
 } from '../capture/replay.ts';
+import { type CaptureSurvey, surveyCapture } from '../capture/survey.ts';
 import type { TcpConnection } from '../capture/tcp.ts';
 import { OptionError } from '../errors.ts';
 import { MalformedError } from '../record/reader.ts';

@@ -12,14 +12,9 @@ import type { Detail, Drawing, Row } from './drawing.ts';
 import { ENDINGS, type Ending } from './endings.ts';
 import { escapeXml } from './escape.ts';
 import { PAGE_SCRIPT } from './page-script.ts';
-import {
-  LEGEND_ITEMS,
-  type RowGroup,
-  renderSvg,
-  SVG_STYLE,
-  sentence,
-  VERDICT_TONES,
-} from './svg.ts';
+import { type RowGroup, renderSvg } from './svg.ts';
+import { LEGEND_ITEMS, SVG_STYLE } from './svg-glyphs.ts';
+import { sentence, VERDICT_TONES } from './words.ts';
 
 /** A drawing on a page of several. */
 export interface PageSection {

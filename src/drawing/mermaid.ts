@@ -9,9 +9,10 @@
 
 import type { ArrowRow, ArrowStyle, Drawing, Lane, Layer, Row } from './drawing.ts';
 import { cutTo, harmless } from './escape.ts';
+import { deedOf, MARKS, verdictText } from './words.ts';
 
 /** What stands before an arrow's text. */
-const MARKS: Readonly<Record<ArrowStyle, string>> = {
+const ARROW_MARKS: Readonly<Record<ArrowStyle, string>> = {
   data: '',
   'close-notify': '✓ ',
   alert: '⚠ ',
@@ -48,16 +49,9 @@ export function renderMermaid(drawing: Drawing): string {
     }),
     ...rows.map((row) => `  ${statement(row, known)}`),
     ...([0, 1] as const).map((lane) => {
-      const { verdict, why, sentCloseNotify, missed } = feet[lane];
-      const deed =
-        sentCloseNotify === null
-          ? 'close_notify: not seen'
-          : sentCloseNotify
-            ? '✓ sent close_notify'
-            : missed
-              ? '✗ sent NO close_notify'
-              : 'sent no close_notify';
-      const judged = verdict === null ? '' : `verdict: ${verdict}${why === '' ? '' : ` (${why})`}`;
+      const judged = verdictText(feet[lane]);
+      const { mark, text: what } = deedOf(feet[lane]);
+      const deed = mark === 'yes' || mark === 'no' ? `${MARKS[mark]} ${what}` : what;
       const words = judged === '' ? text(deed) : `${text(judged)}<br/>${text(deed)}`;
       return `  Note over ${id(lane, 'application', known)}: ${words}`;
     }),
@@ -103,7 +97,7 @@ function arrow({ from, style, arrives, text: words }: ArrowRow, known: Known): s
   const cross = !arrives || style === 'missing';
   const dotted = style === 'eof' || style === 'reset' || style === 'missing';
   const shaft = `${dotted ? '--' : '-'}${cross ? 'x' : '>>'}`;
-  const label = `${MARKS[style]}${text(arrives ? words : `${words}, not read`)}`;
+  const label = `${ARROW_MARKS[style]}${text(arrives ? words : `${words}, not read`)}`;
   return `${id(from, layer, known)}${shaft}${id(to, layer, known)}: ${label}`;
 }
 

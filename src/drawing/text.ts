@@ -12,9 +12,9 @@
  * combines none.
  */
 import { styleText } from 'node:util';
+import { Canvas, type Charset, cutText, paint, textWidth } from './cells.ts';
 import type {
   ArrowRow,
-  ArrowStyle,
   Drawing,
   Foot,
   Lane,
@@ -24,103 +24,24 @@ import type {
   Tone,
   WaitRow,
 } from './drawing.ts';
-import { harmless } from './escape.ts';
+import { ASCII, type Glyphs, UNICODE } from './text-glyphs.ts';
+import { deedOf, timeText, verdictText, verdictTone } from './words.ts';
 
 /** How to print a drawing. */
 export interface TextOptions {
   /** Columns; 80 by default, at least 40. */
   readonly width?: number | undefined;
   /** `unicode` (the default) or `ascii`. */
-  readonly charset?: 'unicode' | 'ascii' | undefined;
+  readonly charset?: Charset | undefined;
   /** Whether to colour it; not by default. */
   readonly colour?: boolean | undefined;
 }
 
-/** What an arrow is made of: its line, and a mark before its text. */
-interface ArrowGlyphs {
-  readonly line: string;
-  readonly mark: string;
-  readonly left: string;
-  readonly right: string;
-}
-
-interface Glyphs {
-  readonly lane: string;
-  /** Something that happened in one layer, and stayed there. */
-  readonly point: string;
-  /** Between the application and TLS. */
-  readonly flow: { readonly line: string; readonly left: string; readonly right: string };
-  readonly tear: string;
-  readonly tailLeft: string;
-  readonly tailRight: string;
-  readonly ellipsis: string;
-  readonly span: { readonly left: string; readonly line: string; readonly right: string };
-  readonly gap: string;
-  /** Where an arrow ends that nobody read. */
-  readonly lost: string;
-  readonly arrows: Readonly<Record<ArrowStyle, ArrowGlyphs>>;
-  readonly foot: { readonly left: string; readonly line: string; readonly right: string };
-  readonly yes: string;
-  readonly no: string;
-  readonly neither: string;
-  readonly unknown: string;
-}
-
-const UNICODE: Glyphs = {
-  lane: '│',
-  point: '●',
-  flow: { line: '─', left: '◂', right: '▸' },
-  tear: '╱╲',
-  tailLeft: '├',
-  tailRight: '┤',
-  ellipsis: '…',
-  span: { left: '◀', line: '─', right: '▶' },
-  gap: '┊',
-  lost: '╳',
-  arrows: {
-    data: { line: '─', mark: '', left: '◁', right: '▷' },
-    'close-notify': { line: '═', mark: '✓ ', left: '◀', right: '▶' },
-    alert: { line: '~', mark: '! ', left: '◀', right: '▶' },
-    eof: { line: '╌', mark: '■ ', left: '◁', right: '▷' },
-    reset: { line: '╳', mark: '↯ ', left: '◁', right: '▷' },
-    missing: { line: '·', mark: '✗ ', left: '·', right: '·' },
-  },
-  foot: { left: '┴', line: '─', right: '┴' },
-  yes: '✓',
-  no: '✗',
-  neither: '–',
-  unknown: '?',
-};
-
-const ASCII: Glyphs = {
-  lane: '|',
-  point: 'o',
-  flow: { line: '-', left: '<', right: '>' },
-  tear: '/\\',
-  tailLeft: '+',
-  tailRight: '+',
-  ellipsis: '~',
-  span: { left: '<', line: '-', right: '>' },
-  gap: ':',
-  lost: 'X',
-  arrows: {
-    data: { line: '-', mark: '', left: '<', right: '>' },
-    'close-notify': { line: '=', mark: '* ', left: '<', right: '>' },
-    alert: { line: '~', mark: '! ', left: '<', right: '>' },
-    eof: { line: '_', mark: '# ', left: '<', right: '>' },
-    reset: { line: 'x', mark: '# ', left: '<', right: '>' },
-    missing: { line: '.', mark: 'x ', left: '.', right: '.' },
-  },
-  foot: { left: '+', line: '-', right: '+' },
-  yes: '*',
-  no: 'x',
-  neither: '-',
-  unknown: '?',
-};
-
 const LEAST_WIDTH = 40;
 /** From this width on, each layer of a party that was recorded has a vertical of its own. */
 const LAYERED_WIDTH = 72;
+/** The shortest arrow that can still say something. */
+const LEAST_ARROW = 26;
 /** The times: up to 9 characters ("12345.6 "), and what separates them from the lane. */
 const TIME_WIDTH = 10;
 /** Columns from one layer to the next. */
@@ -330,13 +251,9 @@ class Printer {
     return lines;
   }
 
-  #deed({ sentCloseNotify, missed }: Foot): readonly [Tone, string] {
-    const { yes, no, unknown, neither } = this.#glyphs;
-    if (sentCloseNotify === null) return ['quiet', `${unknown} close_notify: not seen`];
-    if (sentCloseNotify) return ['good', `${yes} sent close_notify`];
-    return missed
-      ? ['bad', `${no} sent NO close_notify`]
-      : ['quiet', `${neither} sent no close_notify`];
+  #deed(foot: Foot): readonly [Tone, string] {
+    const { tone, mark, text } = deedOf(foot);
+    return [tone, `${this.#glyphs[mark]} ${text}`];
   }
 
   #foot(left: Foot, right: Foot, of: (foot: Foot) => readonly [Tone, string]): string {
@@ -372,116 +289,4 @@ class Printer {
   #bold(text: string): string {
     return this.#colour ? styleText('bold', text, { validateStream: false }) : text;
   }
-}
-
-/** One line of cells, each with a tone. What is put later covers what was there. */
-class Canvas {
-  readonly #cells: string[];
-  readonly #tones: Tone[];
-
-  constructor(width: number) {
-    this.#cells = Array.from({ length: width }, () => ' ');
-    this.#tones = Array.from({ length: width }, (): Tone => 'plain');
-  }
-
-  put(column: number, text: string, tone: Tone): void {
-    let at = column;
-    for (const char of text) {
-      const width = charWidth(char);
-      if (width === 0) {
-        if (at > column) this.#cells[at - 1] += char;
-        continue;
-      }
-      if (at < 0 || at + width > this.#cells.length) return;
-      this.#cells[at] = char;
-      this.#tones[at] = tone;
-      if (width === 2) {
-        this.#cells[at + 1] = '';
-        this.#tones[at + 1] = tone;
-      }
-      at += width;
-    }
-  }
-
-  line(paint: (tone: Tone, text: string) => string): string {
-    let line = '';
-    for (let from = 0; from < this.#cells.length; ) {
-      const tone = this.#tones[from] as Tone;
-      let to = from + 1;
-      while (to < this.#cells.length && this.#tones[to] === tone) to++;
-      line += paint(tone, this.#cells.slice(from, to).join(''));
-      from = to;
-    }
-    return line;
-  }
-}
-
-/** The shortest arrow that can still say something. */
-const LEAST_ARROW = 26;
-
-const COLOURS = { quiet: 'dim', good: 'green', warn: 'yellow', bad: 'red' } as const;
-
-/** Colours a text by its tone. */
-export function paint(tone: Tone, text: string): string {
-  // Whether to colour was decided already.
-  return tone === 'plain' ? text : styleText(COLOURS[tone], text, { validateStream: false });
-}
-
-function verdictText({ verdict, why }: Foot): string {
-  if (verdict === null) return '';
-  return why === '' ? `verdict: ${verdict}` : `verdict: ${verdict} (${why})`;
-}
-
-function verdictTone({ verdict }: Foot): Tone {
-  switch (verdict) {
-    case 'secure':
-      return 'good';
-    case 'truncated':
-    case 'alert':
-      return 'bad';
-    case 'one-sided':
-    case 'aborted':
-    case 'timed-out':
-      return 'warn';
-    case 'open':
-    case null:
-      return 'plain';
-  }
-}
-
-function timeText(ms: number): string {
-  return Math.abs(ms) < 99_999.95 ? Math.max(0, ms).toFixed(1) : Math.round(ms).toString();
-}
-
-const WIDE =
-  /[\u1100-\u115f\u2e80-\u303e\u3041-\ua4cf\uac00-\ud7a3\uf900-\ufaff\ufe30-\ufe6f\uff00-\uff60\uffe0-\uffe6\u{1f000}-\u{1faff}\u{20000}-\u{3fffd}]/u;
-const ZERO_WIDTH = /\p{Mark}/u;
-
-/** Columns that a text takes on a terminal; by rule of thumb where scripts are wide. */
-function textWidth(text: string): number {
-  let width = 0;
-  for (const char of text) width += charWidth(char);
-  return width;
-}
-
-const charWidth = (char: string): 0 | 1 | 2 =>
-  WIDE.test(char) ? 2 : ZERO_WIDTH.test(char) ? 0 : 1;
-
-/**
- * Cuts a text to a width, with an ellipsis. What could move the cursor, or what the character set
- * lacks, becomes `?`.
- */
-export function cutText(text: string, width: number, charset: 'unicode' | 'ascii'): string {
-  let safe = harmless(text);
-  if (charset === 'ascii') safe = safe.replace(/[^ -~]/gu, '?');
-  if (textWidth(safe) <= width) return safe;
-  let cut = '';
-  let columns = 0;
-  for (const char of safe) {
-    const next = charWidth(char);
-    if (columns + next > width - 1) break;
-    cut += char;
-    columns += next;
-  }
-  return width <= 0 ? '' : `${cut}${charset === 'ascii' ? ASCII.ellipsis : UNICODE.ellipsis}`;
 }

@@ -8,7 +8,7 @@ import { describe, expect, test } from 'vitest';
 import { KeyLog } from '../../../src/capture/keylog.ts';
 import { type PcapngOptions, PcapngRecorder } from '../../../src/capture/pcapng.ts';
 import { addressBytes } from '../../../src/capture/pcapng-packet.ts';
-import { surveyCapture } from '../../../src/capture/replay.ts';
+import { surveyCapture } from '../../../src/capture/survey.ts';
 import { accept, connect } from '../../../src/index.ts';
 import { memoryPair } from '../../../src/stream/pair.ts';
 import { framesOf, recorded } from '../../support/capture-frames.ts';

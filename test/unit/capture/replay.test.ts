@@ -4,12 +4,8 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { KeyLog } from '../../../src/capture/keylog.ts';
-import {
-  type CapturedConnection,
-  type CaptureSurvey,
-  replayConnection,
-  surveyCapture,
-} from '../../../src/capture/replay.ts';
+import { type CapturedConnection, replayConnection } from '../../../src/capture/replay.ts';
+import { type CaptureSurvey, surveyCapture } from '../../../src/capture/survey.ts';
 import type { Observation } from '../../../src/index.ts';
 import { MalformedError } from '../../../src/record/reader.ts';
 import {
