@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import tls from 'node:tls';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import type { ProbeReport } from '../../../src/cli/probe.ts';
+import type { ProbeReport } from '../../../src/cli/probe-report.ts';
 import {
   listening,
   opensslServer,
