@@ -12,7 +12,7 @@
  * combines none.
  */
 import { styleText } from 'node:util';
-import { Canvas, type Charset, cutText, paint, textWidth } from './cells.ts';
+import { Canvas, cutText, paint, textWidth } from './cells.ts';
 import type {
   ArrowRow,
   Drawing,
@@ -32,7 +32,7 @@ export interface TextOptions {
   /** Columns; 80 by default, at least 40. */
   readonly width?: number | undefined;
   /** `unicode` (the default) or `ascii`. */
-  readonly charset?: Charset | undefined;
+  readonly charset?: 'unicode' | 'ascii' | undefined;
   /** Whether to colour it; not by default. */
   readonly colour?: boolean | undefined;
 }
