@@ -10,11 +10,11 @@ import {
   TappedEngine,
 } from '../engine/tapped.ts';
 import { AbortError, OptionError } from '../errors.ts';
+import { type Observer, tell } from '../transcript/observer.ts';
+import { Transcript } from '../transcript/transcript.ts';
 import { openTransport, TRANSPORT_KEYS, type TransportOptions } from '../transport/open.ts';
 import { checkWaitOptions } from '../wait.ts';
-import { type Observer, tell } from './observer.ts';
 import { TlsStream } from './tls-stream.ts';
-import { Transcript } from './transcript.ts';
 
 /** Options of a single stream, whichever side it is on. */
 export interface StreamOptions extends PolicyOptions {

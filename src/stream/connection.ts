@@ -24,9 +24,9 @@ import { truncatedError } from '../engine/truncation.ts';
 import { AbortedError, type CloseNotifyError, OptionError, ShutdownError } from '../errors.ts';
 import { alertName } from '../record/alert.ts';
 import { apart } from '../runtime.ts';
+import { type Observation, type Observer, tell } from '../transcript/observer.ts';
 import { ignoreErrors } from '../transport/goodbye.ts';
 import { type Patience, Questions, type WaitOptions } from '../wait.ts';
-import { type Observation, type Observer, tell } from './observer.ts';
 import { StreamWait, type Waiting } from './waiting.ts';
 
 /** What a connection is made with. */

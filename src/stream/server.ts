@@ -2,6 +2,7 @@
 import net from 'node:net';
 import type { ServerContext } from '../engine/tapped.ts';
 import { OptionError } from '../errors.ts';
+import type { Observer } from '../transcript/observer.ts';
 import {
   type AcceptOptions,
   acceptWith,
@@ -10,7 +11,6 @@ import {
   contextOf,
   observerOf,
 } from './connect.ts';
-import type { Observer } from './observer.ts';
 import type { TlsStream } from './tls-stream.ts';
 
 /** Options of `createServer`. */

@@ -5,11 +5,11 @@
 import { X509Certificate } from 'node:crypto';
 import type { Closure } from '../closure/verdict.ts';
 import type { TlsInfo } from '../engine/contract.ts';
+import { Transcript } from '../transcript/transcript.ts';
 import type { WaitOptions } from '../wait.ts';
 import { type CloseOptions, Closing, type ShutdownOptions, type Unwrapped } from './closing.ts';
 import { Connection, type ConnectionOptions } from './connection.ts';
 import { Reading } from './reading.ts';
-import { Transcript } from './transcript.ts';
 import { Writing } from './writing.ts';
 
 /** What `TlsStream.open` needs. */

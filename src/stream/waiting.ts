@@ -4,9 +4,9 @@ import type { ClosureEvent } from '../closure/machine.ts';
 import type { Closure } from '../closure/verdict.ts';
 import type { CloseNotifyError } from '../errors.ts';
 import { AbortError, type Phase, TimeoutError } from '../errors.ts';
+import type { Observation } from '../transcript/observer.ts';
 import type { Questions } from '../wait.ts';
 import { type Question, Wait } from '../wait.ts';
-import type { Observation } from './observer.ts';
 
 /** What is waited for. */
 export interface Waiting<T> {
