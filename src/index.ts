@@ -21,8 +21,10 @@ export {
   connect,
   type StreamOptions,
 } from './stream/connect.ts';
+export type { DuplexOptions, TlsDuplex } from './stream/duplex.ts';
 export type { ClientTlsOptions, ServerTlsOptions } from './stream/engine.ts';
 export type { Direction, Observation, Observer } from './stream/observer.ts';
+export type { TransportMembers } from './stream/peer.ts';
 export { createServer, type OnStream, type ServerOptions, TlsServer } from './stream/server.ts';
 export type {
   CloseOptions,

@@ -4,6 +4,7 @@ import { performance } from 'node:perf_hooks';
 import type { Duplex } from 'node:stream';
 import { type Policy, type PolicyOptions, resolvePolicy } from '../closure/policy.ts';
 import { AbortError, OptionError } from '../errors.ts';
+import { apart } from '../runtime.ts';
 import { checkWaitOptions } from '../wait.ts';
 import {
   type ClientTlsOptions,
@@ -41,6 +42,11 @@ export interface ConnectOptions extends StreamOptions, TransportOptions, ClientT
    * `clientCertificateSelector`. Not with `transport`, which can be used only once.
    */
   readonly clientCertificate?: ClientCertificateOption | undefined;
+  /**
+   * Is told each session that can be resumed, for a later `connect({ session })`. In TLS 1.3 one comes with each
+   * ticket of the server, any time after the handshake.
+   */
+  readonly onSession?: ((session: Uint8Array) => void) | undefined;
 }
 
 /** Given the options of `connect`, returns those that present a certificate, or none. */
@@ -52,13 +58,14 @@ export type ClientCertificateOption = (
 export interface AcceptOptions extends StreamOptions, ServerTlsOptions {}
 
 const STREAM_KEYS: ReadonlySet<string> = new Set<
-  keyof StreamOptions | 'transport' | 'clientCertificate'
+  keyof StreamOptions | 'transport' | 'clientCertificate' | 'onSession'
 >([
   'signal',
   'head',
   'record',
   'transport',
   'clientCertificate',
+  'onSession',
   'requireCloseNotify',
   'answer',
   'unread',
@@ -93,7 +100,7 @@ export async function connect(options: ConnectOptions): Promise<TlsStream> {
     options.transport?.destroy();
     throw new AbortError({ phase: 'connect', cause: signal.reason });
   }
-  const { clientCertificate, ...plain } = options;
+  const { clientCertificate, onSession, ...plain } = options;
   const identity = clientCertificate === undefined ? {} : await clientCertificate(plain);
   const transport =
     options.transport ??
@@ -119,7 +126,14 @@ export async function connect(options: ConnectOptions): Promise<TlsStream> {
       signal,
       observer,
       startedAt,
-      start: (tap, events) => Engine.client(tap, tlsOptions, transport, events),
+      role: 'client',
+      start: (tap, events) => {
+        const engine = Engine.client(tap, tlsOptions, transport, events);
+        if (onSession !== undefined) {
+          engine.socket?.on('session', (session) => apart(() => onSession(session)));
+        }
+        return engine;
+      },
     });
   } catch (error) {
     if (options.transport === undefined) transport.destroy();
@@ -164,6 +178,7 @@ export async function acceptWith(
     signal,
     observer,
     startedAt,
+    role: 'server',
     start: (tap, events) => Engine.server(tap, context, transport, events),
   });
 }
@@ -220,6 +235,9 @@ function checkTarget(options: ConnectOptions): void {
   // Newer versions of Node take text here, and then do nothing at all.
   if (options.session !== undefined && !(options.session instanceof Uint8Array)) {
     throw new OptionError('session must be a Buffer');
+  }
+  if (options.onSession !== undefined && typeof options.onSession !== 'function') {
+    throw new OptionError('onSession must be a function');
   }
   if (clientCertificate !== undefined && typeof clientCertificate !== 'function') {
     throw new OptionError('clientCertificate must be a function');

@@ -12,6 +12,7 @@
  * is one buffer besides: what `shutdown` had to take out of the way of the close_notify behind it.
  */
 import { Buffer } from 'node:buffer';
+import type { X509Certificate } from 'node:crypto';
 import { performance } from 'node:perf_hooks';
 import type { Duplex } from 'node:stream';
 import {
@@ -48,9 +49,21 @@ import {
   type WaitOptions,
   withLimits,
 } from '../wait.ts';
+import type { DuplexOptions, TlsDuplex } from './duplex.ts';
 import type { Engine, EngineEvents, TLSSocket } from './engine.ts';
+import { Faces } from './faces.ts';
 import { type Observation, type Observer, tell } from './observer.ts';
 import { Outbox } from './outbox.ts';
+import {
+  addressOf,
+  callTransport,
+  certificateChain,
+  exportKeyingMaterial,
+  peerCertificate,
+  sessionOf,
+  summarize,
+  type TransportMembers,
+} from './peer.ts';
 import { Transcript } from './transcript.ts';
 import { closeTransport, ignoreErrors } from './transport.ts';
 
@@ -93,6 +106,7 @@ export interface Unwrapped {
 
 /** What `TlsStream.open` needs. */
 export interface OpenOptions {
+  readonly role: 'client' | 'server';
   readonly transport: Duplex;
   readonly head?: Uint8Array | undefined;
   readonly policy: Policy;
@@ -121,7 +135,8 @@ interface WaitKind<T, A = undefined> {
 }
 
 /** TLS over a transport, with a verdict on how it ended. Made by `connect`, `accept`, `createServer`. */
-export class TlsStream implements AsyncDisposable {
+export class TlsStream implements AsyncDisposable, TransportMembers {
+  readonly #role: 'client' | 'server';
   readonly #transport: Duplex;
   readonly #policy: Policy;
   readonly #observer: Observer | undefined;
@@ -164,7 +179,13 @@ export class TlsStream implements AsyncDisposable {
   /** The caller has taken the transport back. */
   #unwrapped = false;
   #closing: Promise<Closure> | null = null;
+  #isClosing = false;
   #goodbye: Promise<void> | null = null;
+  /** Who has the stream, where its own methods have it not. */
+  #faces: Faces | null = null;
+  #peerCertificate: X509Certificate | null = null;
+  #peerCertificateChain: X509Certificate[] | null = null;
+  readonly #over: { readonly promise: Promise<Closure>; readonly resolve: () => void };
 
   /** What is told from below, in one object: as closures it would be a dozen for each connection. */
   static readonly #Reports = class implements TapEvents, EngineEvents {
@@ -234,6 +255,12 @@ export class TlsStream implements AsyncDisposable {
   }
 
   private constructor(options: OpenOptions) {
+    this.#role = options.role;
+    let over = () => {};
+    const promise = new Promise<Closure>((resolve) => {
+      over = () => resolve(this.closure);
+    });
+    this.#over = { promise, resolve: over };
     this.#transport = options.transport;
     this.#policy = options.policy;
     const { observer } = options;
@@ -302,9 +329,19 @@ export class TlsStream implements AsyncDisposable {
    * @throws {TruncatedError} when the transport ended without close_notify, after all bytes that
    *   came before were read.
    * @throws {AlertError | AbortedError | TimeoutError | AbortError}
-   * @throws {UsageError} `ERR_TLS_READ_PENDING` while another read waits.
+   * @throws {UsageError} `ERR_TLS_READ_PENDING` while another read waits; `ERR_TLS_TAKEN` once `toDuplex()` or
+   *   `readable` was asked for.
    */
   read(options?: WaitOptions): Promise<Uint8Array | null> {
+    try {
+      this.#faces?.refuseCall('read');
+    } catch (error) {
+      return Promise.reject(error);
+    }
+    return this.#read(options);
+  }
+
+  #read(options?: WaitOptions): Promise<Uint8Array | null> {
     try {
       if (options !== undefined) {
         checkWaitOptions(options);
@@ -374,9 +411,19 @@ export class TlsStream implements AsyncDisposable {
    * Cancelling stops the wait, not the bytes.
    *
    * @throws {ShutdownError} after shutdown, or after our close_notify answered the peer's.
+   * @throws {UsageError} `ERR_TLS_TAKEN` once `toDuplex()` or `writable` was asked for.
    * @throws {TruncatedError | AlertError | AbortedError | TimeoutError | AbortError}
    */
   write(data: Uint8Array | string, options?: WaitOptions): Promise<void> {
+    try {
+      this.#faces?.refuseCall('write');
+    } catch (error) {
+      return Promise.reject(error);
+    }
+    return this.#write(data, options);
+  }
+
+  #write(data: Uint8Array | string, options?: WaitOptions): Promise<void> {
     try {
       if (options !== undefined) {
         checkWaitOptions(options);
@@ -511,6 +558,7 @@ export class TlsStream implements AsyncDisposable {
     if (trailing.length > 0) this.#observe({ type: 'trailing', bytes: trailing.length });
     this.#dispatch({ type: 'release' });
     this.#engine.destroy();
+    this.#over.resolve();
     return { transport: this.#transport, trailing };
   }
 
@@ -527,6 +575,7 @@ export class TlsStream implements AsyncDisposable {
     checkShutdownOptions(options);
     const closing = this.#closing;
     if (closing === null) {
+      this.#isClosing = true;
       this.#closing = this.#close(options);
       return this.#closing;
     }
@@ -566,6 +615,183 @@ export class TlsStream implements AsyncDisposable {
     );
     this.#dropTransport();
     this.#engine.destroy();
+  }
+
+  // ---- its other faces
+
+  get #otherFaces(): Faces {
+    const stream = this;
+    this.#faces ??= new Faces(
+      {
+        read: () => this.#read(FOR_EVER),
+        write: (bytes) => this.#write(bytes, FOR_EVER),
+        shutdown: () => this.shutdown({ wait: false, ...FOR_EVER }),
+        close: () => this.close(),
+        abort: () => this.abort(),
+        closed: this.closed,
+        get receiving() {
+          return stream.#state.receive.kind === 'open' && stream.#failure === null;
+        },
+        get reading() {
+          return stream.#reading;
+        },
+      },
+      this.#transport,
+      () => this.closure,
+    );
+    return this.#faces;
+  }
+
+  /**
+   * The stream as a Node `Duplex`: for pipes, HTTP and drivers. It is made once, and given again by each call. From
+   * then on `read`, `write` and iteration reject with `ERR_TLS_TAKEN`; `shutdown`, `close` and `abort` work on.
+   *
+   * - 'end' is the peer's close_notify. Any other ending is an 'error', the one that `read` rejects with, behind all
+   *   bytes that came before.
+   * - `end()` sends close_notify behind all that was written, and does not wait for the peer's: reading goes on.
+   * - When both sides have ended, the stream is closed as by `close()`; then comes 'close'.
+   * - `destroy()` before that, or with an error, is `abort()`.
+   *
+   * It waits without deadlines, as Node's streams do.
+   *
+   * @throws {UsageError} `ERR_TLS_TAKEN` where `readable` or `writable` was asked for before;
+   *   `ERR_TLS_READ_PENDING` while a read waits.
+   * @throws {OptionError}
+   */
+  toDuplex(options?: DuplexOptions): TlsDuplex {
+    return this.#otherFaces.toDuplex(options);
+  }
+
+  /**
+   * What the peer sends, as a WHATWG byte stream. Once it was asked for, `read` rejects with `ERR_TLS_TAKEN`.
+   *
+   * It closes with the peer's close_notify, and errors with what `read` rejects with, behind all bytes. `cancel()`
+   * is `abort()`.
+   *
+   * @throws {UsageError} `ERR_TLS_TAKEN` after `toDuplex()`; `ERR_TLS_READ_PENDING` while a read waits.
+   */
+  get readable(): ReadableStream<Uint8Array> {
+    return this.#otherFaces.readable;
+  }
+
+  /**
+   * What is sent to the peer, as a WHATWG stream of bytes. Once it was asked for, `write` rejects with
+   * `ERR_TLS_TAKEN`.
+   *
+   * Its `close()` sends close_notify behind all that was written, and does not wait for the peer's. Its `abort()` is
+   * the stream's. Where `readable` was taken, too, the stream is closed when both have ended.
+   *
+   * @throws {UsageError} `ERR_TLS_TAKEN` after `toDuplex()`.
+   */
+  get writable(): WritableStream<Uint8Array> {
+    return this.#otherFaces.writable;
+  }
+
+  /** The closure, once it is final and the transport was let go. Never rejects. */
+  get closed(): Promise<Closure> {
+    return this.#over.promise;
+  }
+
+  // ---- the other end
+
+  /** The peer's certificate; null where it presented none. To be asked for before the stream is closed. */
+  get peerCertificate(): X509Certificate | null {
+    this.#peerCertificate ??= peerCertificate(this.#tlsSocket);
+    return this.#peerCertificate;
+  }
+
+  /**
+   * The peer's certificate and those above it, each followed by its issuer, with the one that this side trusts.
+   * To be asked for before the stream is closed.
+   */
+  get peerCertificateChain(): readonly X509Certificate[] {
+    if (this.#peerCertificateChain !== null) return this.#peerCertificateChain;
+    const chain = certificateChain(this.#tlsSocket);
+    if (chain.length > 0) this.#peerCertificateChain = chain;
+    return chain;
+  }
+
+  /**
+   * Keying material for another protocol, bound to this connection (RFC 5705; RFC 9846 section 7.5).
+   *
+   * @param length how many bytes.
+   * @returns null where the runtime has no exporter, or the stream is closed.
+   * @throws {OptionError}
+   */
+  exportKeyingMaterial(length: number, label: string, context?: Uint8Array): Uint8Array | null {
+    return exportKeyingMaterial(this.#tlsSocket, length, label, context);
+  }
+
+  /**
+   * The session, for `connect({ session })`. In TLS 1.3 it can be resumed only once the server's ticket has come;
+   * the option `onSession` hears of that. Null where there is none, or the stream is closed.
+   */
+  getSession(): Uint8Array | null {
+    return sessionOf(this.#tlsSocket);
+  }
+
+  /** The peer's address; undefined where the transport has none, or is closed. */
+  get remoteAddress(): string | undefined {
+    return addressOf(this.#transport, 'remoteAddress');
+  }
+
+  /** The peer's port. */
+  get remotePort(): number | undefined {
+    return addressOf(this.#transport, 'remotePort');
+  }
+
+  /** `IPv4` or `IPv6`. */
+  get remoteFamily(): string | undefined {
+    return addressOf(this.#transport, 'remoteFamily');
+  }
+
+  /** This side's address. */
+  get localAddress(): string | undefined {
+    return addressOf(this.#transport, 'localAddress');
+  }
+
+  /** This side's port. */
+  get localPort(): number | undefined {
+    return addressOf(this.#transport, 'localPort');
+  }
+
+  /** `IPv4` or `IPv6`. */
+  get localFamily(): string | undefined {
+    return addressOf(this.#transport, 'localFamily');
+  }
+
+  /** As `net.Socket`'s; nothing on a transport that has none. */
+  setNoDelay(noDelay?: boolean): this {
+    callTransport(this.#transport, 'setNoDelay', noDelay);
+    return this;
+  }
+
+  /** As `net.Socket`'s; the delay is in milliseconds. */
+  setKeepAlive(enable?: boolean, initialDelay?: number): this {
+    callTransport(this.#transport, 'setKeepAlive', enable, initialDelay);
+    return this;
+  }
+
+  /** The connection keeps the process alive, as it does by default. */
+  ref(): this {
+    callTransport(this.#transport, 'ref');
+    return this;
+  }
+
+  /** The connection alone does not keep the process alive. */
+  unref(): this {
+    callTransport(this.#transport, 'unref');
+    return this;
+  }
+
+  /** @internal What `console.log` shows. */
+  [Symbol.for('nodejs.util.inspect.custom')](): string {
+    return summarize({
+      role: this.#role,
+      ...this.tls,
+      transport: this.#transport,
+      closure: this.closure,
+    });
   }
 
   // ---- the handshake
@@ -681,7 +907,13 @@ export class TlsStream implements AsyncDisposable {
     this.#end(event, (closure) => engineError(failure, event, closure));
   }
 
-  #onTransportEnd({ cause, error, insideRecord }: TransportEnding): void {
+  #onTransportEnd(ending: TransportEnding): void {
+    this.#afterTransport(ending);
+    // The transport is gone by itself.
+    if (ending.cause !== 'eof') this.#over.resolve();
+  }
+
+  #afterTransport({ cause, error, insideRecord }: TransportEnding): void {
     const because = error === null ? {} : { cause: error };
     if (cause === 'destroyed') {
       const failure = this.#end(
@@ -828,14 +1060,18 @@ export class TlsStream implements AsyncDisposable {
     this.#dispatch({ type: 'abandon', how: 'closed' });
     if (!this.#transport.destroyed) this.#observe({ type: 'transport-closed', how: 'end' });
     await closeTransport(this.#transport, this.#policy.deadlines.close);
+    this.#over.resolve();
   }
 
   #dropTransport(): void {
     this.#letGo();
     ignoreErrors(this.#transport);
-    if (this.#transport.destroyed) return;
-    this.#observe({ type: 'transport-closed', how: 'destroy' });
-    this.#transport.destroy();
+    if (!this.#transport.destroyed) {
+      this.#observe({ type: 'transport-closed', how: 'destroy' });
+      this.#transport.destroy();
+    }
+    // Later, so that it is told behind what the caller of abort() sees at once.
+    queueMicrotask(this.#over.resolve);
   }
 
   #letGo(): void {
@@ -887,7 +1123,7 @@ export class TlsStream implements AsyncDisposable {
     // Whoever listens to the socket's 'data' is its reader, paused or not.
     const socket = this.#engine.socket;
     const taken = socket?.readableFlowing === true || (socket?.listenerCount('data') ?? 0) > 0;
-    if (this.#reading || taken) return;
+    if (this.#reading || taken || (this.#faces?.reads && !this.#isClosing)) return;
     while (unread === 'discard' || this.#keptBytes < this.#policy.unreadLimit) {
       const chunk = this.#takeOut();
       if (chunk === null) return;
@@ -1071,6 +1307,8 @@ export class TlsStream implements AsyncDisposable {
 }
 
 const DONE: Promise<void> = Promise.resolve();
+/** A Duplex waits without a deadline. */
+const FOR_EVER = { deadline: Number.POSITIVE_INFINITY } as const;
 
 function throwIfAborted(signal: AbortSignal | undefined, phase: Phase): void {
   if (signal?.aborted) throw new AbortError({ phase, cause: signal.reason });
