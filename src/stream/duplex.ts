@@ -7,8 +7,8 @@
  *
  * What needs care is how it ends:
  *
- * - The peer's close_notify is 'end'. Any other ending is an 'error', the one that `read()` rejects with. It comes
- *   behind all bytes, because `read()` rejects behind all bytes.
+ * - The peer's close_notify is 'end'. Any other ending is an 'error', the one that `read()` rejects with. The stream
+ *   tells it behind all bytes, and so does the Duplex: what waits in its own buffer is read first.
  * - A failed write would make Node destroy the Duplex at once, and with it bytes that had arrived and that nobody
  *   has read yet, such as the answer of a server that refuses an upload. So if the peer's direction is over and
  *   somebody reads, the writer is told only when the reader has everything.
@@ -19,6 +19,7 @@
  */
 import { Duplex } from 'node:stream';
 import { OptionError } from '../errors.ts';
+import { process } from '../runtime.ts';
 import { addressOf, callTransport, type TransportMembers } from './peer.ts';
 import { finishWriting, type Source } from './source.ts';
 
@@ -51,8 +52,10 @@ export class TlsDuplex extends Duplex implements TransportMembers {
   #ended = false;
   /** Bytes that the stream's write has, and has not resolved for. */
   #writing = 0;
-  /** What the stream has failed with, once it was told here. */
-  #failure: Error | null = null;
+  /** What reading the stream has failed with. It is told here once nothing is left to read. */
+  #readFailure: Error | null = null;
+  /** The same for writing. */
+  #writeFailure: Error | null = null;
   /** Tells a writer of a failure; held until the reader has everything. */
   #tellWriter: (() => void) | null = null;
   /** `destroySoon` was called. */
@@ -77,11 +80,23 @@ export class TlsDuplex extends Duplex implements TransportMembers {
         this.push(bytes);
       },
       (error) => {
-        this.#failure = error;
-        this.destroy(error);
+        this.#readFailure = error;
+        this.#failWhenRead();
       },
     );
   }
+
+  /** Whoever takes bytes out of a Readable (a pipe, an iterator, a listener to 'data') does it by this. */
+  override read(size?: number): Buffer | null {
+    const bytes = super.read(size);
+    // Later, because what was read may be put back by `unshift`.
+    if (this.#readFailure !== null) process.nextTick(this.#failWhenRead);
+    return bytes;
+  }
+
+  readonly #failWhenRead = () => {
+    if (this.#readFailure !== null && this.readableLength === 0) this.destroy(this.#readFailure);
+  };
 
   /** @internal */
   override _write(chunk: Uint8Array, _encoding: string, done: Done): void {
@@ -110,7 +125,7 @@ export class TlsDuplex extends Duplex implements TransportMembers {
         onError(error);
         return;
       }
-      this.#failure = error;
+      this.#writeFailure = error;
       // A Readable that nobody has begun to read would never get there.
       if (this.destroyed || this.readableEnded || this.readableFlowing === null) {
         onError(error);
@@ -132,7 +147,7 @@ export class TlsDuplex extends Duplex implements TransportMembers {
     this.#stopIdle();
     this.#release();
     const source = this.#source;
-    if (error !== null && error === this.#failure) {
+    if (error !== null && (error === this.#readFailure || error === this.#writeFailure)) {
       // The stream has ended by itself. Our alert may still be on its way, so the transport is closed kindly; who
       // waits for the error need not wait for that. What close() could reject with is this very error.
       source.close().catch(() => {});
