@@ -9,6 +9,8 @@
  *
  * - The peer's close_notify is 'end'. Any other ending is an 'error', the one that `read()` rejects with. The stream
  *   tells it behind all bytes, and so does the Duplex: what waits in its own buffer is read first.
+ * - An HTTP reader is special (strict/http-messages.ts): where it has no message in progress, nothing is incomplete,
+ *   and where it has one, that message fails.
  * - A failed write would make Node destroy the Duplex at once, and with it bytes that had arrived and that nobody
  *   has read yet, such as the answer of a server that refuses an upload. So if the peer's direction is over and
  *   somebody reads, the writer is told only when the reader has everything.
@@ -20,6 +22,7 @@
 import { Duplex } from 'node:stream';
 import { OptionError } from '../errors.ts';
 import { process } from '../runtime.ts';
+import { endByMessages, failMessages, isAbandoned, stakeOf } from '../strict/http-messages.ts';
 import { addressOf, callTransport, type TransportMembers } from './peer.ts';
 import { finishWriting, type Source } from './source.ts';
 
@@ -95,7 +98,14 @@ export class TlsDuplex extends Duplex implements TransportMembers {
   }
 
   readonly #failWhenRead = () => {
-    if (this.#readFailure !== null && this.readableLength === 0) this.destroy(this.#readFailure);
+    const error = this.#readFailure;
+    if (error === null || this.readableLength > 0 || this.destroyed) return;
+    const stake = stakeOf(this);
+    // HTTP knows by itself that it has lost nothing, or which message is cut. It then hears 'close' alone.
+    if (stake === 'safe' || isAbandoned(this)) this.destroy();
+    else if (stake === 'unknown' || !endByMessages(this, error, () => this.destroy())) {
+      this.destroy(error);
+    }
   };
 
   /** @internal */
@@ -146,8 +156,14 @@ export class TlsDuplex extends Duplex implements TransportMembers {
   override _destroy(error: Error | null, done: Done): void {
     this.#stopIdle();
     this.#release();
+    // Node's HTTP client would take what it has of a body for the whole.
+    if (error !== null) failMessages(this, error);
     const source = this.#source;
-    if (error !== null && (error === this.#readFailure || error === this.#writeFailure)) {
+    const failed =
+      error === null
+        ? this.#readFailure !== null
+        : error === this.#readFailure || error === this.#writeFailure;
+    if (failed) {
       // The stream has ended by itself. Our alert may still be on its way, so the transport is closed kindly; who
       // waits for the error need not wait for that. What close() could reject with is this very error.
       source.close().catch(() => {});
