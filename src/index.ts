@@ -60,6 +60,8 @@ export {
   connect,
   type StreamOptions,
 } from './stream/connect.ts';
+export type { DuplexOptions, TlsDuplex } from './stream/duplex.ts';
+export type { TransportMembers } from './stream/peer.ts';
 export { createServer, type OnStream, type ServerOptions, TlsServer } from './stream/server.ts';
 export type { TlsStream } from './stream/tls-stream.ts';
 export type { NativeMessage } from './strict/add-on.ts';

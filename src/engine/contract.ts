@@ -77,13 +77,15 @@ export interface EngineEvents {
   readonly onSession?: ((session: Uint8Array) => void) | undefined;
 }
 
-/** What is known of the peer and of the keys; null or empty where a runtime does not say. */
+/** What is known of the peer and of the keys; nothing once TLS is destroyed, or where a runtime does not say. */
 export interface Peer {
-  /** The peer's certificates in DER, its own first. */
+  /** The peer's own certificate, in DER. */
+  certificate(): Uint8Array | null;
+  /** It and those of its issuers, in DER, as far as they are known. */
   certificates(): readonly Uint8Array[];
-  /** RFC 5705, RFC 9846 section 7.5. @throws {Error} where the runtime has no such thing, or the handshake failed. */
-  exportKeyingMaterial(length: number, label: string, context?: Uint8Array): Uint8Array;
-  /** The session, for `connect({ session })`. */
+  /** Keying material (RFC 5705; RFC 9846 section 7.5). @throws {Error} for a length or label that it does not take. */
+  exportKeyingMaterial(length: number, label: string, context?: Uint8Array): Uint8Array | null;
+  /** The session, for a client to resume. */
   session(): Uint8Array | null;
 }
 

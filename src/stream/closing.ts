@@ -169,6 +169,7 @@ export class Closing {
   async #close(options: CloseOptions): Promise<Closure> {
     const connection = this.#connection;
     this.#observeCall('close', options);
+    this.#reading.taken = false;
     if (this.#unwrapped) return connection.closure;
     if (this.#aborted) {
       await this.goodbye();

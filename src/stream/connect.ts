@@ -40,6 +40,11 @@ export interface ConnectOptions extends StreamOptions, TransportOptions, ClientT
    * `clientCertificateSelector`. Not with `transport`, which can be used only once.
    */
   readonly clientCertificate?: ClientCertificateOption | undefined;
+  /**
+   * Is told each session that can be resumed, for a later `connect({ session })`. In TLS 1.3 one comes with each
+   * ticket of the server, any time after the handshake.
+   */
+  readonly onSession?: ((session: Uint8Array) => void) | undefined;
 }
 
 /** Given the options of `connect`, returns those that present a certificate, or none. */
@@ -51,13 +56,14 @@ export type ClientCertificateOption = (
 export interface AcceptOptions extends StreamOptions, ServerTlsOptions {}
 
 const STREAM_KEYS: ReadonlySet<string> = new Set<
-  keyof StreamOptions | 'transport' | 'clientCertificate'
+  keyof StreamOptions | 'transport' | 'clientCertificate' | 'onSession'
 >([
   'signal',
   'head',
   'record',
   'transport',
   'clientCertificate',
+  'onSession',
   'requireCloseNotify',
   'answer',
   'unread',
@@ -85,7 +91,7 @@ export async function connect(options: ConnectOptions): Promise<TlsStream> {
     options.transport?.destroy();
     throw new AbortError({ phase: 'connect', cause: signal.reason });
   }
-  const { clientCertificate, ...plain } = options;
+  const { clientCertificate, onSession, ...plain } = options;
   const identity = clientCertificate === undefined ? {} : await clientCertificate(plain);
   const transport =
     options.transport ??
@@ -105,10 +111,12 @@ export async function connect(options: ConnectOptions): Promise<TlsStream> {
   try {
     return await TlsStream.open({
       transport,
+      role: 'client',
       policy,
       signal,
       observer,
       startedAt,
+      onSession,
       start: (events, linger) =>
         TappedEngine.client({ transport, head, events, linger }, tlsOptions),
     });
@@ -150,6 +158,7 @@ export async function acceptWith(
   }
   return TlsStream.open({
     transport,
+    role: 'server',
     policy,
     signal,
     observer,
@@ -210,6 +219,9 @@ function checkTarget(options: ConnectOptions): void {
   // Newer versions of Node take text here, and then do nothing at all.
   if (options.session !== undefined && !(options.session instanceof Uint8Array)) {
     throw new OptionError('session must be a Buffer');
+  }
+  if (options.onSession !== undefined && typeof options.onSession !== 'function') {
+    throw new OptionError('onSession must be a function');
   }
   if (clientCertificate !== undefined && typeof clientCertificate !== 'function') {
     throw new OptionError('clientCertificate must be a function');

@@ -31,6 +31,8 @@ import { StreamWait, type Waiting } from './waiting.ts';
 
 /** What a connection is made with. */
 export interface ConnectionOptions {
+  /** Of this side. */
+  readonly role: 'client' | 'server';
   readonly transport: Duplex;
   readonly policy: Policy;
   readonly observer?: Observer | undefined;
@@ -42,6 +44,7 @@ export interface ConnectionOptions {
 }
 
 export class Connection implements EngineEvents {
+  readonly role: 'client' | 'server';
   readonly transport: Duplex;
   readonly policy: Policy;
   readonly observer: Observer | undefined;
@@ -64,10 +67,12 @@ export class Connection implements EngineEvents {
 
   /** @throws {OptionError} */
   constructor(options: ConnectionOptions) {
+    this.role = options.role;
     this.transport = options.transport;
     this.policy = options.policy;
     this.observer = options.observer;
-    this.onSession = options.onSession;
+    const { onSession } = options;
+    this.onSession = onSession && ((session) => apart(() => onSession(session)));
     this.#startedAt = options.startedAt;
     try {
       this.engine = options.start(this, this.policy.deadlines.close);

@@ -13,6 +13,8 @@ export class Reading {
   readonly #kept: Uint8Array[] = [];
   #keptBytes = 0;
   #pending = false;
+  /** Somebody else reads in the stream's stead: what arrives is theirs, not a shutdown's to collect. */
+  taken = false;
   /** abort() was called: what was not read by then is gone. */
   #aborted = false;
   readonly #waiting: Waiting<Uint8Array | null>;
@@ -25,6 +27,11 @@ export class Reading {
       answer: () => this.#take(),
       over: () => this.#over(),
     };
+  }
+
+  /** Whether a read waits. */
+  get pending(): boolean {
+    return this.#pending;
   }
 
   /** Bytes that a shutdown keeps readable. */
@@ -82,7 +89,7 @@ export class Reading {
 
   /** Moves what nobody reads out of the way of the close_notify behind it. */
   collect(unread: Policy['unread']): void {
-    if (this.#pending) return;
+    if (this.#pending || this.taken) return;
     const connection = this.#connection;
     while (unread === 'discard' || this.#keptBytes < connection.policy.unreadLimit) {
       const chunk = connection.engine.take();

@@ -9,6 +9,15 @@ import { Transcript } from '../transcript/transcript.ts';
 import type { WaitOptions } from '../wait.ts';
 import { type CloseOptions, Closing, type ShutdownOptions, type Unwrapped } from './closing.ts';
 import { Connection, type ConnectionOptions } from './connection.ts';
+import type { DuplexOptions, TlsDuplex } from './duplex.ts';
+import { Faces } from './faces.ts';
+import {
+  addressOf,
+  callTransport,
+  exportKeyingMaterial,
+  summarize,
+  type TransportMembers,
+} from './peer.ts';
 import { Reading } from './reading.ts';
 import { Writing } from './writing.ts';
 
@@ -18,11 +27,15 @@ export interface OpenOptions extends ConnectionOptions {
 }
 
 /** TLS over a transport, with a verdict on how it ended. Made by `connect`, `accept`, `createServer`. */
-export class TlsStream implements AsyncDisposable {
+export class TlsStream implements AsyncDisposable, TransportMembers {
   readonly #connection: Connection;
   readonly #reading: Reading;
   readonly #writing: Writing;
   readonly #closing: Closing;
+  /** Who has the stream, where its own methods have it not. */
+  #faces: Faces | null = null;
+  #certificate: X509Certificate | null = null;
+  #chain: readonly X509Certificate[] | null = null;
 
   /** @internal Begins the handshake, and waits for its end. */
   static async open(options: OpenOptions): Promise<TlsStream> {
@@ -91,16 +104,6 @@ export class TlsStream implements AsyncDisposable {
     return info;
   }
 
-  /** The peer's certificate, verified or not; null where it presented none. */
-  get peerCertificate(): X509Certificate | null {
-    return this.peerCertificateChain[0] ?? null;
-  }
-
-  /** The peer's certificate, then those of its issuers, as far as they are known. */
-  get peerCertificateChain(): readonly X509Certificate[] {
-    return this.#connection.engine.peer.certificates().map((der) => new X509Certificate(der));
-  }
-
   /** The record of what happened, where `record` asked for one or passed one; otherwise null. */
   get transcript(): Transcript | null {
     const { observer } = this.#connection;
@@ -115,10 +118,11 @@ export class TlsStream implements AsyncDisposable {
    * @throws {TruncatedError} when the transport ended without close_notify, after all bytes that
    *   came before were read.
    * @throws {AlertError | AbortedError | TimeoutError | AbortError}
-   * @throws {UsageError} `ERR_TLS_READ_PENDING` while another read waits.
+   * @throws {UsageError} `ERR_TLS_READ_PENDING` while another read waits; `ERR_TLS_TAKEN` once `toDuplex()` or
+   *   `readable` was asked for.
    */
   read(options?: WaitOptions): Promise<Uint8Array | null> {
-    return this.#reading.read(options);
+    return this.#untaken('read') ?? this.#reading.read(options);
   }
 
   /** Reads until the peer's close_notify. Throws where `read` rejects, so never on a truncation. */
@@ -139,10 +143,21 @@ export class TlsStream implements AsyncDisposable {
    *
    * @throws {ShutdownError} after shutdown, after our close_notify answered the peer's, or when the transport takes
    *   no more while what the peer sent can still be read.
+   * @throws {UsageError} `ERR_TLS_TAKEN` once `toDuplex()` or `writable` was asked for.
    * @throws {TruncatedError | AlertError | AbortedError | TimeoutError | AbortError}
    */
   write(data: Uint8Array | string, options?: WaitOptions): Promise<void> {
-    return this.#writing.write(data, options);
+    return this.#untaken('write') ?? this.#writing.write(data, options);
+  }
+
+  /** @returns a rejection where a face has this direction. */
+  #untaken(direction: 'read' | 'write'): Promise<never> | null {
+    try {
+      this.#faces?.refuseCall(direction);
+      return null;
+    } catch (error) {
+      return Promise.reject(error);
+    }
   }
 
   /**
@@ -197,4 +212,188 @@ export class TlsStream implements AsyncDisposable {
   abort(): void {
     this.#closing.abort();
   }
+
+  // ---- its other faces
+
+  get #otherFaces(): Faces {
+    const connection = this.#connection;
+    const reading = this.#reading;
+    this.#faces ??= new Faces(
+      {
+        read: () => reading.read(FOR_EVER),
+        write: (bytes) => this.#writing.write(bytes, FOR_EVER),
+        shutdown: () => this.shutdown({ wait: false, ...FOR_EVER }),
+        close: () => this.close(),
+        abort: () => this.abort(),
+        closed: this.closed,
+        get receiving() {
+          return connection.ending.state.receive.kind === 'open' && connection.failure === null;
+        },
+        get reading() {
+          return reading.pending;
+        },
+      },
+      connection.transport,
+      () => this.closure,
+    );
+    return this.#faces;
+  }
+
+  /**
+   * The stream as a Node `Duplex`: for pipes, HTTP and drivers. It is made once, and given again by each call. From
+   * then on `read`, `write` and iteration reject with `ERR_TLS_TAKEN`; `shutdown`, `close` and `abort` work on.
+   *
+   * - 'end' is the peer's close_notify. Any other ending is an 'error', the one that `read` rejects with, behind all
+   *   bytes that came before.
+   * - `end()` sends close_notify behind all that was written, and does not wait for the peer's: reading goes on.
+   * - When both sides have ended, the stream is closed as by `close()`; then comes 'close'.
+   * - `destroy()` before that, or with an error, is `abort()`.
+   *
+   * It waits without deadlines, as Node's streams do.
+   *
+   * @throws {UsageError} `ERR_TLS_TAKEN` where `readable` or `writable` was asked for before;
+   *   `ERR_TLS_READ_PENDING` while a read waits.
+   * @throws {OptionError}
+   */
+  toDuplex(options?: DuplexOptions): TlsDuplex {
+    const duplex = this.#otherFaces.toDuplex(options);
+    this.#reading.taken = true;
+    return duplex;
+  }
+
+  /**
+   * What the peer sends, as a WHATWG byte stream. Once it was asked for, `read` rejects with `ERR_TLS_TAKEN`.
+   *
+   * It closes with the peer's close_notify, and errors with what `read` rejects with, behind all bytes. `cancel()`
+   * is `abort()`.
+   *
+   * @throws {UsageError} `ERR_TLS_TAKEN` after `toDuplex()`; `ERR_TLS_READ_PENDING` while a read waits.
+   */
+  get readable(): ReadableStream<Uint8Array> {
+    const { readable } = this.#otherFaces;
+    this.#reading.taken = true;
+    return readable;
+  }
+
+  /**
+   * What is sent to the peer, as a WHATWG stream of bytes. Once it was asked for, `write` rejects with
+   * `ERR_TLS_TAKEN`.
+   *
+   * Its `close()` sends close_notify behind all that was written, and does not wait for the peer's. Its `abort()` is
+   * the stream's. Where `readable` was taken, too, the stream is closed when both have ended.
+   *
+   * @throws {UsageError} `ERR_TLS_TAKEN` after `toDuplex()`.
+   */
+  get writable(): WritableStream<Uint8Array> {
+    return this.#otherFaces.writable;
+  }
+
+  // ---- the other end
+
+  /** The peer's certificate; null where it presented none. To be asked for before the stream is closed. */
+  get peerCertificate(): X509Certificate | null {
+    if (this.#certificate !== null) return this.#certificate;
+    const own = this.#connection.engine.peer.certificate();
+    if (own !== null) this.#certificate = new X509Certificate(own);
+    return this.#certificate;
+  }
+
+  /**
+   * The peer's certificate and those above it, each followed by its issuer, with the one that this side trusts.
+   * To be asked for before the stream is closed.
+   */
+  get peerCertificateChain(): readonly X509Certificate[] {
+    if (this.#chain !== null) return this.#chain;
+    const chain = this.#connection.engine.peer
+      .certificates()
+      .map((der) => new X509Certificate(der));
+    if (chain.length > 0) this.#chain = chain;
+    return chain;
+  }
+
+  /**
+   * Keying material for another protocol, bound to this connection (RFC 5705; RFC 9846 section 7.5).
+   *
+   * @param length how many bytes.
+   * @returns null where the runtime has no exporter, or the stream is closed.
+   * @throws {OptionError}
+   */
+  exportKeyingMaterial(length: number, label: string, context?: Uint8Array): Uint8Array | null {
+    return exportKeyingMaterial(this.#connection.engine.peer, length, label, context);
+  }
+
+  /**
+   * The session, for `connect({ session })`. In TLS 1.3 it can be resumed only once the server's ticket has come;
+   * the option `onSession` hears of that. Null where there is none, or the stream is closed.
+   */
+  getSession(): Uint8Array | null {
+    return this.#connection.engine.peer.session();
+  }
+
+  /** The peer's address; undefined where the transport has none, or is closed. */
+  get remoteAddress(): string | undefined {
+    return addressOf(this.#connection.transport, 'remoteAddress');
+  }
+
+  /** The peer's port. */
+  get remotePort(): number | undefined {
+    return addressOf(this.#connection.transport, 'remotePort');
+  }
+
+  /** `IPv4` or `IPv6`. */
+  get remoteFamily(): string | undefined {
+    return addressOf(this.#connection.transport, 'remoteFamily');
+  }
+
+  /** This side's address. */
+  get localAddress(): string | undefined {
+    return addressOf(this.#connection.transport, 'localAddress');
+  }
+
+  /** This side's port. */
+  get localPort(): number | undefined {
+    return addressOf(this.#connection.transport, 'localPort');
+  }
+
+  /** `IPv4` or `IPv6`. */
+  get localFamily(): string | undefined {
+    return addressOf(this.#connection.transport, 'localFamily');
+  }
+
+  /** As `net.Socket`'s; nothing on a transport that has none. */
+  setNoDelay(noDelay?: boolean): this {
+    callTransport(this.#connection.transport, 'setNoDelay', noDelay);
+    return this;
+  }
+
+  /** As `net.Socket`'s; the delay is in milliseconds. */
+  setKeepAlive(enable?: boolean, initialDelay?: number): this {
+    callTransport(this.#connection.transport, 'setKeepAlive', enable, initialDelay);
+    return this;
+  }
+
+  /** The connection keeps the process alive, as it does by default. */
+  ref(): this {
+    callTransport(this.#connection.transport, 'ref');
+    return this;
+  }
+
+  /** The connection alone does not keep the process alive. */
+  unref(): this {
+    callTransport(this.#connection.transport, 'unref');
+    return this;
+  }
+
+  /** @internal What `console.log` shows. */
+  [Symbol.for('nodejs.util.inspect.custom')](): string {
+    return summarize({
+      role: this.#connection.role,
+      ...this.tls,
+      transport: this.#connection.transport,
+      closure: this.closure,
+    });
+  }
 }
+
+/** Node's streams know no deadlines. */
+const FOR_EVER = { deadline: Number.POSITIVE_INFINITY };

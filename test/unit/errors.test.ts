@@ -32,6 +32,7 @@ const made: ReadonlyArray<readonly [string, errors.CloseNotifyError, string, str
   ['AbortedError', new errors.AbortedError('m'), 'ERR_TLS_ABORTED', null],
   ['ShutdownError', new errors.ShutdownError('m'), 'ERR_TLS_SHUTDOWN', 'write'],
   ['UsageError', new errors.UsageError('ERR_TLS_READ_PENDING', 'm'), 'ERR_TLS_READ_PENDING', null],
+  ['UsageError', new errors.UsageError('ERR_TLS_TAKEN', 'm'), 'ERR_TLS_TAKEN', null],
   ['UsageError', new errors.UsageError('ERR_TLS_NOT_SHUTDOWN', 'm'), 'ERR_TLS_NOT_SHUTDOWN', null],
   ['OptionError', new errors.OptionError('m'), 'ERR_TLS_OPTION', 'options'],
   ['AbortError', new errors.AbortError(), 'ABORT_ERR', null],
