@@ -46,9 +46,12 @@ export { type DrawingOptions, drawLanes, type RecordedLane } from './drawing/lan
 export { renderMermaid } from './drawing/mermaid.ts';
 export { renderSvg, type SvgOptions } from './drawing/svg.ts';
 export { renderText, type TextOptions } from './drawing/text.ts';
+export type { TlsInfo } from './engine/contract.ts';
+export type { ClientTlsOptions, ServerTlsOptions } from './engine/tapped.ts';
 export * from './errors.ts';
 export type { KeyLogEntry } from './record/keys.ts';
 export { MalformedError } from './record/reader.ts';
+export type { CloseOptions, ShutdownOptions, Unwrapped } from './stream/closing.ts';
 export {
   type AcceptOptions,
   accept,
@@ -57,16 +60,8 @@ export {
   connect,
   type StreamOptions,
 } from './stream/connect.ts';
-export type { ClientTlsOptions, ServerTlsOptions } from './stream/engine.ts';
 export { createServer, type OnStream, type ServerOptions, TlsServer } from './stream/server.ts';
-export type {
-  CloseOptions,
-  ShutdownOptions,
-  TlsInfo,
-  TlsStream,
-  Unwrapped,
-} from './stream/tls-stream.ts';
-export type { TransportOptions } from './stream/transport.ts';
+export type { TlsStream } from './stream/tls-stream.ts';
 export type { NativeMessage } from './strict/add-on.ts';
 export type {
   ClosureMessage,
@@ -92,4 +87,5 @@ export type {
 export type { Direction, Observation, Observer } from './transcript/observer.ts';
 export { Transcript, type TranscriptOptions } from './transcript/transcript.ts';
 export type { TranscriptJson } from './transcript/transcript-json.ts';
+export type { TransportOptions } from './transport/open.ts';
 export type { WaitOptions } from './wait.ts';

@@ -137,7 +137,7 @@ interface Reading {
 async function sendHalf(stream: TlsStream, transport: { end(): unknown }): Promise<void> {
   await stream.read();
   const half = HEAD + SENT;
-  await new Promise<void>((resolve) => stream.socket.write(half, () => resolve()));
+  await stream.write(half);
   transport.end();
 }
 

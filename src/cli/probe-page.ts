@@ -2,7 +2,7 @@
 import { DEFAULT_POLICY } from '../closure/policy.ts';
 import { cutText, paint } from '../drawing/cells.ts';
 import type { Drawing, Tone } from '../drawing/drawing.ts';
-import type { TlsInfo } from '../stream/tls-stream.ts';
+import type { TlsInfo } from '../engine/contract.ts';
 import type { PhaseName, ProbeCertificate, ProbeOptions, ProbeReport } from './probe-report.ts';
 import { type Target, targetText } from './target.ts';
 import { printableName, type Terminal } from './terminal.ts';

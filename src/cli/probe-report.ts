@@ -1,5 +1,5 @@
 /** What `close-notify probe` is asked, and what it answers. */
-import type { TlsInfo } from '../stream/tls-stream.ts';
+import type { TlsInfo } from '../engine/contract.ts';
 import type { ConnectionOptions, OpeningPhase } from './connection.ts';
 import type { DiagramOptions } from './diagram.ts';
 import type { ClosureReport, ErrorReport, TargetReport } from './report.ts';

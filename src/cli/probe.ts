@@ -376,8 +376,8 @@ class Probe {
 }
 
 function certificateIn(stream: TlsStream): ProbeCertificate | null {
-  const certificate = stream.socket.getPeerX509Certificate();
-  if (certificate === undefined) return null;
+  const certificate = stream.peerCertificate;
+  if (certificate === null) return null;
   return {
     // One attribute a line, as Node gives them.
     subject: (certificate.subject ?? '').trim().replaceAll('\n', ', '),

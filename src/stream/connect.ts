@@ -3,19 +3,18 @@ import net from 'node:net';
 import { performance } from 'node:perf_hooks';
 import type { Duplex } from 'node:stream';
 import { type Policy, type PolicyOptions, resolvePolicy } from '../closure/policy.ts';
+import {
+  type ClientTlsOptions,
+  ServerContext,
+  type ServerTlsOptions,
+  TappedEngine,
+} from '../engine/tapped.ts';
 import { AbortError, OptionError } from '../errors.ts';
 import { type Observer, tell } from '../transcript/observer.ts';
 import { Transcript } from '../transcript/transcript.ts';
+import { openTransport, TRANSPORT_KEYS, type TransportOptions } from '../transport/open.ts';
 import { checkWaitOptions } from '../wait.ts';
-import {
-  type ClientTlsOptions,
-  createContext,
-  Engine,
-  type Server,
-  type ServerTlsOptions,
-} from './engine.ts';
 import { TlsStream } from './tls-stream.ts';
-import { openTransport, TRANSPORT_KEYS, type TransportOptions } from './transport.ts';
 
 /** Options of a single stream, whichever side it is on. */
 export interface StreamOptions extends PolicyOptions {
@@ -66,13 +65,6 @@ const STREAM_KEYS: ReadonlySet<string> = new Set<
   'deadlines',
 ]);
 
-/**
- * Bytes that the TLS socket buffers in each direction. With Node's 16 KB every record fills it, so that
- * each one stops and starts the tap, and each flush of the engine, which costs the same whatever its
- * size, carries little.
- */
-const HIGH_WATER_MARK = 65_536;
-
 /** What is ours or the transport's; the rest goes to `tls.connect`. */
 const NOT_TLS_KEYS: ReadonlySet<string> = new Set([...STREAM_KEYS, ...TRANSPORT_KEYS]);
 
@@ -105,7 +97,6 @@ export async function connect(options: ConnectOptions): Promise<TlsStream> {
     ));
   const { host } = options;
   const tlsOptions: ClientTlsOptions = {
-    highWaterMark: HIGH_WATER_MARK,
     ...(host !== undefined && net.isIP(host) === 0 && host !== '' ? { servername: host } : {}),
     ...omit(options, NOT_TLS_KEYS),
     ...identity,
@@ -114,12 +105,12 @@ export async function connect(options: ConnectOptions): Promise<TlsStream> {
   try {
     return await TlsStream.open({
       transport,
-      head,
       policy,
       signal,
       observer,
       startedAt,
-      start: (tap, events) => Engine.client(tap, tlsOptions, transport, events),
+      start: (events, linger) =>
+        TappedEngine.client({ transport, head, events, linger }, tlsOptions),
     });
   } catch (error) {
     if (options.transport === undefined) transport.destroy();
@@ -128,7 +119,7 @@ export async function connect(options: ConnectOptions): Promise<TlsStream> {
 }
 
 /** Contexts by the options they were made from, so that a server's certificates are read once. */
-const contexts = new WeakMap<object, Server>();
+const contexts = new WeakMap<object, ServerContext>();
 
 /**
  * Handshakes as a server over a transport.
@@ -148,7 +139,7 @@ export async function accept(transport: Duplex, options: AcceptOptions = {}): Pr
 
 /** @internal Handshakes as a server, with options that have been looked at already. */
 export async function acceptWith(
-  context: Server,
+  context: ServerContext,
   transport: Duplex,
   { policy, signal, head, observer }: CheckedStreamOptions,
 ): Promise<TlsStream> {
@@ -159,21 +150,20 @@ export async function acceptWith(
   }
   return TlsStream.open({
     transport,
-    head,
     policy,
     signal,
     observer,
     startedAt,
-    start: (tap, events) => Engine.server(tap, context, transport, events),
+    start: (events, linger) => TappedEngine.server({ transport, head, events, linger }, context),
   });
 }
 
 /** @internal The server context for these options, made at most once for each object. */
-export function contextOf(options: AcceptOptions): Server {
+export function contextOf(options: AcceptOptions): ServerContext {
   let context = contexts.get(options);
   if (context === undefined) {
     try {
-      context = createContext(omit(options, STREAM_KEYS));
+      context = new ServerContext(omit(options, STREAM_KEYS));
     } catch (cause) {
       throw new OptionError((cause as Error).message, { cause });
     }

@@ -444,7 +444,7 @@ export class Guard {
     this.#readRefusal();
     const { authorizationError } = this.#socket as unknown as { authorizationError: string | null };
     const unauthorized = this.#established ? null : authorizationError || null;
-    this.#dispatch(eventOf({ error, unauthorized, established: this.#established }, null));
+    this.#dispatch(eventOf(error, unauthorized, this.#established));
     if (!this.#established || !isTlsError(error) || !strict) return;
     // 'end' must not follow that, and Node leaves the socket standing. But whoever listens hears the error
     // first, and this may be a call of OpenSSL, which cannot be freed under its own feet.

@@ -14,7 +14,7 @@
  * Nothing happens by itself here but what was asked for: no timer runs unless there is a delay in
  * milliseconds.
  */
-import { join, MemoryEnd } from '../stream/pair.ts';
+import { join, MemoryEnd } from '../transport/pair.ts';
 import { type ChannelOptions, Line } from './line.ts';
 
 export { type ChannelOptions, type Cut, Line, resetError, type Segmentation } from './line.ts';

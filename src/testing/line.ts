@@ -1,5 +1,5 @@
 /** The lines of a channel: what is written, what is held back, what is on its way, and how it is cut. */
-import type { Carrier, MemoryEnd } from '../stream/pair.ts';
+import type { Carrier, MemoryEnd } from '../transport/pair.ts';
 
 /** What the reader of a line that is cut sees: FIN, or a connection that was reset. */
 export type Cut = 'fin' | 'reset';

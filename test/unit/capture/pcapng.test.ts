@@ -5,12 +5,13 @@ import net from 'node:net';
 import { join } from 'node:path';
 import tls from 'node:tls';
 import { describe, expect, test } from 'vitest';
+
 import { KeyLog } from '../../../src/capture/keylog.ts';
 import { type PcapngOptions, PcapngRecorder } from '../../../src/capture/pcapng.ts';
 import { addressBytes } from '../../../src/capture/pcapng-packet.ts';
 import { surveyCapture } from '../../../src/capture/survey.ts';
 import { accept, connect } from '../../../src/index.ts';
-import { memoryPair } from '../../../src/stream/pair.ts';
+import { memoryPair } from '../../../src/transport/pair.ts';
 import { framesOf, recorded } from '../../support/capture-frames.ts';
 import { type Dissected, describeTools, dissect, folder } from '../../support/capture-tools.ts';
 import { plainNode, raw } from '../../support/cli-servers.ts';

@@ -2,10 +2,11 @@
 import { chmodSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
+
 import { environmentKeyLog, PcapngFile, readCapture } from '../../../src/cli/capture.ts';
 import { DEFAULT_POLICY } from '../../../src/closure/policy.ts';
 import { connect, drawLanes, OptionError, renderText } from '../../../src/index.ts';
-import { openTransport } from '../../../src/stream/transport.ts';
+import { openTransport } from '../../../src/transport/open.ts';
 import { pcap, recorded } from '../../support/capture-frames.ts';
 import { describeTools, dissect, folder } from '../../support/capture-tools.ts';
 import { plainNode } from '../../support/cli-servers.ts';

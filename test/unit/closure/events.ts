@@ -14,6 +14,7 @@ const byType: { readonly [T in EventType]: Extract<ClosureEvent, { type: T }> } 
   'transport-eof': { type: 'transport-eof', where: 'inside-record' },
   'transport-reset': { type: 'transport-reset', where: 'record-boundary', code: 'ECONNRESET' },
   'transport-error': { type: 'transport-error', where: 'handshake', code: 'ETIMEDOUT' },
+  'send-failed': { type: 'send-failed' },
   wait: { type: 'wait' },
   waive: { type: 'waive' },
   deadline: { type: 'deadline' },

@@ -72,9 +72,10 @@ const SEND_RULES: ReadonlyArray<Rule<SendKind>> = [
     becomes: 'alerted',
   },
   {
-    says: 'a fatal alert received, a reset and a transport error cut it off; EOF does not',
+    says: 'a fatal alert received, a reset, a transport error and a failed write cut it off; EOF does not',
     governs: (kind, event) =>
-      sendAlive(kind) && ['alert-received', 'transport-reset', 'transport-error'].includes(event),
+      sendAlive(kind) &&
+      ['alert-received', 'transport-reset', 'transport-error', 'send-failed'].includes(event),
     becomes: 'cut',
   },
   {

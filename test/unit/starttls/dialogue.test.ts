@@ -12,10 +12,12 @@ import {
   type StartTlsProtocol,
   startTls,
 } from '../../../src/starttls/starttls.ts';
+
 import { accept, connect } from '../../../src/stream/connect.ts';
-import { memoryPair } from '../../../src/stream/pair.ts';
+import { memoryPair } from '../../../src/transport/pair.ts';
 import { describeTls, pki } from '../../support/core-pki.ts';
 import { clean, type Scope, turn } from '../../support/core-scope.ts';
+
 import {
   extendedResponse,
   perform,

@@ -1,14 +1,10 @@
-/**
- * The transport's own beginning and end: resolve, connect, and a goodbye that is kind to the peer.
- */
+/** The transport's beginning: resolve, then connect. */
 import dns from 'node:dns';
 import net from 'node:net';
-import type { Duplex } from 'node:stream';
 import type { Deadlines } from '../closure/policy.ts';
 import { ConnectError, OptionError, ResolveError, TimeoutError } from '../errors.ts';
 import { process } from '../runtime.ts';
-import { newReads } from '../tap/reads.ts';
-import { abortsWith, after, withLimits } from '../wait.ts';
+import { abortsWith, withLimits } from '../wait.ts';
 
 /** Where to connect to, and how: the options of `net.connect` that apply. */
 export interface TransportOptions {
@@ -167,13 +163,7 @@ function connectSocket(
   return withLimits<net.Socket>(
     (done, fail) => {
       // Not net.connect(): should it throw, nobody would have the socket that it had made.
-      const reads = newReads();
-      const opening = new net.Socket({
-        ...options,
-        allowHalfOpen: true,
-        ...(reads === null ? {} : { onread: reads.onread }),
-      });
-      reads?.adopt(opening);
+      const opening = new net.Socket({ ...options, allowHalfOpen: true });
       socket = opening;
       refusing(() => opening.connect(options));
       const onConnect = () => done(opening);
@@ -214,84 +204,4 @@ function describe(error: Error & { code?: string }): string {
     return error.errors.map((one: Error) => one.message).join('; ');
   }
   return error.message;
-}
-
-/**
- * Ends the transport kindly: FIN, then read on and discard until the peer's FIN. Closing a socket
- * with unread bytes (session tickets, say) makes the kernel send RST instead, and that can destroy
- * our last bytes on their way to the peer.
- *
- * Resolves when the transport is closed, by the peer's FIN or, after `deadline` milliseconds, by
- * force. Errors of a transport that is being given up are of no interest to anyone.
- */
-export async function closeTransport(transport: Duplex, deadline: number): Promise<void> {
-  if (transport.closed) {
-    ignoreErrors(transport);
-    transport.destroy();
-    await turns();
-    return;
-  }
-  await new Promise<void>((resolve) => {
-    const drop = () => transport.destroy();
-    const check = () => {
-      if (transport.readableEnded && transport.writableFinished) drop();
-    };
-    const settle = () => {
-      stop();
-      transport.off('end', check);
-      transport.off('finish', check);
-      transport.off('data', discard);
-      resolve();
-    };
-    // Until it has told 'close' it may fail, and then it is over.
-    const onClose = () => {
-      transport.off('error', drop);
-      settle();
-    };
-    let stop = after(deadline, () => {
-      if (transport.destroyed) {
-        settle();
-        return;
-      }
-      drop();
-      stop = after(deadline, settle);
-    });
-    transport.on('error', drop);
-    transport.once('close', onClose);
-    if (transport.destroyed) return;
-    transport.on('end', check);
-    transport.on('finish', check);
-    transport.on('data', discard);
-    try {
-      transport.end();
-      transport.resume();
-      check();
-    } catch {
-      // A transport that cannot even be ended.
-      drop();
-    }
-  });
-}
-
-const discard = () => {};
-
-/**
- * Until it has told 'close', a transport that is being given up may still fail, which then concerns
- * nobody.
- */
-export function ignoreErrors(transport: Duplex): void {
-  const ignore = () => {};
-  const stop = () => {
-    transport.off('error', ignore);
-    transport.off('close', stop);
-  };
-  transport.on('error', ignore);
-  transport.on('close', stop);
-  // A socket is `closed` before it tells; whether it has told already cannot be asked.
-  if (transport.closed) void turns().then(stop);
-}
-
-/** Long enough for a socket that is closed to tell so: handles close at the end of a loop's turn. */
-async function turns(): Promise<void> {
-  for (let i = 0; i < 2; i++) await new Promise<void>((resolve) => setImmediate(resolve));
 }
