@@ -14,8 +14,9 @@
  * given. One case needs no key: TLS 1.2 shows which records are alerts, so a direction that ends
  * without any has no close_notify in it.
  */
-import { type AlertDetail, type ClosureEvent, INITIAL, step } from '../closure/machine.ts';
-import { type Closure, closureOf, type Verdict } from '../closure/verdict.ts';
+import { alertEvent, closes, Ending, type SeenAlert, transportEvent } from '../closure/ending.ts';
+import type { ClosureEvent } from '../closure/machine.ts';
+import type { Closure, Verdict } from '../closure/verdict.ts';
 import { type Decoded, type Sender, WireDecoder } from '../record/decoder.ts';
 import { HANDSHAKE_TYPE, hex, parseClientRandom } from '../record/handshake.ts';
 import { CONTENT_TYPE, RecordScanner } from '../record/record.ts';
@@ -149,7 +150,7 @@ interface Lane {
 /** A party: who watches it, and its closure so far. */
 interface Party {
   readonly observer: Observer | undefined;
-  state: typeof INITIAL;
+  readonly ending: Ending;
   verdict: Verdict;
 }
 
@@ -180,7 +181,7 @@ class Replay {
     this.#keyLog = keyLog;
     const party = (observer: Observer | undefined): Party => ({
       observer,
-      state: INITIAL,
+      ending: new Ending(),
       verdict: 'open',
     });
     this.#parties = { client: party(observers.client), server: party(observers.server) };
@@ -220,7 +221,7 @@ class Replay {
         : { client: connection.server, server: connection.client };
     const party = (sender: Sender): CapturedParty => {
       const { closeNotify, fin, reset, records, trailing } = this.#lanes[sender];
-      const closure = certain ? closureOf(this.#parties[sender].state) : null;
+      const closure = certain ? this.#parties[sender].ending.closure() : null;
       const address = addresses[sender];
       const doubt = doubts[sender];
       return { address, closeNotify, fin, reset, records, trailing, doubt, closure };
@@ -397,23 +398,27 @@ class Replay {
   }
 
   #onAlert({ sender, alert, authenticated }: Extract<Decoded, { type: 'alert' }>, at: number) {
-    const closeNotify = alert.code === 0;
-    if (closeNotify && authenticated) {
+    const { tls13 } = this.#decoder;
+    // In TLS 1.3 the level says nothing.
+    const level = tls13 || alert.level === 'warning' ? 1 : 2;
+    const seen: SeenAlert = { level, description: alert.code, authenticated };
+    if (closes(seen)) {
       if (this.#established) this.#closeNotify(sender, at);
       else this.#lanes[sender].early = true;
       return;
     }
     // Once there are keys, an alert in the clear is nobody's.
     if (!authenticated && this.#established) return;
-    // In TLS 1.3 the level says nothing: all but two alerts are fatal (RFC 9846 section 6).
-    const fatal = this.#decoder.tls13 ? alert.code !== USER_CANCELED : alert.level === 'fatal';
+    // In TLS 1.3 all but two alerts are fatal, whatever their level (RFC 9846 section 6).
+    const fatal = tls13 ? alert.code !== USER_CANCELED : alert.level === 'fatal';
     if (authenticated && !fatal) return;
-    const detail: AlertDetail = { code: alert.code, name: alert.name, authenticated };
+    const { code, name } = alert;
+    const detail = { code, name, authenticated };
     this.#observe(sender, { type: 'alert', direction: 'sent', alert: detail }, at);
     this.#observe(peerOf(sender), { type: 'alert', direction: 'received', alert: detail }, at);
-    if (!fatal && !closeNotify) return;
-    this.#dispatch(sender, { type: 'alert-sent', alert: detail }, at);
-    this.#dispatch(peerOf(sender), { type: 'alert-received', alert: detail }, at);
+    if (!fatal && code !== 0) return;
+    this.#dispatch(sender, alertEvent('sent', seen, name, 'record'), at);
+    this.#dispatch(peerOf(sender), alertEvent('received', seen, name, 'record'), at);
   }
 
   #closeNotify(sender: Sender, at: number): void {
@@ -431,11 +436,11 @@ class Replay {
     const lane = this.#lanes[sender];
     lane.fin = at;
     if (this.#doubt(sender) !== null) return;
-    const where = this.#where(sender);
     const peer = peerOf(sender);
+    const event = transportEvent('eof', this.#where(sender), null);
     this.#observe(sender, { type: 'transport-closed', how: 'end' }, at);
-    this.#observe(peer, { type: 'transport-eof', where }, at);
-    this.#dispatch(peer, { type: 'transport-eof', where }, at);
+    this.#observe(peer, event, at);
+    this.#dispatch(peer, event, at);
     // Behind close_notify FIN is one direction's end. Without, its sender has given up.
     if (lane.closeNotify === null) {
       this.#dispatch(sender, { type: 'abandon', how: 'closed' }, at);
@@ -445,9 +450,8 @@ class Replay {
   #reset(sender: Sender, at: number): void {
     this.#lanes[sender].reset = at;
     if (this.#doubt(sender) !== null) return;
-    const where = this.#where(sender);
     const peer = peerOf(sender);
-    const event = { type: 'transport-reset', where, code: 'ECONNRESET' } as const;
+    const event = transportEvent('reset', this.#where(sender), 'ECONNRESET');
     this.#observe(sender, { type: 'transport-closed', how: 'destroy' }, at);
     this.#observe(peer, event, at);
     this.#dispatch(peer, event, at);
@@ -480,8 +484,8 @@ class Replay {
 
   #dispatch(sender: Sender, event: ClosureEvent, at: number): void {
     const party = this.#parties[sender];
-    party.state = step(party.state, event, at);
-    const { verdict } = closureOf(party.state);
+    party.ending.happened(event, at);
+    const { verdict } = party.ending.closure();
     if (verdict === party.verdict) return;
     party.verdict = verdict;
     this.#observe(sender, { type: 'verdict', verdict }, at);

@@ -2,8 +2,8 @@
  * The child process: runs the cases of one file, one after the other, and sends each outcome to its
  * parent. Or, with `--program`, one whole program.
  *
- * @example node [--import close-notify/register] behaviour-child.js SETUP.json --cases FILE.js FROM
- * @example node [--import close-notify/register] behaviour-child.js SETUP.json --program NAME PORT
+ * @example node [--import close-notify/register] child.js SETUP.json --cases FILE.js FROM
+ * @example node [--import close-notify/register] child.js SETUP.json --program NAME PORT
  */
 import { readFileSync } from 'node:fs';
 import type { Pki } from '../../support/core-pki.ts';

@@ -4,9 +4,10 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { KeyLog } from '../../../src/capture/keylog.ts';
+import { PcapngRecorder } from '../../../src/capture/pcapng.ts';
 import { type CapturedConnection, replayConnection } from '../../../src/capture/replay.ts';
 import { type CaptureSurvey, surveyCapture } from '../../../src/capture/survey.ts';
-import type { Observation } from '../../../src/index.ts';
+import { connect, type Observation } from '../../../src/index.ts';
 import { MalformedError } from '../../../src/record/reader.ts';
 import {
   asIpv6,
@@ -26,9 +27,11 @@ import {
   type LiveEnding,
 } from '../../support/capture-tools.ts';
 import { randomNumbers, runSeed } from '../../support/cert-capture.ts';
-import { describeTls } from '../../support/core-pki.ts';
-import { clean } from '../../support/core-scope.ts';
-import { Log, pattern, VERSIONS, type Version } from '../../support/core-streams.ts';
+import { describeTls, pki } from '../../support/core-pki.ts';
+import { clean, type Scope } from '../../support/core-scope.ts';
+import { Log, only, pattern, VERSIONS, type Version } from '../../support/core-streams.ts';
+import { listen } from '../../support/core-transport.ts';
+import { CraftedPeer } from '../../support/crafted-records.ts';
 
 interface Looked {
   readonly survey: CaptureSurvey;
@@ -639,6 +642,49 @@ describeTls('a capture that begins too late', () => {
         expect(party.doubt).toBe('no TLS handshake begins in what was captured');
       }
       expect([...ends(client), ...ends(server)]).toEqual([]);
+    }),
+  );
+});
+
+describeTls('a close_notify that calls itself fatal', () => {
+  async function answered(scope: Scope, version: Version): Promise<CapturedConnection> {
+    let peer: CraftedPeer | null = null;
+    const port = await listen(scope, (socket) => {
+      peer = new CraftedPeer('server', version, socket);
+    });
+    const recorder = new PcapngRecorder();
+    const { ca } = pki();
+    const stream = await connect({
+      ...{ host: '127.0.0.1', port, servername: 'localhost', ca, record: recorder },
+      ...only(version),
+    });
+    const server = peer as CraftedPeer | null;
+    if (server === null) throw new Error('nobody was there');
+    await server.ready();
+    server.wire.end(server.alert(2, 0));
+    // How the stream takes it is not asked here: it has read the alert by then.
+    await stream.read().catch(() => {});
+    const { captured } = look(recorder.bytes());
+    stream.abort();
+    server.destroy();
+    return captured;
+  }
+
+  test(
+    'is a fatal alert in TLS 1.2 (RFC 5246 section 7.2: "Alert messages with a level of fatal result in the immediate termination of the connection")',
+    clean(async (scope) => {
+      const { client, server } = await answered(scope, 'TLSv1.2');
+      expect(server.closeNotify).toBeNull();
+      expect(client.closure).toMatchObject({ verdict: 'alert', alert: { code: 0 } });
+    }),
+  );
+
+  test(
+    'is one all the same in TLS 1.3, where the level says nothing (RFC 9846 section 6)',
+    clean(async (scope) => {
+      const { client, server } = await answered(scope, 'TLSv1.3');
+      expect(server.closeNotify).not.toBeNull();
+      expect(client.closure).toMatchObject({ alert: null });
     }),
   );
 });

@@ -5,7 +5,7 @@ import { runSeed } from '../../support/cert-capture.ts';
 import { clean, type Scope, until } from '../../support/core-scope.ts';
 import { VERSIONS, type Version } from '../../support/core-streams.ts';
 import { reset } from '../../support/core-transport.ts';
-import { ALERT, type CraftedPeer, HANDSHAKE } from './crafted.ts';
+import { ALERT, type CraftedPeer, HANDSHAKE } from '../../support/crafted-records.ts';
 import { type UnderTest, underTest } from './passing-sockets.ts';
 
 const CLOSE_NOTIFY = { level: 1, description: 0, authenticated: true };

@@ -12,7 +12,7 @@ import { pki } from '../../support/core-pki.ts';
 import { type Scope, until } from '../../support/core-scope.ts';
 import type { Version } from '../../support/core-streams.ts';
 import { listen } from '../../support/core-transport.ts';
-import { type CraftedOptions, CraftedPeer } from './crafted.ts';
+import { type CraftedOptions, CraftedPeer } from '../../support/crafted-records.ts';
 
 /** What a program sees of a socket. */
 export class Seen {

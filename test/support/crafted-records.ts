@@ -6,10 +6,10 @@ import { createCipheriv, createHmac } from 'node:crypto';
 import type net from 'node:net';
 import { Duplex } from 'node:stream';
 import tls from 'node:tls';
-import { expandLabel, uint, vector } from '../../support/cert-flight.ts';
-import { pki } from '../../support/core-pki.ts';
-import { until } from '../../support/core-scope.ts';
-import { only, type Version } from '../../support/core-streams.ts';
+import { expandLabel, uint, vector } from './cert-flight.ts';
+import { pki } from './core-pki.ts';
+import { until } from './core-scope.ts';
+import { only, type Version } from './core-streams.ts';
 
 export const ALERT = 21;
 export const HANDSHAKE = 22;
