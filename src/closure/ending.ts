@@ -28,6 +28,14 @@ export interface SeenAlert {
   readonly authenticated: boolean;
 }
 
+/** How the transport ended, once all that it delivered has been looked at. */
+export interface TransportEnding {
+  /** 'destroyed' is an end that the peer had no part in: somebody here destroyed the transport. */
+  readonly cause: CutCause | 'destroyed';
+  readonly error: (Error & { readonly code?: string }) | null;
+  readonly where: 'record-boundary' | 'inside-record' | 'unknown';
+}
+
 /** Which way something went. */
 export type Way = 'sent' | 'received';
 

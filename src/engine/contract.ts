@@ -5,8 +5,8 @@
  * orders go down by `Engine`. The engine judges nothing: it tells which alerts crossed the wire and how the transport
  * ended, and the stream makes a verdict of that.
  */
-import type { SeenAlert, Way } from '../closure/ending.ts';
-import type { CutCause, Evidence } from '../closure/machine.ts';
+import type { SeenAlert, TransportEnding, Way } from '../closure/ending.ts';
+import type { Evidence } from '../closure/machine.ts';
 
 /** What the handshake agreed on. */
 export interface TlsInfo {
@@ -28,14 +28,6 @@ export interface TlsInfo {
   readonly engine: 'tapped';
   /** What the claim rests on that a close_notify crossed the wire. */
   readonly evidence: Evidence;
-}
-
-/** How the transport ended, once all that it delivered has been looked at. */
-export interface TransportEnding {
-  /** 'destroyed' is an end that the peer had no part in: somebody here destroyed the transport. */
-  readonly cause: CutCause | 'destroyed';
-  readonly error: (Error & { readonly code?: string }) | null;
-  readonly where: 'record-boundary' | 'inside-record' | 'unknown';
 }
 
 /** How an engine failed. */

@@ -18,20 +18,13 @@ import { EventEmitter } from 'node:events';
 import type { Duplex } from 'node:stream';
 import { setImmediate } from 'node:timers';
 import tls from 'node:tls';
-import type { SeenAlert, Way } from '../closure/ending.ts';
+import type { SeenAlert, TransportEnding, Way } from '../closure/ending.ts';
 import type { EndingAlert } from '../record/conversation.ts';
 import { IS_BUN, IS_DENO, process } from '../runtime.ts';
 import { Tap, type TapEvents, type TapOptions } from '../tap/tap.ts';
 import { after } from '../wait.ts';
 import { clientContext } from './context.ts';
-import type {
-  Engine,
-  EngineEvents,
-  EngineFailure,
-  Peer,
-  TlsInfo,
-  TransportEnding,
-} from './contract.ts';
+import type { Engine, EngineEvents, EngineFailure, Peer, TlsInfo } from './contract.ts';
 import { inferredAlert } from './failure.ts';
 import { Outgoing } from './outgoing.ts';
 import { PeerOfSocket } from './peer.ts';

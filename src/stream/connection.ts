@@ -8,17 +8,18 @@
  */
 import { performance } from 'node:perf_hooks';
 import type { Duplex } from 'node:stream';
-import { alertEvent, Ending, type SeenAlert, transportEvent, type Way } from '../closure/ending.ts';
+import {
+  alertEvent,
+  Ending,
+  type SeenAlert,
+  type TransportEnding,
+  transportEvent,
+  type Way,
+} from '../closure/ending.ts';
 import type { AlertDetail, ClosureEvent, Evidence } from '../closure/machine.ts';
 import type { Policy } from '../closure/policy.ts';
 import { type Closure, verdictOf } from '../closure/verdict.ts';
-import type {
-  Engine,
-  EngineEvents,
-  EngineFailure,
-  TlsInfo,
-  TransportEnding,
-} from '../engine/contract.ts';
+import type { Engine, EngineEvents, EngineFailure, TlsInfo } from '../engine/contract.ts';
 import { engineError } from '../engine/failure.ts';
 import { truncatedError } from '../engine/truncation.ts';
 import { AbortedError, type CloseNotifyError, OptionError, ShutdownError } from '../errors.ts';
