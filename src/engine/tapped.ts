@@ -19,6 +19,7 @@ import type { Duplex } from 'node:stream';
 import { setImmediate } from 'node:timers';
 import tls from 'node:tls';
 import type { SeenAlert, TransportEnding, Way } from '../closure/ending.ts';
+import type { Evidence } from '../closure/machine.ts';
 import type { EndingAlert } from '../record/conversation.ts';
 import { IS_BUN, IS_DENO, process } from '../runtime.ts';
 import { Tap, type TapEvents, type TapOptions } from '../tap/tap.ts';
@@ -49,6 +50,9 @@ export interface EngineOptions {
 
 /** Whether the runtime gives the key log. */
 const HAS_KEY_LOG = !IS_DENO;
+
+/** What this engine's claims rest on, on this runtime. */
+export const EVIDENCE: Evidence = HAS_KEY_LOG ? 'record' : 'inferred';
 
 /** Decrypted bytes that wait for `take`; with as many, TLS is fed no more. */
 const WAITING = 65_536;
@@ -154,7 +158,7 @@ export class TappedEngine implements Engine, TapEvents {
       authorizationError: (socket.authorizationError as unknown as string | null) || null,
       resumed: socket.isSessionReused(),
       engine: 'tapped',
-      evidence: HAS_KEY_LOG ? 'record' : 'inferred',
+      evidence: EVIDENCE,
     };
     if (HAS_KEY_LOG && reason !== null && unwatched.hasSubscribers) {
       unwatched.publish({ socket: this.#transport, reason });
@@ -274,12 +278,11 @@ export class TappedEngine implements Engine, TapEvents {
 
   /** Tells of alerts, the ones behind a Finished not before the handshake is complete. */
   #tellAlerts(): void {
-    const evidence = HAS_KEY_LOG ? 'record' : 'inferred';
     const waits = this.#info === null && !this.#failing;
     for (const one of this.#alerts.splice(0)) {
       if (waits && one.alert.authenticated) this.#alerts.push(one);
       else {
-        this.#events.onAlert(one.way, one.alert, evidence);
+        this.#events.onAlert(one.way, one.alert, EVIDENCE);
         if (one.way === 'received') this.#expectFailure(one.alert);
       }
     }

@@ -5,11 +5,12 @@ import type { Duplex } from 'node:stream';
 import { type Policy, type PolicyOptions, resolvePolicy } from '../closure/policy.ts';
 import {
   type ClientTlsOptions,
+  EVIDENCE,
   ServerContext,
   type ServerTlsOptions,
   TappedEngine,
 } from '../engine/tapped.ts';
-import { AbortError, OptionError } from '../errors.ts';
+import { AbortError, OptionError, RuntimeError } from '../errors.ts';
 import { type Observer, tell } from '../transcript/observer.ts';
 import { Transcript } from '../transcript/transcript.ts';
 import { openTransport, TRANSPORT_KEYS, type TransportOptions } from '../transport/open.ts';
@@ -27,6 +28,11 @@ export interface StreamOptions extends PolicyOptions {
    * `stream.transcript` has it.
    */
   readonly record?: Observer | true | undefined;
+  /**
+   * Whether a closure that is only inferred is refused, where the runtime gives no key log (Deno): the call then
+   * rejects at once with `ERR_TLS_RUNTIME`. False by default; `closure.received.evidence` says what a claim rests on.
+   */
+  readonly requireEvidence?: boolean | undefined;
 }
 
 /** Options of `connect`: where to, or over what; the TLS options of `tls.connect`; the policy. */
@@ -61,6 +67,7 @@ const STREAM_KEYS: ReadonlySet<string> = new Set<
   'signal',
   'head',
   'record',
+  'requireEvidence',
   'transport',
   'clientCertificate',
   'onSession',
@@ -189,18 +196,26 @@ export interface CheckedStreamOptions {
   readonly observer: Observer | undefined;
 }
 
-/** @internal @throws {OptionError} */
+/** @internal @throws {OptionError | RuntimeError} */
 export function checkStreamOptions(options: StreamOptions): CheckedStreamOptions {
   if (typeof options !== 'object' || options === null) {
     throw new OptionError('options must be an object');
   }
-  const { signal, head, record } = options;
+  const { signal, head, record, requireEvidence } = options;
   checkWaitOptions({ signal });
   if (head !== undefined && !(head instanceof Uint8Array)) {
     throw new OptionError('head must be a Uint8Array');
   }
   if (record !== undefined && record !== true && typeof record?.observe !== 'function') {
     throw new OptionError('record must be true or have an observe method');
+  }
+  if (requireEvidence !== undefined && typeof requireEvidence !== 'boolean') {
+    throw new OptionError('requireEvidence must be a boolean');
+  }
+  if (requireEvidence && EVIDENCE === 'inferred') {
+    throw new RuntimeError('this runtime gives no key log, so a closure can only be inferred', {
+      hint: 'Node and Bun give one; without requireEvidence the closure says that it was inferred',
+    });
   }
   try {
     return { policy: resolvePolicy(options), signal, head, observer: observerOf(record) };

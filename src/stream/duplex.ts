@@ -21,8 +21,8 @@
  */
 import { Duplex } from 'node:stream';
 import { OptionError } from '../errors.ts';
+import { endByMessages, failMessages, isAbandoned, stakeOf } from '../http-messages.ts';
 import { process } from '../runtime.ts';
-import { endByMessages, failMessages, isAbandoned, stakeOf } from '../strict/http-messages.ts';
 import { addressOf, callTransport, type TransportMembers } from './peer.ts';
 import { finishWriting, type Source } from './source.ts';
 

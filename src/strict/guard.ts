@@ -30,16 +30,16 @@ import { type Closure, closureOf } from '../closure/verdict.ts';
 import { type EngineError, eventOf, isTlsError } from '../engine/failure.ts';
 import { truncatedError } from '../engine/truncation.ts';
 import { AlertError, type TruncatedError } from '../errors.ts';
-import { alertName } from '../record/alert.ts';
-import { process } from '../runtime.ts';
-import { causeOf } from '../tap/tap.ts';
 import {
   endByMessages,
   failMessages,
   isAbandoned,
   stakeOf,
   trustsResets,
-} from './http-messages.ts';
+} from '../http-messages.ts';
+import { alertName } from '../record/alert.ts';
+import { process } from '../runtime.ts';
+import { causeOf } from '../tap/tap.ts';
 import { afterReading } from './reading.ts';
 import { closes, type Witness, type WitnessedAlert } from './witness.ts';
 

@@ -10,10 +10,10 @@ import type { Duplex } from 'node:stream';
 import tls from 'node:tls';
 import { Client } from 'undici';
 import { expect, test } from 'vitest';
-import { failMessages, stakeOf, trustsResets } from '../../../src/strict/http-messages.ts';
-import { describeTls, pki } from '../../support/core-pki.ts';
-import { clean, type Scope, until } from '../../support/core-scope.ts';
-import { ANSWERS, site, turns } from '../../support/strict-wire.ts';
+import { failMessages, stakeOf, trustsResets } from '../../src/http-messages.ts';
+import { describeTls, pki } from '../support/core-pki.ts';
+import { clean, type Scope, until } from '../support/core-scope.ts';
+import { ANSWERS, site, turns } from '../support/strict-wire.ts';
 
 /** A plain socket of Node's own: what reads it is what is looked at here. */
 const plain = (scope: Scope, port: number, options: tls.ConnectionOptions = {}) => {
