@@ -9,8 +9,10 @@
  */
 import { accept, connect } from '../../src/stream/connect.ts';
 import { type Cut, channel } from '../../src/testing/index.ts';
+import { Random } from '../../test/support/random.ts';
+import { settled, splice } from '../../test/support/splice.ts';
+import { isMine, type Shard } from '../harness.ts';
 import type { KeyUpdatePeer, Talk } from '../peers/openssl.ts';
-import { isMine, type Shard } from '../shards.ts';
 import {
   CREDENTIALS,
   framesOf,
@@ -27,8 +29,6 @@ import {
 } from './conversation.ts';
 import { type Counts, judge } from './judge.ts';
 import { type Density, everywhere, placesOf } from './places.ts';
-import { Random } from './random.ts';
-import { settled, splice } from './splice.ts';
 
 /** KeyUpdates that crossed, as OpenSSL counted them. */
 export interface KeyUpdates extends Record<string, number> {

@@ -1,9 +1,9 @@
 /** The conformance kit, held against streams in another process: what it says there it says here. */
 import { readFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
-import { RUNTIMES } from '../../prove/runtimes/part.ts';
-import { Remote } from '../../prove/runtimes/remote.ts';
-import { type Check, conformance, ROLES } from '../../src/testing/index.ts';
+import { type Check, conformance, ROLES } from '../../../src/testing/index.ts';
+import { RUNTIMES } from './list.ts';
+import { Remote } from './remote.ts';
 
 const url = (path: string) => new URL(path, import.meta.url).href;
 const TSX = ['--import', 'tsx'];
@@ -14,7 +14,7 @@ const remote = (module: string) => new Remote([process.execPath, ...TSX], url(mo
 const checksOf = (party: Remote): Check[] => conformance(party.adapter(ROLES), { limit: 20_000 });
 
 test('streams in another process pass every check, over TCP', { timeout: 120_000 }, async () => {
-  using party = remote('../../src/testing/index.ts');
+  using party = remote('../../../src/testing/index.ts');
   const checks = checksOf(party);
   expect(checks.length).toBe(138);
   // Some at a time: they wait for deadlines more than for the processor.
@@ -30,7 +30,7 @@ describe('streams of plain node:tls there', () => {
     ['truncation/inside-data/server/TLSv1.2', 'reading to fail'],
     ['truncation/after-own-close/client/TLSv1.2', 'reading to fail'],
   ])('fail %s as they do here', async (id, expected) => {
-    using party = remote('../support/prove-node-tls.ts');
+    using party = remote('./node-tls.ts');
     const check = checksOf(party).find((one) => one.id === id);
     await expect(check?.run()).rejects.toMatchObject({ check: id, expected });
   });
@@ -44,7 +44,7 @@ test('a process that ends fails what it was asked, and what it is asked after', 
 });
 
 test('every exception of a runtime is named in docs/testing.md', () => {
-  const page = readFileSync(new URL('../../docs/testing.md', import.meta.url), 'utf8');
+  const page = readFileSync(new URL('../../../docs/testing.md', import.meta.url), 'utf8');
   for (const { name, exceptions, never } of RUNTIMES) {
     for (const check of exceptions.flatMap(({ checks }) => checks)) {
       expect(page, name).toContain(`\`${check}\``);
