@@ -6,7 +6,7 @@
  * truly reached the other side.
  */
 import net from 'node:net';
-import type { Env } from './verdict-env.ts';
+import { type Env, until } from './verdict-env.ts';
 import { type Crossed, type Sender, WireReader } from './wire-reader.ts';
 
 /** What becomes of a record: other bytes, or null for none. `index` counts those of its sender. */
@@ -169,9 +169,9 @@ export class Relay {
     return new Relay(at.port, links);
   }
 
-  /** The newest connection; there has to be one, or one is about to come. */
+  /** The newest connection, once there is one. @throws {Error} where none comes. */
   async link(): Promise<Link> {
-    while (this.links.length === 0) await new Promise((resolve) => setImmediate(resolve));
+    if (!(await until(() => this.links.length > 0))) throw new Error('no connection');
     return this.links.at(-1)!;
   }
 }
