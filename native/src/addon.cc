@@ -39,6 +39,12 @@ struct Environment {
   BIO* trace = nullptr;
 };
 
+/**
+ * One for each thread: a second one (another context of `node:vm`, as test runners make them) would find
+ * nothing.
+ */
+thread_local Environment* of_thread = nullptr;
+
 struct Handle {
   Watch* watch;
   napi_ref reference;
@@ -321,6 +327,7 @@ void FinalizeEnvironment(napi_env env, void* data, void*) {
     // It can only fail for a null argument.
     (void)napi_delete_reference(env, environment->watch_class);
   }
+  if (of_thread == environment) of_thread = nullptr;
   delete environment;
 }
 
@@ -346,13 +353,8 @@ napi_value WatchThread(napi_env env, napi_callback_info info) {
     environment->ignored = nullptr;
     return nullptr;
   }
-  if (!environment->witness.Start(OnIgnored, environment)) {
-    (void)napi_remove_env_cleanup_hook(env, CleanUp, environment);
-    CleanUp(environment);
-    if (napi_throw_error(env, nullptr, "Another environment watches this thread") != napi_ok) {
-      return Fail(env);
-    }
-  }
+  // It cannot fail: only the thread's one Environment comes here.
+  (void)environment->witness.Start(OnIgnored, environment);
   return nullptr;
 }
 
@@ -450,6 +452,12 @@ NAPI_MODULE_INIT() {
     if (napi_throw_error(env, nullptr, "OpenSSL takes no more hooks") != napi_ok) return Fail(env);
     return nullptr;
   }
+  if (of_thread != nullptr) {
+    if (napi_throw_error(env, nullptr, "another context of this thread has the add-on") != napi_ok) {
+      return Fail(env);
+    }
+    return nullptr;
+  }
   Environment* environment = new (std::nothrow) Environment();
   if (environment == nullptr) {
     if (napi_throw_error(env, nullptr, "Out of memory") != napi_ok) return Fail(env);
@@ -460,6 +468,7 @@ NAPI_MODULE_INIT() {
     delete environment;
     return Fail(env);
   }
+  of_thread = environment;
   const napi_property_descriptor methods[] = {
       Method("born", Born, environment),
       Method("alerts", Alerts, environment),

@@ -65,7 +65,9 @@
 // `watch()` there, an environment that ended, another copy of this add-on) the hooks do nothing.
 // Node uses an SSL on one thread only. But SSL_free on another thread is legal, so what a free hook
 // touches (the links of the lists, Watch::ssl_, rbio_, last_place_) is guarded by one mutex, `lock`.
-// The callback takes it only for Finished messages. Nobody calls into JavaScript while holding it: a
+// That keeps the lists whole, and no more: 3.5 frees the BIOs of an SSL before it calls our hook, so on
+// the thread of the Witness `Pending` and `WhereRead` may not be asked while another frees that very SSL.
+// The callback takes the mutex only for Finished messages. Nobody calls into JavaScript while holding it: a
 // collection of garbage there may free an SSL.
 // OpenSSL's hooks cannot be removed safely while SSLs live: the library is linked with `-z nodelete`
 // and stays until the process ends.
@@ -147,13 +149,15 @@ bool Watch::Pending(size_t* bytes) const {
 
 Place Watch::WhereRead() const {
   std::lock_guard<std::mutex> guard(lock);
-  if (ssl_ != nullptr) {
-    BIO* rbio = SSL_get_rbio(ssl_);
-    // Another BIO than that of the records before: it counted only a part.
-    if (rbio == nullptr || (rbio_ != rbio && shown_ != 0)) return Place::kUnknown;
-    return PlaceOf(BIO_number_read(rbio));
+  if (rbio_ != nullptr) {
+    // Another BIO has taken its place: each counted only a part.
+    if (ssl_ != nullptr && SSL_get_rbio(ssl_) != rbio_) return Place::kUnknown;
+    return PlaceOf(BIO_number_read(rbio_));
   }
-  return rbio_ != nullptr ? PlaceOf(BIO_number_read(rbio_)) : last_place_;
+  if (ssl_ == nullptr) return last_place_;
+  if (shown_ != 0) return Place::kUnknown;
+  BIO* rbio = SSL_get_rbio(ssl_);
+  return rbio == nullptr ? Place::kUnknown : PlaceOf(BIO_number_read(rbio));
 }
 
 Place Watch::PlaceOf(uint64_t read) const {
@@ -165,8 +169,11 @@ Place Watch::PlaceOf(uint64_t read) const {
 
 bool Watch::ClosureIgnored() const {
   std::lock_guard<std::mutex> guard(lock);
-  return ssl_ != nullptr && (SSL_get_shutdown(ssl_) & SSL_RECEIVED_SHUTDOWN) != 0 &&
-         SSL_get_error(ssl_, 0) != SSL_ERROR_ZERO_RETURN;
+  if (ssl_ == nullptr || (SSL_get_shutdown(ssl_) & SSL_RECEIVED_SHUTDOWN) == 0) return false;
+  // SSL_get_error speaks of the SSL only where the queue is empty. What others have left there on an
+  // earlier turn nobody looks for any more.
+  ERR_clear_error();
+  return SSL_get_error(ssl_, 0) != SSL_ERROR_ZERO_RETURN;
 }
 
 void Watch::Retake(BIO* trace) {
@@ -214,7 +221,7 @@ void Watch::OnAlert(bool sent, int version, uint8_t level, uint8_t description) 
   const bool tls13 = version == TLS1_3_VERSION;
   // TLS 1.3 knows no warnings: its level is not looked at (RFC 9846, section 6).
   const bool ends = description == kCloseNotify || level == kFatal ||
-                    (tls13 && description != kUserCanceled);
+                    (tls13 && authenticated && description != kUserCanceled);
   bool& ended = sent ? sent_end_ : received_end_;
   if (alert_count_ < kFirstAlerts || (ends && !ended)) {
     // Node gives what OpenSSL made to the transport right behind the call that made it. What was made before and

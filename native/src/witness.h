@@ -148,6 +148,10 @@ class Witness {
    */
   Watch* TakeIgnored();
 
+  /** The message callback. Public for its test alone. */
+  static void OnMessage(int sent, int version, int type, const void* bytes, size_t length, SSL* ssl,
+                        void*);
+
  private:
   friend class Watch;
   static constexpr size_t kBuckets = 1024;
@@ -159,8 +163,6 @@ class Witness {
   static void OnNewBio(void*, void*, CRYPTO_EX_DATA*, int, long, void*);
   static int OnDupBio(CRYPTO_EX_DATA*, const CRYPTO_EX_DATA*, void** from, int, long, void*);
   static void OnFreeBio(void* parent, void* watch, CRYPTO_EX_DATA*, int, long, void*);
-  static void OnMessage(int sent, int version, int type, const void* bytes, size_t length, SSL* ssl,
-                        void*);
 
   void SetCallbackOfHalfMade();
   void Append(Watch* watch);

@@ -23,32 +23,22 @@
  * The first alert that ends a direction is told, and nothing behind it is looked at. Secrets: those of the next key
  * change, and of each direction the newest; overwritten when they are replaced and at the end.
  */
-
+import {
+  Conversation,
+  type Direction,
+  type EndingAlert,
+  MAX_PLAINTEXT,
+  Refusal,
+  wipe,
+} from './conversation.ts';
 import { RecordCutter, type WireRecord } from './cutter.ts';
 import type { Sender } from './decoder.ts';
-import { HANDSHAKE_TYPE, type Hello, hex, parseServerHello } from './handshake.ts';
-import {
-  connectionKeys12,
-  type DirectionKeys,
-  nextTrafficSecret,
-  trafficKeys13,
-  wipeKeys,
-} from './keys.ts';
+import { LiveKeys, TLS12 } from './live-keys.ts';
 import { MalformedError } from './reader.ts';
-import { CONTENT_TYPE } from './record.ts';
-import { HandshakeSkimmer, type SkimmedMessage } from './skimmer.ts';
-import { type Suite, suiteOf } from './suite.ts';
-import { SUITE_NAMES } from './suite-names.ts';
-import { Unprotector } from './unprotect.ts';
+import { CONTENT_TYPE, HEADER_LENGTH } from './record.ts';
+import { HandshakeSkimmer } from './skimmer.ts';
 
-/** An alert that ends a direction: close_notify, or one that is fatal. */
-export interface EndingAlert {
-  /** AlertLevel; of close_notify in TLS 1.3, which does not look at it, always 1. */
-  readonly level: number;
-  readonly description: number;
-  /** Whether its sender had proven itself, by its Finished of the first handshake. */
-  readonly authenticated: boolean;
-}
+export type { EndingAlert } from './conversation.ts';
 
 /** What the reader tells. */
 export interface AlertReaderEvents {
@@ -58,68 +48,14 @@ export interface AlertReaderEvents {
   onSent(alert: EndingAlert, end: number): void;
 }
 
-const CLOSE_NOTIFY = 0;
-const USER_CANCELED = 90;
-const NO_RENEGOTIATION = 100;
-const WARNING = 1;
-const FATAL = 2;
-
 /** Bytes that may wait for a key. */
 const MAX_WAITING = 1 << 20;
 
-/** OpenSSL takes no more of them in a row (MAX_WARN_ALERT_COUNT, MAX_EMPTY_RECORDS). */
-const MAX_WARNINGS = 5;
-const MAX_EMPTY = 32;
-
-/** TLSPlaintext.length (RFC 9846 section 5.1). */
-const MAX_PLAINTEXT = 1 << 14;
 /** TLSCiphertext.length (RFC 9846 section 5.2). */
 const MAX_CIPHERTEXT_13 = MAX_PLAINTEXT + 256;
 
-/** The lengths of messages that have but one. */
-const LENGTHS: ReadonlyMap<number, number> = new Map([
-  [HANDSHAKE_TYPE.helloRequest, 0],
-  [HANDSHAKE_TYPE.keyUpdate, 1],
-]);
-
 /** The longest that we send and that has to be read in TLS 1.3: a KeyUpdate and its ContentType, then the tag. */
 const KEY_UPDATE_LENGTH = 4 + 1 + 1;
-
-const TLS12 = 0x0303;
-const TLS13 = 0x0304;
-const ENCRYPT_THEN_MAC = 22;
-
-/** OpenSSL takes it no more than this reader does: the direction is not read any further. */
-class Refusal extends Error {}
-
-/** This reader does not know how to read the connection. */
-class Unreadable extends Error {}
-
-interface Direction {
-  readonly sender: Sender;
-  readonly ours: boolean;
-  readonly cutter: RecordCutter;
-  readonly messages: HandshakeSkimmer;
-  /** Records that wait for a key, and how many bytes they are. */
-  readonly waiting: WireRecord[];
-  waitingLength: number;
-  /** Null while records are in the clear, or their key is not known. */
-  keys: Unprotector | null;
-  /** Where a key is to be found that is not known yet: a label of the key log, or the handshake of TLS 1.2. */
-  awaits: string | null;
-  /** The traffic secret in use (TLS 1.3). */
-  secret: Uint8Array | null;
-  /** Whether the sender has finished a handshake. */
-  finished: boolean;
-  /** Whether a Finished is the next that has to come (TLS 1.2). */
-  finishing: boolean;
-  warnings: number;
-  /** A user_canceled has come. */
-  canceled: boolean;
-  empty: number;
-  /** Nothing more is read of it. */
-  over: boolean;
-}
 
 const direction = (sender: Sender, ours: boolean): Direction => ({
   sender,
@@ -128,9 +64,8 @@ const direction = (sender: Sender, ours: boolean): Direction => ({
   messages: new HandshakeSkimmer(),
   waiting: [],
   waitingLength: 0,
-  keys: null,
+  protection: null,
   awaits: null,
-  secret: null,
   finished: false,
   finishing: false,
   warnings: 0,
@@ -139,26 +74,12 @@ const direction = (sender: Sender, ours: boolean): Direction => ({
   over: false,
 });
 
-/** The label of a TLS 1.2 master secret. */
-const MASTER = 'CLIENT_RANDOM';
-/** The labels of secrets that records are protected with. */
-const LABELS =
-  /^(?:CLIENT_RANDOM|(?:CLIENT|SERVER)_(?:HANDSHAKE_TRAFFIC_SECRET|TRAFFIC_SECRET_0))$/;
-
 export class AlertReader {
   readonly #events: AlertReaderEvents;
   readonly #received: Direction;
   readonly #sent: Direction;
-  /** The newest ClientHello's random, by which the key log names the connection. */
-  #clientRandom: Uint8Array | null = null;
-  #hello: Hello | null = null;
-  #suite: Suite | null = null;
-  /** By label: those of `#clientRandom` that no direction has begun to use. */
-  readonly #secrets = new Map<string, Uint8Array>();
-  #keys12: Partial<Record<Sender, DirectionKeys>> = {};
-  /** Whether a handshake has begun and one of the two has not finished it. */
-  #handshaking = false;
-  #halfDone = false;
+  readonly #keys = new LiveKeys();
+  readonly #conversation: Conversation;
   /** A received record that the engine has not been given yet, or is being given. */
   #held: WireRecord | null = null;
   /** How much application data was read of what `received` was shown last. */
@@ -173,6 +94,8 @@ export class AlertReader {
     this.#events = events;
     this.#received = direction(role === 'client' ? 'server' : 'client', false);
     this.#sent = direction(role, true);
+    const client = role === 'client' ? this.#sent : this.#received;
+    this.#conversation = new Conversation(this.#keys, client);
   }
 
   /** Why this connection cannot be read: its version, its cipher suite, a key that never came. */
@@ -194,14 +117,7 @@ export class AlertReader {
 
   /** A line of the key log (RFC 9850), as the engine gives it. */
   secret(line: Uint8Array): void {
-    const text = Buffer.from(line.buffer, line.byteOffset, line.length);
-    const at = text.indexOf(' ');
-    const label = text.toString('latin1', 0, at);
-    const random = this.#clientRandom;
-    if (random === null || !LABELS.test(label)) return;
-    if (text.toString('latin1', at + 1, at + 65).toLowerCase() !== hex(random)) return;
-    this.#secrets.get(label)?.fill(0);
-    this.#secrets.set(label, unhex(text.subarray(at + 66)));
+    this.#keys.addSecret(line);
     this.#drain(this.#received);
     this.#drain(this.#sent);
   }
@@ -214,7 +130,7 @@ export class AlertReader {
   received(bytes: Uint8Array): number {
     this.look();
     this.#data = 0;
-    return this.#take(this.#received, bytes, 0);
+    return this.#cut(this.#received, bytes, 0);
   }
 
   /**
@@ -226,7 +142,7 @@ export class AlertReader {
     const record = this.#held;
     if (record !== null && data > 0 && data < (record.body?.length ?? 0)) {
       this.#held = null;
-      this.#received.keys?.skip();
+      this.#received.protection?.unprotector.skip();
       this.#received.empty = 0;
       this.#received.warnings = 0;
       return;
@@ -234,6 +150,12 @@ export class AlertReader {
     this.look();
     // What the engine has not given by now it would give with a record that is not application data.
     if (this.#data > 0 && data === 0) this.#trusts = false;
+  }
+
+  /** Whether the peer has finished its handshake. */
+  get finished(): boolean {
+    this.look();
+    return this.#received.finished;
   }
 
   /** Reads all that was received, whether the engine has been given the last of it or not. */
@@ -248,16 +170,16 @@ export class AlertReader {
     return (
       this.#trusts &&
       header[0] === CONTENT_TYPE.applicationData &&
-      from.keys !== null &&
+      from.protection !== null &&
       from.finished &&
       !from.messages.midMessage &&
-      !this.#handshaking
+      !this.#conversation.handshaking
     );
   }
 
   /** Bytes that are about to be sent. */
   sending(bytes: Uint8Array): void {
-    for (let at = 0; at < bytes.length; ) at = this.#take(this.#sent, bytes, at);
+    for (let at = 0; at < bytes.length; ) at = this.#cut(this.#sent, bytes, at);
   }
 
   /** The connection is over. */
@@ -266,7 +188,7 @@ export class AlertReader {
     this.#stop(this.#sent);
   }
 
-  #take(from: Direction, bytes: Uint8Array, at: number): number {
+  #cut(from: Direction, bytes: Uint8Array, at: number): number {
     const { cutter } = from;
     const end = cutter.take(bytes, at, (type, length) => this.#isWanted(from, type, length));
     if (from.over) return end;
@@ -288,19 +210,18 @@ export class AlertReader {
 
   #isWanted(from: Direction, type: number, length: number): boolean {
     if (from.over) return false;
-    if (!from.ours || from.keys === null || !from.finished || from.waiting.length > 0) return true;
-    if (this.#hello?.version !== TLS13) return type !== CONTENT_TYPE.applicationData;
-    const { tagLength } = this.#suite as { tagLength: number };
-    return length <= KEY_UPDATE_LENGTH + tagLength;
+    if (!from.ours || from.protection === null || !from.finished || from.waiting.length > 0)
+      return true;
+    if (!this.#keys.tls13) return type !== CONTENT_TYPE.applicationData;
+    return length <= KEY_UPDATE_LENGTH + this.#keys.tagLength;
   }
 
   #wait(from: Direction, { header, body, end }: WireRecord): void {
     // A copy: its memory is the engine's or the transport's.
     const kept = { header, body: body === null ? null : Uint8Array.from(body), end };
     from.waiting.push(kept);
-    from.waitingLength += kept.body?.length ?? 0;
-    if (from.waitingLength > MAX_WAITING)
-      this.#refuse(from, new Unreadable('no key for its records'));
+    from.waitingLength += HEADER_LENGTH + (kept.body?.length ?? 0);
+    if (from.waitingLength > MAX_WAITING) this.#refuse(from, new Error('no key for its records'));
   }
 
   #drain(from: Direction): void {
@@ -308,7 +229,7 @@ export class AlertReader {
       const [record] = from.waiting;
       if (record === undefined || !this.#read(from, record)) return;
       from.waiting.shift();
-      from.waitingLength -= record.body?.length ?? 0;
+      from.waitingLength -= HEADER_LENGTH + (record.body?.length ?? 0);
       if (from.waiting.length === 0) this.#drain(from.ours ? this.#received : this.#sent);
     }
   }
@@ -325,25 +246,25 @@ export class AlertReader {
 
   #readRecord(from: Direction, { header, body, end }: WireRecord): boolean {
     const type = header[0] as number;
-    const tls13 = this.#hello?.version === TLS13;
+    const tls13 = this.#keys.tls13;
     if (from.awaits !== null && !(tls13 && this.#isClear(from, type)) && !this.#findKeys(from)) {
       return false;
     }
-    if (from.keys === null || (tls13 && this.#isClear(from, type))) {
-      this.#content(from, type, body as Uint8Array, false, end);
+    if (from.protection === null || (tls13 && this.#isClear(from, type))) {
+      this.#take(from, type, body as Uint8Array, false, end);
       return true;
     }
     if (body === null) {
-      from.keys.skip();
+      from.protection.unprotector.skip();
       return true;
     }
     if ((((header[1] as number) << 8) | (header[2] as number)) !== TLS12)
       throw new Refusal('another version in a record');
     if (tls13 && type !== CONTENT_TYPE.applicationData) throw new Refusal('a record in the clear');
     if (tls13 && body.length > MAX_CIPHERTEXT_13) throw new Refusal('a record that is too long');
-    const plain = from.keys.unprotect(header, body);
+    const plain = from.protection.unprotector.unprotect(header, body);
     if (plain === null) throw new Refusal('a record that is not authentic');
-    this.#content(from, plain.type, plain.content, true, end);
+    this.#take(from, plain.type, plain.content, true, end);
     return true;
   }
 
@@ -357,279 +278,48 @@ export class AlertReader {
       return !this.#received.finished || !this.#sent.finished;
     }
     const mayBeClear = from.ours || from.sender === 'client';
-    return type === CONTENT_TYPE.alert && mayBeClear && from.keys === null && !from.finished;
+    return type === CONTENT_TYPE.alert && mayBeClear && from.protection === null && !from.finished;
   }
 
-  #content(
+  /** @returns whether the keys that a direction awaits are there. */
+  #findKeys(from: Direction): boolean {
+    from.protection = this.#keys.take(from.awaits as string, from.sender);
+    if (from.protection === null) return false;
+    from.awaits = null;
+    return true;
+  }
+
+  #take(
     from: Direction,
     type: number,
     content: Uint8Array,
     isProtected: boolean,
     end: number,
   ): void {
-    if (content.length > MAX_PLAINTEXT) throw new Refusal('a record that is too long');
-    const tls13 = this.#hello?.version === TLS13;
-    const ignored = tls13 && type === CONTENT_TYPE.changeCipherSpec;
-    if (content.length === 0 || ignored) {
-      if (tls13 && type !== CONTENT_TYPE.applicationData && !ignored)
-        throw new Refusal('an empty message');
-      if (++from.empty > MAX_EMPTY) throw new Refusal('too many empty records');
-    } else {
-      from.empty = 0;
-    }
-    if (from.messages.midMessage && type !== CONTENT_TYPE.handshake && !(ignored && !isProtected)) {
-      // In TLS 1.2 OpenSSL lets data and alerts come between the pieces of a message.
-      if (tls13 || type === CONTENT_TYPE.changeCipherSpec) {
-        throw new Refusal('a record within a handshake message');
-      }
-    }
-    if (from.finishing && type !== CONTENT_TYPE.handshake) {
-      throw new Refusal('no Finished behind ChangeCipherSpec');
-    }
-    if (type === CONTENT_TYPE.alert) {
-      this.#alert(from, content, isProtected, end);
-      return;
-    }
-    if (content.length > 0) from.warnings = 0;
-    switch (type) {
-      case CONTENT_TYPE.handshake:
-        from.messages.push(
-          content,
-          (kind, length) => this.#header(from, kind, length),
-          (message) => this.#message(from, message, isProtected),
-        );
-        return;
-      case CONTENT_TYPE.changeCipherSpec:
-        this.#changeCipherSpec(from, content, isProtected);
-        return;
-      case CONTENT_TYPE.applicationData:
-        if (!from.finished) throw new Refusal('application data before Finished');
-        if (!from.ours) this.#data += content.length;
-        return;
-      default:
-        throw new Refusal('an unknown type of record');
-    }
-  }
-
-  /** As `ssl3_read_bytes` of OpenSSL does. */
-  #alert(from: Direction, content: Uint8Array, isProtected: boolean, end: number): void {
-    if (content.length !== 2) throw new Refusal('an alert of another length than two');
-    const [level, description] = content as unknown as [number, number];
-    const tls13 = this.#hello?.version === TLS13;
-    if (tls13 ? description === USER_CANCELED : level === WARNING && description !== CLOSE_NOTIFY) {
-      if (++from.warnings === MAX_WARNINGS) throw new Refusal('too many warnings');
-      if (description === USER_CANCELED) from.canceled = true;
-      if (!tls13 && description === NO_RENEGOTIATION) throw new Refusal('no renegotiation');
-      return;
-    }
-    if (!tls13 && level !== WARNING && level !== FATAL) throw new Refusal('an alert of no level');
-    const alert = {
-      level: tls13 && description === CLOSE_NOTIFY ? WARNING : level,
-      description,
-      authenticated: isProtected && from.finished,
-    };
+    const alert = this.#conversation.take(from, type, content, isProtected);
+    if (type === CONTENT_TYPE.applicationData && !from.ours) this.#data += content.length;
+    if (alert === null) return;
     this.#stop(from);
     if (from.ours) this.#events.onSent(alert, end);
     else this.#events.onReceived(alert, from.canceled);
   }
 
-  /** Refuses a message by what its header says. */
-  #header(from: Direction, type: number, length: number): void {
-    if (from.finishing && type !== HANDSHAKE_TYPE.finished) {
-      throw new Refusal('no Finished behind ChangeCipherSpec');
-    }
-    if (from.finished && !from.finishing && !this.#isExpected(from, type)) {
-      throw new Refusal('a handshake message that nobody asked for');
-    }
-    const wanted = LENGTHS.get(type);
-    if (wanted !== undefined && length !== wanted) {
-      throw new Refusal('a handshake message of another length');
-    }
-  }
-
-  #message(from: Direction, message: SkimmedMessage, isProtected: boolean): void {
-    const { type, kept, last } = message;
-    const tls13 = this.#hello?.version === TLS13;
-    switch (type) {
-      case HANDSHAKE_TYPE.clientHello:
-        if (from.sender !== 'client') throw new Refusal('a ClientHello of the server');
-        this.#clientHello(kept);
-        return;
-      case HANDSHAKE_TYPE.serverHello:
-        if (from.sender !== 'server') throw new Refusal('a ServerHello of the client');
-        this.#serverHello(from, kept, last);
-        return;
-      case HANDSHAKE_TYPE.finished:
-        if (!isProtected) throw new Refusal('a Finished in the clear');
-        from.finished = true;
-        from.finishing = false;
-        if (tls13) this.#expect(from, `${from.sender.toUpperCase()}_TRAFFIC_SECRET_0`, last);
-        // Each of the two finishes once.
-        if (tls13 || this.#halfDone) this.#handshaking = false;
-        this.#halfDone = this.#handshaking;
-        return;
-      case HANDSHAKE_TYPE.keyUpdate:
-        if (!from.finished || (kept[0] as number) > 1 || !last) {
-          throw new Refusal('a KeyUpdate that is none');
-        }
-        this.#updateKeys(from);
-        return;
-      default:
-    }
-  }
-
-  /** Which messages may come from a side that has finished a handshake. */
-  #isExpected(from: Direction, type: number): boolean {
-    if (this.#hello?.version === TLS13) {
-      return (
-        type === HANDSHAKE_TYPE.keyUpdate ||
-        (type === HANDSHAKE_TYPE.newSessionTicket && from.sender === 'server')
-      );
-    }
-    if (this.#handshaking) return type !== HANDSHAKE_TYPE.keyUpdate;
-    return from.sender === 'client'
-      ? type === HANDSHAKE_TYPE.clientHello
-      : type === HANDSHAKE_TYPE.helloRequest;
-  }
-
-  #clientHello(kept: Uint8Array): void {
-    const random = kept.slice(2, 34);
-    // The second one, behind a HelloRetryRequest, has the same random (RFC 9846 section 4.1.2).
-    if (this.#clientRandom !== null && hex(this.#clientRandom) === hex(random)) return;
-    this.#clientRandom = random;
-    this.#handshaking = true;
-    this.#halfDone = false;
-    // Those of a handshake before it. The keys in use are kept by their directions.
-    this.#forget();
-    this.#suite = null;
-  }
-
-  #serverHello(from: Direction, kept: Uint8Array, last: boolean): void {
-    const hello = parseServerHello(kept);
-    if (hello.version !== TLS12 && hello.version !== TLS13) {
-      throw new Unreadable(`a version that is not read: 0x${hello.version.toString(16)}`);
-    }
-    const suite = suiteOf(SUITE_NAMES.get(hello.cipherSuite) ?? '');
-    if (suite === null) {
-      throw new Unreadable(`a cipher suite that is not read: 0x${hello.cipherSuite.toString(16)}`);
-    }
-    this.#hello = hello;
-    this.#suite = suite;
-    if (hello.version !== TLS13 || hello.retry) return;
-    this.#expect(from, 'SERVER_HANDSHAKE_TRAFFIC_SECRET', last);
-    this.#expect(from.ours ? this.#received : this.#sent, 'CLIENT_HANDSHAKE_TRAFFIC_SECRET', true);
-  }
-
-  #changeCipherSpec(from: Direction, content: Uint8Array, isProtected: boolean): void {
-    if (content.length !== 1 || content[0] !== 1 || this.#hello === null) {
-      throw new Refusal('a ChangeCipherSpec that is none');
-    }
-    if (this.#hello.version === TLS13) {
-      if (isProtected) throw new Refusal('a ChangeCipherSpec that is protected');
-      return;
-    }
-    if (!this.#handshaking) throw new Refusal('a ChangeCipherSpec without a handshake');
-    from.finishing = true;
-    this.#expect(from, MASTER, true);
-  }
-
-  /** From the next record on, a direction is under the keys of this label. */
-  #expect(from: Direction, label: string, last: boolean): void {
-    if (!last) throw new Refusal('a change of keys within a record');
-    this.#wipe(from);
-    from.awaits = label;
-  }
-
-  /** @returns whether the keys that a direction awaits are there. */
-  #findKeys(from: Direction): boolean {
-    const label = from.awaits as string;
-    const keys = label === MASTER ? this.#findKeys12(from) : this.#findKeys13(from, label);
-    if (keys === null) return false;
-    from.keys = keys;
-    from.awaits = null;
-    return true;
-  }
-
-  #findKeys13(from: Direction, label: string): Unprotector | null {
-    const secret = this.#secrets.get(label);
-    if (secret === undefined) return null;
-    this.#secrets.delete(label);
-    from.secret = secret;
-    return new Unprotector(trafficKeys13(this.#suite as Suite, secret), true);
-  }
-
-  #findKeys12(from: Direction): Unprotector | null {
-    const master = this.#secrets.get(MASTER);
-    const hello = this.#hello;
-    const suite = this.#suite;
-    if (hello === null || suite === null) return null;
-    if (master !== undefined) {
-      const random = this.#clientRandom as Uint8Array;
-      this.#keys12 = connectionKeys12(suite, master, random, hello.random);
-      this.#secrets.delete(MASTER);
-      master.fill(0);
-    }
-    const keys = this.#keys12[from.sender];
-    if (keys === undefined) return null;
-    delete this.#keys12[from.sender];
-    return new Unprotector(keys, false, hello.extensions.has(ENCRYPT_THEN_MAC));
-  }
-
-  #updateKeys(from: Direction): void {
-    const suite = this.#suite as Suite;
-    const secret = nextTrafficSecret(suite, from.secret as Uint8Array);
-    this.#wipe(from);
-    from.secret = secret;
-    from.keys = new Unprotector(trafficKeys13(suite, secret), true);
-  }
-
   #refuse(from: Direction, error: Error): void {
-    if (error instanceof Unreadable) {
-      this.#unreadable ??= error.message;
-      this.close();
-    } else if (error instanceof Refusal || error instanceof MalformedError) {
+    if (error instanceof Refusal || error instanceof MalformedError) {
       this.#refused ??= error.message;
       this.#stop(from);
     } else {
-      throw error;
+      // A cipher that this runtime's node:crypto has not, at worst a mistake in here: the connection goes on, and
+      // nothing more is claimed of it.
+      this.#unreadable ??= error.message;
+      this.close();
     }
   }
 
   #stop(from: Direction): void {
     from.over = true;
     from.waiting.length = 0;
-    this.#wipe(from);
-    if (this.#received.over && this.#sent.over) this.#forget();
+    wipe(from);
+    if (this.#received.over && this.#sent.over) this.#keys.forget();
   }
-
-  /** The keys in use of a direction. */
-  #wipe(from: Direction): void {
-    from.keys?.wipe();
-    from.secret?.fill(0);
-    from.keys = null;
-    from.secret = null;
-  }
-
-  /** The secrets that no direction uses. */
-  #forget(): void {
-    for (const secret of this.#secrets.values()) secret.fill(0);
-    this.#secrets.clear();
-    for (const keys of Object.values(this.#keys12)) wipeKeys(keys);
-    this.#keys12 = {};
-  }
-}
-
-/** The bytes that hexadecimal digits in ASCII stand for, up to what is none. No text is made of them. */
-function unhex(digits: Uint8Array): Uint8Array {
-  let length = 0;
-  while (nibble(digits[length]) >= 0) length++;
-  return Uint8Array.from({ length: length >> 1 }, (_, i) => {
-    return nibble(digits[2 * i]) * 16 + nibble(digits[2 * i + 1]);
-  });
-}
-
-function nibble(digit = 0): number {
-  if (digit >= 0x30 && digit <= 0x39) return digit - 0x30;
-  const letter = digit | 0x20;
-  return letter >= 0x61 && letter <= 0x66 ? letter - 0x57 : -1;
 }

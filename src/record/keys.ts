@@ -51,7 +51,19 @@ function hkdfExpand(hash: string, secret: Uint8Array, info: Uint8Array, length: 
     block = createHmac(hash, secret).update(block).update(info).update(Uint8Array.of(i)).digest();
     blocks.push(block);
   }
-  return Uint8Array.from(Buffer.concat(blocks).subarray(0, length));
+  return joined(blocks, length);
+}
+
+/** The first bytes of blocks, which are overwritten. */
+function joined(blocks: readonly Uint8Array[], length: number): Uint8Array {
+  const bytes = new Uint8Array(length);
+  let at = 0;
+  for (const block of blocks) {
+    bytes.set(block.subarray(0, length - at), at);
+    at += block.length;
+    block.fill(0);
+  }
+  return bytes;
 }
 
 /** HKDF-Expand-Label (RFC 9846 section 7.1), with an empty context, as keys have it. */
@@ -102,7 +114,7 @@ export function prf12(
     blocks.push(block);
     have += block.length;
   }
-  return Uint8Array.from(Buffer.concat(blocks).subarray(0, length));
+  return joined(blocks, length);
 }
 
 /** Both directions' keys of a TLS 1.2 master secret (RFC 5246 section 6.3). */

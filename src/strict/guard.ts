@@ -192,11 +192,16 @@ export class Guard {
         this.#broken();
         return;
       }
-      _final.call(socket, (error) => {
-        done(error);
-        // What Node handed to the transport, it takes out of OpenSSL's buffer in the next turn.
-        setImmediate(() => this.#readAlerts());
-      });
+      const shutDown = () =>
+        _final.call(socket, (error) => {
+          done(error);
+          // What Node handed to the transport, it takes out of OpenSSL's buffer in the next turn.
+          setImmediate(() => this.#readAlerts());
+        });
+      // Within a call of OpenSSL, in which data and the end of the handshake are told, Node's shutdown would read the
+      // next record and drop it. So it waits for the end of this turn. A tap gives OpenSSL one record at a time.
+      if (this.#watching.engine === 'node') setImmediate(shutDown);
+      else shutDown();
     };
     const { trace } = this.#watching;
     if (trace !== undefined) socket.enableTrace = trace;
@@ -211,7 +216,10 @@ export class Guard {
     this.#readAlerts();
     if (this.#failed) return null;
     const told = this.#onTransportError(error);
-    return this.#failBehindEnd(told) ? null : told;
+    if (this.#failBehindEnd(told)) return null;
+    if (!isAbandoned(this.#socket)) return told;
+    this.#socket.destroy();
+    return null;
   }
 
   #onSecure(): void {
@@ -244,6 +252,7 @@ export class Guard {
       return true;
     }
     if (this.mode === 'report') {
+      this.#failUnwrittenLater();
       this.#tell(error, 'end');
       return true;
     }
@@ -315,7 +324,8 @@ export class Guard {
     const told = this.#unwritten?.error ?? error;
     afterReading(socket, ended, () => {
       const stake = stakeOf(socket);
-      if (stake === 'safe') this.#pushEnd();
+      if (stake === 'safe' && this.#unwritten !== null) this.#tellUnwritten();
+      else if (stake === 'safe') this.#pushEnd();
       else if (stake === 'unknown' || !endByMessages(socket, told, () => this.#pushEnd())) {
         const mistaken = stake === 'at-stake' && trustsResets(socket);
         this.#cause = mistaken ? error : told;
@@ -363,6 +373,8 @@ export class Guard {
   #failBehindEnd(error: Error): boolean {
     const socket = this.#socket;
     if (!this.#ended || socket.destroyed) return false;
+    // Bytes of our own are lost. Node does not count them any more.
+    if ((error as { syscall?: string }).syscall === 'write') return false;
     if (this.#isOver) {
       this.#failed = true;
       socket.destroy();
@@ -391,34 +403,42 @@ export class Guard {
   /** A write is over. One that failed is told behind what there is to read, where somebody reads. */
   #onWritten(error: Error | null | undefined, tell: Callback): void {
     const { receive } = this.#state;
-    if (error && receive.kind === 'open' && isTransportError(error) && this.#isRead) {
+    if (error && receive.kind === 'open' && isTransportError(error) && this.#flows) {
       this.#unwritten = { error, tell };
+      // Who pauses may be waiting for this very write.
+      this.#socket.once('pause', () => this.#tellUnwritten());
     } else {
       tell(error);
     }
   }
 
-  /** Whether somebody takes what comes, so that its end will be found. */
-  get #isRead(): boolean {
+  /** Whether somebody takes all that comes, so that its end will be found. */
+  get #flows(): boolean {
     const socket = this.#socket;
-    if (this.#ended || this.#failed || socket.destroyed) return false;
-    return socket.readableFlowing === true || socket.listenerCount('readable') > 0;
+    return !this.#ended && !this.#failed && !socket.destroyed && socket.readableFlowing === true;
   }
 
-  /** All that the peer sent has come. Who has read it may hear of the write. */
+  /** Nothing more comes of the peer. Who has read all may hear of the write. */
   #failUnwrittenLater(): void {
+    if (this.#unwritten !== null) this.#socket.once('end', () => this.#tellUnwritten());
+  }
+
+  /** Node destroys the socket for it. */
+  #tellUnwritten(): void {
     const unwritten = this.#unwritten;
-    if (unwritten === null) return;
     this.#unwritten = null;
-    this.#socket.once('end', () => unwritten.tell(unwritten.error));
+    unwritten?.tell(unwritten.error);
   }
 
   /** Before anyone else hears of it: Node's HTTP parser would take what it has for the whole. */
   #onError(error: EngineError): void {
-    // An error that the program destroyed its socket with is its own affair.
+    // An error that the program destroyed its socket with is its own affair, but for a body that only the
+    // connection's end could complete.
     const cut = error === this.#cause || isTlsError(error);
     const strict = this.mode === 'error';
-    if (this.#established && cut && strict) failMessages(this.#socket, error);
+    if (this.#established && strict && this.#state.receive.kind !== 'closed') {
+      failMessages(this.#socket, error, cut ? 'all' : 'endless');
+    }
     if (this.#failed) return;
     this.#readAlerts();
     this.#readRefusal();
@@ -505,9 +525,10 @@ export class Guard {
   }
 }
 
-/** Whether an error is the kernel's, about reading or writing. */
-function isTransportError(error: Error & { syscall?: string }): boolean {
-  return error.syscall === 'read' || error.syscall === 'write' || error.syscall === 'shutdown';
+/** Whether an error is Node's, about reading or writing a socket. Errors of files have other words. */
+function isTransportError({ code, syscall, message }: EngineError & { syscall?: string }): boolean {
+  const ofSocket = syscall === 'read' || syscall === 'write' || syscall === 'shutdown';
+  return ofSocket && message.startsWith(`${syscall} ${code}`);
 }
 
 /** Whether Node has ended the stream, told or not. Undocumented, and as old as streams. */

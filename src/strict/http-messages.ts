@@ -28,6 +28,7 @@ export type Stake = 'at-stake' | 'safe' | 'unknown';
 interface Incoming {
   complete: boolean;
   destroyed: boolean;
+  readonly headers?: Readonly<Record<string, unknown>>;
   destroy(error: Error): unknown;
 }
 
@@ -74,11 +75,12 @@ export function trustsResets(socket: Duplex): boolean {
 }
 
 /**
- * Fails each message that is in progress, for good: none of them says 'end' or becomes complete. An
+ * Fails each message that is in progress, or those that only the connection's end could complete, for good: none of them says 'end' or becomes complete. An
  * HTTP/1 message fails behind whatever else is told in this turn, as it does when Node fails it.
  */
-export function failMessages(socket: Duplex, error: Error): void {
+export function failMessages(socket: Duplex, error: Error, which: 'all' | 'endless' = 'all'): void {
   const reader = readerOf(socket);
+  if (which === 'endless' && (reader?.kind !== 'http1' || !isEndless(reader.message))) return;
   if (reader?.kind === 'http2') {
     for (const stream of reader.streams) stream.destroy(error);
   } else if (reader?.kind === 'http1' && reader.message !== null) {
@@ -93,6 +95,14 @@ export function failMessages(socket: Duplex, error: Error): void {
     });
     process.nextTick(() => message.destroy(asTold(error)));
   }
+}
+
+/** Whether nothing but the connection's end could complete it (RFC 9112 section 6.3). */
+function isEndless(message: Incoming | null): boolean {
+  const { headers } = message ?? {};
+  return (
+    headers !== undefined && !('content-length' in headers) && !('transfer-encoding' in headers)
+  );
 }
 
 /** Of a reset Node tells the request what happened, and the response that it was aborted. */

@@ -202,6 +202,10 @@ export class Pass extends EventEmitter implements Above {
   tls: TLSSocket | null = null;
   /** How the TLS socket fails when the transport cannot be read any more. */
   onReadError: (error: Error) => void = () => {};
+  /** Whether the TLS socket has failed. */
+  hasFailed: () => boolean = () => false;
+  /** Told that TLS was given the transport's end. */
+  onEnded: () => void = () => {};
   /** Told that the transport has failed. Returns what TLS is to be told; null where it is not. */
   onFailure: (error: Error) => Error | null = (error) => error;
   /** Whether listeners of the TLS socket are being called within that. */
@@ -288,7 +292,12 @@ export class Pass extends EventEmitter implements Above {
     this.#failed = true;
     const told = this.onFailure(error);
     this.#over ||= told === null;
-    if (told !== null) this.emit('error', told);
+    // Whoever was given the socket in this turn is to be able to listen to it. It is closed behind that.
+    if (told === null) return;
+    setImmediate(() => {
+      // A write of its own may have failed TLS by then.
+      if (!this.hasFailed()) this.emit('error', told);
+    });
   }
 
   onClose(): void {
@@ -314,8 +323,10 @@ export class Pass extends EventEmitter implements Above {
         else if (!this.#reading || this.#received.length === 0) break;
         else {
           const next = this.#received.shift() as Uint8Array | null;
-          if (next === null) this._handle.emitEOF();
-          else this.#chunk = next;
+          if (next === null) {
+            this._handle.emitEOF();
+            this.onEnded();
+          } else this.#chunk = next;
         }
         this.#throw();
       }

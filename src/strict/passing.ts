@@ -85,7 +85,7 @@ function connect(
     Object.assign(socket, { _sockname: null });
     pass.connected();
   });
-  if (onread) readInto(socket, onread);
+  if (onread) readInto(socket, pass, onread);
   if (timeout) socket.setTimeout(timeout);
   try {
     tellOf(socket, () => transport.connect(options as net.NetConnectOpts));
@@ -137,6 +137,11 @@ export function acceptPassing(
     // It was given the view.
     (socket as { server?: tls.Server }).server = server;
   };
+  // Without more of it the handshake comes to nothing. Node waits for its time to be over, where the transport is
+  // half-open.
+  pass.onEnded = () => {
+    if (!witness.finished) setImmediate(() => pass.destroy());
+  };
   // The server says only "here is a secure socket", not which connection it belongs to. So this connection gets a
   // view of the server that tells by itself.
   const view: tls.Server = Object.create(server);
@@ -170,6 +175,7 @@ function adopt(pass: Pass, socket: tls.TLSSocket): void {
   passes.set(socket, pass);
   pass.tls = socket;
   pass.onReadError = (error) => socket.destroy(error);
+  pass.hasFailed = () => socket.errored !== null;
 }
 
 /**

@@ -5,10 +5,14 @@
  * bytes calls its callbacks within ours, several for one record where HTTP/2 reads it. Node's HTTP/2 rests on the
  * queues between them: it emits 'response' by `nextTick`, and 'data' at once.
  *
- * Not documented: `process._tickCallback`, which Node's own timers call between two of theirs. Where it is missing,
- * nothing is emptied.
+ * What a listener throws must not leave such a callback: whoever called it goes on, with an exception under way that
+ * comes up anywhere (Node 20 ends the process). It is kept until all is over.
+ *
+ * Not documented: `process._tickCallback`, which Node's own timers call between two of theirs, and the symbol by which
+ * a handle knows its owner. Where they are missing, nothing is emptied, or kept.
  */
-import { createHook } from 'node:async_hooks';
+import { createHook, executionAsyncResource } from 'node:async_hooks';
+import { EventEmitter } from 'node:events';
 import { process } from '../runtime.ts';
 
 const { _tickCallback: empty } = process as { _tickCallback?: () => void };
@@ -18,14 +22,20 @@ export function emptyQueues(): void {
   empty?.call(process);
 }
 
+/** Whether `withEmptyQueues` is calling. */
+let active = false;
 /** How many callbacks within each other are being run. */
 let depth = 0;
 let emptying = false;
+/** Whether listeners are being called whose exceptions are kept. */
+let keeping = false;
 let thrown: { readonly error: unknown } | null = null;
 
 const hook = createHook({
   before() {
-    if (!emptying) depth++;
+    if (emptying || depth++ > 0) return;
+    const owner = ownerOf(executionAsyncResource());
+    if (owner !== null && !Object.hasOwn(owner, 'emit')) keepThrown(owner);
   },
   after() {
     if (emptying || --depth !== 0) return;
@@ -43,17 +53,50 @@ const hook = createHook({
 
 /** Calls what calls callbacks by itself, and empties the queues behind each of those. */
 export function withEmptyQueues(call: () => void): void {
-  const outer = depth;
+  const [outer, wasActive] = [depth, active];
   depth = 0;
+  active = true;
   hook.enable();
   try {
     call();
-  } finally {
-    hook.disable();
-    depth = outer;
+  } catch (error) {
+    thrown ??= { error };
   }
+  hook.disable();
+  depth = outer;
+  active = wasActive;
   if (thrown === null) return;
   const { error } = thrown;
   thrown = null;
   throw error;
+}
+
+/** Whose callback a handle is about to call: a stream or a session of HTTP/2, or the TLS socket. */
+function ownerOf(handle: object): EventEmitter | null {
+  const symbol = Object.getOwnPropertySymbols(handle).find(
+    ({ description }) => description === 'owner_symbol',
+  );
+  const owner = symbol && (handle as Record<symbol, unknown>)[symbol];
+  return owner instanceof EventEmitter ? owner : null;
+}
+
+/** Has what listeners of this emitter throw kept while `withEmptyQueues` calls. */
+function keepThrown(emitter: EventEmitter): void {
+  const { emit } = emitter;
+  Object.defineProperty(emitter, 'emit', {
+    configurable: true,
+    writable: true,
+    value(...args: Parameters<typeof emit>): boolean {
+      if (!active || emptying || keeping) return emit.apply(emitter, args);
+      keeping = true;
+      try {
+        return emit.apply(emitter, args);
+      } catch (error) {
+        thrown ??= { error };
+        return true;
+      } finally {
+        keeping = false;
+      }
+    },
+  });
 }

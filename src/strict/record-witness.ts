@@ -49,6 +49,11 @@ export class RecordWitness implements PassObserver, Witness {
     return this.#received;
   }
 
+  /** Whether the peer has finished its handshake, as far as can be read. */
+  get finished(): boolean {
+    return this.#reader.unreadable !== null || this.#reader.finished;
+  }
+
   /** Whether the peer's close_notify came behind user_canceled. */
   get ignored(): boolean {
     this.#reader.look();

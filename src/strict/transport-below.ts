@@ -2,6 +2,7 @@
 import net from 'node:net';
 import type { Duplex } from 'node:stream';
 import { setImmediate } from 'node:timers';
+import { process } from '../runtime.ts';
 import { giveBack } from '../tap/memory.ts';
 
 /** Bytes of a write whose memory is worth giving back. */
@@ -130,6 +131,14 @@ class DuplexBelow implements Below {
     duplex.on('error', (error) => above.onError(error));
     // As Node: what it failed with is told before, and whoever waits for that can see TLS close.
     duplex.once('close', () => setImmediate(() => above.onClose()));
+    // One that is over already says nothing by itself.
+    const { errored, closed, readableEnded } = duplex;
+    if (!closed && !readableEnded) return;
+    process.nextTick(() => {
+      if (errored) above.onError(errored);
+      else if (readableEnded) above.onEnd();
+      if (closed) setImmediate(() => above.onClose());
+    });
   }
 
   read(): void {

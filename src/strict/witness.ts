@@ -123,7 +123,7 @@ export class OpenSslWitness implements Witness {
   }
 
   get #alone(): boolean {
-    return this.#watch.alerts().find((one) => one.sent && ends(one, this.#tls13))?.alone === true;
+    return this.#find(true)?.alone === true;
   }
 
   /** As it was while OpenSSL could say. */
@@ -134,14 +134,22 @@ export class OpenSslWitness implements Witness {
   }
 
   get ignored(): boolean {
-    const received = this.#watch.alerts().filter(({ sent }) => !sent);
-    const at = received.findIndex(({ description }) => description === CLOSE_NOTIFY);
-    return received.slice(0, at).some(({ description }) => description === USER_CANCELED);
+    if (!closes(this.received)) return false;
+    return this.#watch
+      .alerts()
+      .some((one) => !one.sent && one.authenticated && one.description === USER_CANCELED);
   }
 
   #first(sent: boolean): WitnessedAlert | null {
-    const alert = this.#watch.alerts().find((one) => one.sent === sent && ends(one, this.#tls13));
+    const alert = this.#find(sent);
     return alert === undefined ? null : asWitnessed(alert, this.#tls13);
+  }
+
+  #find(sent: boolean): WatchedAlert | undefined {
+    // In the clear, when the version was not known yet, a warning was one.
+    return this.#watch
+      .alerts()
+      .find((one) => one.sent === sent && ends(one, this.#tls13 && one.authenticated));
   }
 }
 

@@ -183,6 +183,11 @@ describeNative('loading', () => {
       expect(run(node, ['-e', both]).stdout).toBe('true\n');
     });
 
+    test('a second context of a thread', () => {
+      const reason = 'another context of this thread has the add-on';
+      expect(child(node, 'context')).toEqual({ native: null, reason });
+    });
+
     test('CLOSE_NOTIFY_NATIVE=0, --no-addons, --permission', () => {
       copy.put(good);
       expect(copy.reason(node, [], { CLOSE_NOTIFY_NATIVE: '0' })).toBe('CLOSE_NOTIFY_NATIVE=0');

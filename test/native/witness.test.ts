@@ -14,8 +14,9 @@ describeNative('the witness', () => {
   describe.each(nodesAtHand())('on Node %s', (_, node) => {
     test('tells each alert, who sent it, and where the bytes end', { timeout: 60_000 }, () => {
       const { openssl, ...facts } = child(node, 'alerts') as Record<string, unknown>;
-      const heeds = { ended: true, told: 0, same: true };
-      const ignores = { ended: false, told: 1, same: true };
+      const heeds = { ended: true, told: 0 };
+      const ignores = { ended: false, told: 1 };
+      const behindCanceled = [String(openssl).startsWith('3.0.') ? heeds : ignores, ignores];
       expect(facts).toEqual({
         'the client closes': inBoth(CLOSED_BY_CLIENT),
         'the server closes': inBoth(CLOSED_BY_SERVER),
@@ -46,11 +47,10 @@ describeNative('the witness', () => {
           'boundary',
           'S1/0 R1/0',
         ]),
+        'unseen bytes that make up for missing ones': 'unknown',
         'more alerts than are kept': [17, 16, 0],
-        'a close_notify behind user_canceled': [
-          String(openssl).startsWith('3.0.') ? heeds : ignores,
-          ignores,
-        ],
+        'a close_notify behind user_canceled': behindCanceled.map((is) => ({ ...is, same: true })),
+        'the same, and Node leaves an error in the queue behind it': behindCanceled,
       });
     });
 

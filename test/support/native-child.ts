@@ -57,7 +57,7 @@ export function run(
     encoding: 'utf8',
     env: { ...process.env, CLOSE_NOTIFY_NATIVE: '', NODE_OPTIONS: '', ...environment },
     killSignal: 'SIGKILL',
-    timeout: 100_000,
+    timeout: 60_000,
     ...(cwd === undefined ? {} : { cwd }),
   } as const;
   const { status, signal, stdout, stderr } = spawnSync(program, args, options);

@@ -116,3 +116,40 @@ export async function underTest(
     closed: () => until('closed', () => seen.closed),
   };
 }
+
+/** A whole connection with both sides on passes. */
+export interface Life {
+  readonly client: Passing & { readonly seen: Seen };
+  readonly server: Passing & { readonly seen: Seen };
+}
+
+/**
+ * Opens a connection whose server answers all that comes with itself, has 'ping' answered, does `during`, and ends it
+ * by the client.
+ */
+export async function live(
+  scope: Scope,
+  serverOptions: tls.TlsOptions,
+  clientOptions: PassingOptions,
+  during: (life: Life) => Promise<void> = async () => {},
+): Promise<Life> {
+  let accepted: (Passing & { readonly seen: Seen }) | null = null;
+  const server = passingServer(scope, serverOptions, (passing) => {
+    const { socket } = passing;
+    accepted = { ...passing, seen: new Seen(socket) };
+    socket.on('data', (chunk: Buffer) => socket.write(chunk));
+  });
+  const port = await opened(scope, server);
+  const passing = connectPassing(client(port, clientOptions));
+  const { socket } = passing;
+  scope.defer(() => socket.destroy());
+  const seen = new Seen(socket);
+  socket.write('ping');
+  await until('pong', () => seen.data.toString() === 'ping' || seen.closed);
+  if (accepted === null) throw new Error(`no connection: ${seen.events}`);
+  const life: Life = { client: { ...passing, seen }, server: accepted };
+  await during(life);
+  socket.end();
+  await until('closed', () => seen.closed && life.server.seen.closed);
+  return life;
+}

@@ -1,6 +1,7 @@
 'use strict';
 // Which alerts the witness tells of, and where the bytes end: a named fact for each case.
 
+const { Certificate } = require('node:crypto');
 const { once } = require('node:events');
 const net = require('node:net');
 const { Duplex } = require('node:stream');
@@ -176,6 +177,24 @@ const cases = {
     return places;
   },
 
+  /** As many bytes are missing of the last record as were read before without being shown. */
+  async 'unseen bytes that make up for missing ones'() {
+    const { relay, sealer, peer, socket, watch } = await crafted(native);
+    peer.enableTrace();
+    const unseen = sealer.data('x');
+    relay.far.write(unseen);
+    await once(peer, 'data');
+    watch.retake(false);
+    const cut = Buffer.alloc(5 + 200 - unseen.length);
+    cut.set([23, 3, 3, 0, 200]);
+    relay.far.end(cut);
+    await once(peer, 'end').catch(() => {});
+    peer.destroy();
+    socket.destroy();
+    await close(peer);
+    return watch.place();
+  },
+
   async 'more alerts than are kept'() {
     const { relay, sealer, peer, socket, watch } = await crafted(native);
     // OpenSSL lets through five in a row without data.
@@ -203,8 +222,32 @@ const cases = {
       });
       relay.far.write(Buffer.concat([sealer.alert(1, 90), sealer.alert(level, 0)]));
       await until(() => ended || ignored.length > 0);
-      await turn();
+      for (let turns = 0; turns < 5; turns++) await turn();
       levels.push({ ended, told: ignored.length, same: ignored.every((one) => one === watch) });
+      socket.destroy();
+      peer.destroy();
+    }
+    return levels;
+  },
+
+  /** SSL_get_error looks at the thread's queue first, and what is there may be anyone's. */
+  async 'the same, and Node leaves an error in the queue behind it'() {
+    const levels = [];
+    for (const level of [1, 2]) {
+      ignored.length = 0;
+      const { relay, sealer, peer, socket } = await crafted(native);
+      let ended = false;
+      // What it would write to close its own side would take the error away again, as the end of the reading does.
+      peer.allowHalfOpen = true;
+      peer.on('end', () => {
+        ended = true;
+        setImmediate(() => Certificate.verifySpkac('no SPKAC'));
+      });
+      relay.far.write(Buffer.concat([sealer.alert(1, 90), sealer.alert(level, 0)]));
+      await until(() => ended || ignored.length > 0);
+      await turn();
+      await turn();
+      levels.push({ ended, told: ignored.length });
       socket.destroy();
       peer.destroy();
     }

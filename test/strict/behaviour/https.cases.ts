@@ -329,7 +329,8 @@ for (const [name, end] of Object.entries(idleEnds)) {
       await get(env, port, { agent }, 'request 1');
       held(env, 'idle', agent);
       end(last!);
-      await sleep(50);
+      // Until the agent has let go of it.
+      for (let i = 0; i < 200 && Object.keys(agent.freeSockets).length > 0; i++) await sleep(10);
       held(env, 'ended', agent);
       await get(env, port, { agent }, 'request 2');
       held(env, 'again', agent);
