@@ -88,23 +88,29 @@ for (const version of VERSIONS) {
         .filter((ending) => face !== 'unix' || !ending.endsWith('RST'))
         .flatMap((ending) =>
           Object.entries(WRITES).flatMap(([writes, write]) =>
-            [false, true].map((inFlight) => ({
-              ...{ ending, write, inFlight },
-              row: `${ending}; ${writes}${inFlight ? ', another in flight' : ''}`,
-            })),
+            (['data', 'readable', 'data, another write in flight'] as const)
+              .filter((reads) => !reads.endsWith('flight') || /^(one|a large) write$/.test(writes))
+              .map((reads) => ({ ending, write, reads, row: `${ending}; ${writes}; ${reads}` })),
           ),
         ),
-      async (env, { ending, write, inFlight }): Promise<Told> => {
+      async (env, { ending, write, reads }): Promise<Told> => {
         let watch: Watch | null = null;
         const peer = await env.open({ face, version, allowHalfOpen: true }, (socket) => {
           watch = new Watch(env, socket);
-          socket.on('data', (chunk) => watch!.took(chunk));
+          if (reads !== 'readable') socket.on('data', (chunk) => watch!.took(chunk));
+          else {
+            socket.on('readable', () => {
+              for (let chunk = socket.read(); chunk !== null; chunk = socket.read()) {
+                watch!.took(chunk);
+              }
+            });
+          }
           socket.on('end', () => socket.end());
         });
         await peer.ready;
         await until(() => watch !== null);
         const made = watch as unknown as Watch;
-        if (inFlight) {
+        if (reads.endsWith('in flight')) {
           // More than the kernel takes, and nobody reads it.
           peer.wire.pause();
           made.socket.write(Buffer.alloc(8_000_000));
