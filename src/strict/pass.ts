@@ -28,6 +28,7 @@ import { Duplex } from 'node:stream';
 import { setImmediate } from 'node:timers';
 import tls, { type TLSSocket } from 'node:tls';
 import { getSystemErrorMap } from 'node:util';
+import { RuntimeError } from '../errors.ts';
 import { IS_NODE, process } from '../runtime.ts';
 import { emptyQueues, withEmptyQueues } from './queues.ts';
 import { type Above, type Below, below } from './transport-below.ts';
@@ -236,7 +237,14 @@ export class Pass extends EventEmitter implements Above {
    */
   constructor(transport: Duplex, observer: PassObserver, connecting: boolean, fromKernel: boolean) {
     super();
-    if (!canPass()) throw new Error('TLS of this runtime cannot be put on a pass');
+    if (!canPass()) {
+      throw new RuntimeError(
+        'without the add-on a drop-in cannot be had here: Node is not as expected',
+        {
+          hint: 'install close-notify-native, or use connect() and accept()',
+        },
+      );
+    }
     this._handle = new (Handle as PassHandleClass)();
     this._handle.pass = this;
     this._host = (transport as { _host?: string })._host;
