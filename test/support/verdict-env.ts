@@ -174,6 +174,12 @@ export class Env {
     return found;
   }
 
+  /** A strict client's socket on a Duplex of the program's own. */
+  duplexSocket(options: { readonly port: number; readonly host: string }): tls.TLSSocket {
+    const raw = net.connect({ ...options, allowHalfOpen: true, noDelay: true });
+    return this.lib.secureSocket({ rejectUnauthorized: false, socket: duplexOver(raw, false) });
+  }
+
   /** A file with this text, for as long as the child lives. */
   file(text: string): string {
     const path = join(this.#shared.folder, `${Env.#files++}`);
