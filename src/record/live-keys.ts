@@ -71,7 +71,6 @@ export class LiveKeys {
     this.#clientRandom = random;
     // Those of a handshake before it. The keys in use are kept by their directions.
     this.forget();
-    this.#suite = null;
     return true;
   }
 
