@@ -599,6 +599,22 @@ for (const role of ['client', 'server'] as const) {
 
     if (version === 'TLSv1.3') {
       test(
+        'a KeyUpdate that is asked for behind our end: the answer goes nowhere',
+        clean(async (scope) => {
+          const under = await underTest(scope, role, version);
+          const { peer, seen, socket, witness } = under;
+          socket.end();
+          await until('sent', () => witness.sent !== null);
+          peer.wire.write(Buffer.concat([peer.keyUpdate(1), peer.data('data')]));
+          await until('data', () => seen.data.length === 4);
+          peer.wire.end(peer.closeNotify());
+          await under.closed();
+          expect(seen.events).toEqual(['end', 'close']);
+          expect(witness.received).toMatchObject(CLOSE_NOTIFY);
+        }),
+      );
+
+      test(
         'KeyUpdates that are asked for, in both directions',
         clean(async (scope) => {
           const under = await underTest(scope, role, version);
