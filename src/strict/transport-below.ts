@@ -54,6 +54,8 @@ class SocketBelow implements Below {
     };
     if (socket.readableEnded) onEnd();
     else socket.once('end', onEnd);
+    // Its own FIN would be ahead of close_notify.
+    socket.allowHalfOpen = true;
     socket.push = (bytes: Uint8Array | null) => {
       if (bytes !== null) return above.onBytes(bytes);
       onEnd();
