@@ -7,7 +7,7 @@
  */
 import { subscribe } from 'node:diagnostics_channel';
 import { once } from 'node:events';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import net from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -73,7 +73,7 @@ export class Env {
   readonly native = process.env['CLOSE_NOTIFY_NATIVE'] !== '0';
   readonly #shared: Shared;
   #ends: Array<() => unknown> = [];
-  static #pipes = 0;
+  static #files = 0;
 
   private constructor(shared: Shared) {
     this.#shared = shared;
@@ -174,11 +174,24 @@ export class Env {
     return found;
   }
 
+  /** A strict client's socket on a Duplex of the program's own. */
+  duplexSocket(options: { readonly port: number; readonly host: string }): tls.TLSSocket {
+    const raw = net.connect({ ...options, allowHalfOpen: true, noDelay: true });
+    return this.lib.secureSocket({ rejectUnauthorized: false, socket: duplexOver(raw, false) });
+  }
+
+  /** A file with this text, for as long as the child lives. */
+  file(text: string): string {
+    const path = join(this.#shared.folder, `${Env.#files++}`);
+    writeFileSync(path, text);
+    return path;
+  }
+
   /** Listens on loopback, or on a socket in the file system. */
   async listen(server: net.Server, unix = false): Promise<{ port: number; path?: string }> {
     this.defer(() => server.close());
     if (unix) {
-      const path = join(this.#shared.folder, `${Env.#pipes++}`);
+      const path = join(this.#shared.folder, `${Env.#files++}`);
       server.listen(path);
       await once(server, 'listening');
       return { port: 0, path };
@@ -254,14 +267,7 @@ export interface OpenOptions {
 }
 
 /** What a program throws in a listener, on purpose. */
-export class Thrown extends Error {
-  readonly caught: () => void;
-
-  constructor(caught: () => void) {
-    super('thrown on purpose');
-    this.caught = caught;
-  }
-}
+export class Thrown extends Error {}
 
 /** A plain Duplex that passes everything on, as wrappers for proxies and WebSockets do. */
 export function duplexOver(raw: net.Socket, allowHalfOpen = true): Duplex {
