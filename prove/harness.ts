@@ -319,6 +319,14 @@ const ROOT = fileURLToPath(new URL('..', import.meta.url));
 /** More would have little to do. */
 const MOST = 4;
 
+/** Where shards run, for what is proved elsewhere than in the Node that runs this. */
+export interface Where {
+  /** A Node's program. */
+  readonly node?: string;
+  /** On top of this process's environment. */
+  readonly env?: Readonly<Record<string, string>>;
+}
+
 /**
  * Runs a module's `work` in several processes.
  *
@@ -326,14 +334,20 @@ const MOST = 4;
  * @returns the counts of all of them.
  * @throws when one of them ends without its counts, or the part's time is over.
  */
-export async function inShards(work: URL, context: Context): Promise<Counted> {
+export async function inShards(
+  work: URL,
+  context: Context,
+  { node = process.execPath, env = {} }: Where = {},
+): Promise<Counted> {
   const of = Math.min(availableParallelism(), MOST);
   const children: ChildProcess[] = [];
   try {
     const counted = await Promise.all(
       Array.from({ length: of }, (_, index) => {
         const child = fork(HERE, [SHARD], {
+          execPath: node,
           execArgv: ['--import', 'tsx'],
+          env: { ...process.env, ...env },
           cwd: ROOT,
           stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
         });
