@@ -9,7 +9,8 @@
  * hangs, loses bytes or fails is run again with Node's own socket: what does just the same there is Node's (its
  * TLS within TLS hangs, its web streams lose), and is counted apart. A missed cut never is.
  *
- * To look at one: MATRIX_ROW=n npm run prove -- --only matrix --seed SEED.
+ * To look at one: MATRIX_ROW=n npm run prove -- --only matrix --seed SEED. MATRIX_NODE=22 takes that Node alone,
+ * MATRIX_ROWS=n another number of rows.
  */
 
 import type { FaultKind } from '../../test/strict/verdicts/judge.ts';
@@ -37,8 +38,8 @@ export const part: Part = {
   async run(context) {
     const figures: Figure[] = [];
     const only = process.env['MATRIX_NODE'];
-    const majors = context.short ? MAJORS.slice(0, 1) : MAJORS;
-    for (const major of majors.filter((one) => only === undefined || String(one) === only)) {
+    const all = context.short ? MAJORS.slice(0, 1) : MAJORS;
+    for (const major of only === undefined ? all : MAJORS.filter((one) => String(one) === only)) {
       const node = find(nodePackage(major));
       if (node === null) {
         figures.push({ name: `Node ${major}: rows`, value: 'not run', least: 1 });

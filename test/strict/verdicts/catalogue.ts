@@ -584,13 +584,6 @@ export const ENDINGS: Readonly<Record<string, Ending>> = {
     play: ({ peer }) =>
       peer.fin(peer.data(HELLO), peer.record(22, Buffer.of(24, 0, 0, 1, 0)), peer.closeNotify()),
   },
-  'change_cipher_spec in the clear, then close_notify': {
-    truth: 'refused',
-    lenient: true,
-    rule: 'recordType',
-    only: 'TLSv1.3',
-    play: ({ peer }) => peer.fin(peer.data(HELLO), plaintext(20, Buffer.of(1)), peer.closeNotify()),
-  },
   'close_notify in front of data that was made before it': {
     truth: 'refused',
     rule: 'decryption',
