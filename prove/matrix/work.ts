@@ -43,12 +43,13 @@ export async function work(shard: Shard): Promise<Counted> {
     // `register` makes all sockets of its name strict: there is no plain one to compare with.
     if (ours.row.face === 'register') return false;
     const own = await play(plain, ours.row);
-    const told = ({ events, bytes, hangs }: Outcome) => JSON.stringify([events, bytes, hangs]);
-    return told(own) === told(ours);
+    // A socket that hangs where Node's hangs may have told more of the truth before (OpenSSL 3.5 ignores some ends).
+    if (own.hangs !== null && ours.hangs !== null) return ours.bytes >= own.bytes;
+    const told = ({ events, bytes }: Outcome) => JSON.stringify([events, bytes]);
+    return own.hangs === ours.hangs && told(own) === told(ours);
   };
-  const rows = Array.from({ length: total }, (_, n) => n).filter((n) =>
-    only === undefined ? isMine(shard, n) : n === Number(only),
-  );
+  const all = Array.from({ length: total }, (_, n) => n).filter((n) => isMine(shard, n));
+  const rows = only === undefined ? all : shard.index === 0 ? [Number(only)] : [];
   const go = async () => {
     for (let n = rows.shift(); n !== undefined; n = rows.shift()) {
       const row = rowOf(seed, n);
