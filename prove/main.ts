@@ -29,8 +29,8 @@
  *          },
  *        };
  *
- * 2. Run it in its short form from `test/prove/<name>.test.ts`, with `expectWhole('<name>')` of
- *    test/prove/expect-whole.ts.
+ * 2. Run it in its short form from `test/behaviour/prove/<name>.test.ts`, with `expectWhole('<name>')` of
+ *    test/behaviour/prove/expect-whole.ts.
  *
  * Rules: every random choice comes from `seed`. A figure says what it must be (`must`, `least`,
  * `most`), and the harness decides whether it holds. What breaks is told by `fail`, in a form that a

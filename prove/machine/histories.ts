@@ -329,6 +329,7 @@ function eventsOf(varied: boolean): Happened[] {
     'transport-eof': PLACES.map((where) => ({ type: 'transport-eof', where })),
     'transport-reset': PLACES.map((where) => ({ type: 'transport-reset', where, code: 'EPIPE' })),
     'transport-error': PLACES.map((where) => ({ type: 'transport-error', where, code: 'EIO' })),
+    'send-failed': [{ type: 'send-failed' }],
     wait: [{ type: 'wait' }],
     waive: [{ type: 'waive' }],
     deadline: [{ type: 'deadline' }],

@@ -5,7 +5,7 @@
  *
  * Theory of operation. The full product has tens of millions of rows. Each row is drawn from the seed and its
  * number alone (rows.ts), a crafted peer plays its ending, and what the program saw is judged by what
- * truly crossed the wire (test/strict/verdicts/judge.ts). The same rows run everywhere. A row that
+ * truly crossed the wire (test/behaviour/verdicts/judge.ts). The same rows run everywhere. A row that
  * hangs, loses bytes or fails is run again with Node's own socket: what does just the same there is Node's (its
  * TLS within TLS hangs, its web streams lose), and is counted apart. A missed cut never is.
  *
@@ -13,7 +13,7 @@
  * MATRIX_ROWS=n another number of rows.
  */
 
-import type { FaultKind } from '../../test/strict/verdicts/judge.ts';
+import type { FaultKind } from '../../test/behaviour/verdicts/judge.ts';
 import { find, MAJORS, nodePackage } from '../../test/support/runtimes.ts';
 import { type Figure, inShards, type Part } from '../harness.ts';
 

@@ -1,8 +1,14 @@
 /** Rows of the matrix, drawn by a seed: ending × version × face × way to read × act × when × half-open. */
-import { ALERTS, CUT, ENDINGS, SPLIT, TICKETS } from '../../test/strict/verdicts/catalogue.ts';
-import { ALL_ACTS, ALL_READS, type Row, valid, WHEN } from '../../test/strict/verdicts/program.ts';
+import { ALERTS, CUT, ENDINGS, SPLIT, TICKETS } from '../../test/behaviour/verdicts/catalogue.ts';
+import { ALL_FACES } from '../../test/behaviour/verdicts/env.ts';
+import {
+  ALL_ACTS,
+  ALL_READS,
+  type Row,
+  valid,
+  WHEN,
+} from '../../test/behaviour/verdicts/program.ts';
 import { Random } from '../../test/support/random.ts';
-import { ALL_FACES } from '../../test/support/verdict-env.ts';
 
 /** Endings by how often they are drawn: whole families must not push the rest aside. */
 const POOLS: readonly (readonly string[])[] = [

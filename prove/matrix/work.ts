@@ -1,7 +1,8 @@
 /** What one shard of the matrix does: its rows, some of them side by side. */
-import { type Fault, judge } from '../../test/strict/verdicts/judge.ts';
-import { describeRow, type Outcome, type Row, run } from '../../test/strict/verdicts/program.ts';
-import { Env, Thrown } from '../../test/support/verdict-env.ts';
+
+import { Env, Thrown } from '../../test/behaviour/verdicts/env.ts';
+import { type Fault, judge } from '../../test/behaviour/verdicts/judge.ts';
+import { describeRow, type Outcome, type Row, run } from '../../test/behaviour/verdicts/program.ts';
 import { type Counted, isMine, type Shard } from '../harness.ts';
 import { rowOf } from './rows.ts';
 

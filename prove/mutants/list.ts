@@ -7,18 +7,26 @@
 
 /** Tests that kill, by the name that mutants call them. */
 export const KILLERS = {
-  reader: ['vitest', 'test/record/alert-reader.test.ts'],
-  decoder: ['vitest', 'test/record/decoder.test.ts', 'test/record/keys.test.ts'],
-  suites: ['vitest', 'test/strict/passing-suites.test.ts'],
-  passing: ['vitest', 'test/strict/passing.test.ts', 'test/strict/passing-endings.test.ts'],
-  socket: ['vitest', 'test/strict/secure-socket.test.ts', 'test/strict/strict-server.test.ts'],
-  register: ['vitest', 'test/strict/register.test.ts'],
-  http1: ['vitest', 'test/strict/http-messages.test.ts', 'test/strict/https.test.ts'],
-  http2: ['vitest', 'test/strict/http2.test.ts'],
-  undici: ['vitest', 'test/strict/undici.test.ts'],
-  shutdown: ['vitest', 'test/strict/shutdown-in-handshake.test.ts'],
-  closure: ['vitest', 'test/closure'],
-  native: ['vitest', 'test/native/witness.test.ts'],
+  reader: ['vitest', 'test/unit/record/alert-reader.test.ts'],
+  decoder: ['vitest', 'test/unit/record/decoder.test.ts', 'test/unit/record/keys.test.ts'],
+  suites: ['vitest', 'test/unit/strict/passing-suites.test.ts'],
+  passing: [
+    'vitest',
+    'test/unit/strict/passing.test.ts',
+    'test/unit/strict/passing-endings.test.ts',
+  ],
+  socket: [
+    'vitest',
+    'test/unit/strict/secure-socket.test.ts',
+    'test/unit/strict/strict-server.test.ts',
+  ],
+  register: ['vitest', 'test/behaviour/strict/register.test.ts'],
+  http1: ['vitest', 'test/unit/http-messages.test.ts', 'test/behaviour/strict/https.test.ts'],
+  http2: ['vitest', 'test/behaviour/strict/http2.test.ts'],
+  undici: ['vitest', 'test/behaviour/strict/undici.test.ts'],
+  shutdown: ['vitest', 'test/behaviour/strict/shutdown-in-handshake.test.ts'],
+  closure: ['vitest', 'test/unit/closure'],
+  native: ['vitest', 'test/behaviour/native/witness.test.ts'],
   /** 400 rows on Node 20 (OpenSSL 3.0), with the add-on and without; the same on Node 24 (3.5). */
   'matrix 20': ['matrix', '20'],
   'matrix 24': ['matrix', '24'],
@@ -59,7 +67,7 @@ const witness = inFile('src/strict/witness.ts', GUARD);
 const guard = inFile('src/strict/guard.ts', GUARD);
 const reading = inFile('src/strict/reading.ts', GUARD);
 const records = inFile('src/strict/record-witness.ts', ['passing', 'matrix 20', 'matrix 24']);
-const messages = inFile('src/strict/http-messages.ts', ['http1', 'http2', 'undici']);
+const messages = inFile('src/http-messages.ts', ['http1', 'http2', 'undici']);
 const sockets = inFile('src/strict/secure-socket.ts', ['socket', 'passing', 'matrix 20']);
 const machine = inFile('src/closure/machine.ts', ['closure', 'matrix 20']);
 const verdict = inFile('src/closure/verdict.ts', ['closure', 'matrix 20']);

@@ -158,6 +158,15 @@ export class AlertReader {
     return this.#received.finished;
   }
 
+  /**
+   * Whether a handshake is going on, as far as it can be read: the first one, or a renegotiation (TLS 1.2). OpenSSL
+   * sends no close_notify within one.
+   */
+  get handshaking(): boolean {
+    const lost = this.#unreadable !== null || this.#refused !== null;
+    return !lost && this.#conversation.handshaking;
+  }
+
   /** Reads all that was received, whether the engine has been given the last of it or not. */
   look(): void {
     const record = this.#held;

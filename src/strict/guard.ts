@@ -30,16 +30,16 @@ import { type Closure, closureOf } from '../closure/verdict.ts';
 import { type EngineError, eventOf, isTlsError } from '../engine/failure.ts';
 import { truncatedError } from '../engine/truncation.ts';
 import { AlertError, type TruncatedError } from '../errors.ts';
-import { alertName } from '../record/alert.ts';
-import { process } from '../runtime.ts';
-import { causeOf } from '../tap/tap.ts';
 import {
   endByMessages,
   failMessages,
   isAbandoned,
   stakeOf,
   trustsResets,
-} from './http-messages.ts';
+} from '../http-messages.ts';
+import { alertName } from '../record/alert.ts';
+import { process } from '../runtime.ts';
+import { causeOf } from '../tap/tap.ts';
 import { afterReading } from './reading.ts';
 import { closes, type Witness, type WitnessedAlert } from './witness.ts';
 
@@ -474,7 +474,7 @@ export class Guard {
     this.#readRefusal();
     const { authorizationError } = this.#socket as unknown as { authorizationError: string | null };
     const unauthorized = this.#established ? null : authorizationError || null;
-    this.#dispatch(eventOf({ error, unauthorized, established: this.#established }, null));
+    this.#dispatch(eventOf(error, unauthorized, this.#established));
     if (!this.#established || !isTlsError(error) || !strict) return;
     // 'end' must not follow that, and Node leaves the socket standing. But whoever listens hears the error
     // first, and this may be a call of OpenSSL, which cannot be freed under its own feet.

@@ -4,7 +4,7 @@
  *
  *     node --expose-gc --import tsx test/behaviour/load/child.ts CONNECTIONS AT_ONCE SEED
  */
-import { getEventListeners, once } from 'node:events';
+import { getEventListeners } from 'node:events';
 import { setTimeout as sleep, setImmediate as turn } from 'node:timers/promises';
 import tls from 'node:tls';
 import { type ConnectOptions, connect } from '../../../src/stream/connect.ts';
@@ -301,12 +301,17 @@ const options: ConnectOptions = {
   deadlines: { close: 500, connect: 60_000, handshake: 60_000, shutdown: 60_000 },
 };
 {
-  const first = await connect(options);
-  const told = once(first.socket, 'session') as Promise<[Buffer]>;
+  let session: Uint8Array | null = null;
+  const first = await connect({
+    ...options,
+    onSession(given) {
+      session ??= given;
+    },
+  });
   await first.write(Uint8Array.of(0));
   while ((await first.read()) !== null);
   await first.close();
-  const [session] = await told;
+  if (session === null) throw new Error('no session was given');
   Object.assign(options, { session });
 }
 const active = () =>

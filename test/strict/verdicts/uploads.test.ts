@@ -1,4 +1,0 @@
-import { verdicts } from '../../support/verdict-run.ts';
-import { cases } from './uploads.cases.ts';
-
-verdicts('a write that fails behind an answer', 'uploads', cases);
