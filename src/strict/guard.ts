@@ -130,6 +130,8 @@ export class Guard {
   #broken: (() => void) | null = null;
   /** A write that failed, and how to tell of it. */
   #unwritten: { readonly error: Error; readonly tell: Callback } | null = null;
+  /** Fails the socket though its reader has not taken all that came; null where nothing waits for that. */
+  #giveUp: (() => void) | null = null;
   readonly #push: TLSSocket['push'];
 
   /** Watches a socket that Node has made; a server's, once its handshake is complete. */
@@ -165,6 +167,7 @@ export class Guard {
     const socket = this.#socket;
     const { push, destroy, _write, _writev, _final } = socket;
     socket.push = (chunk: unknown, encoding?: BufferEncoding): boolean => {
+      if (this.#unwritten !== null) this.#checkReader();
       if (chunk !== null) return push.call(socket, chunk, encoding);
       return this.#onEnd() && push.call(socket, null);
     };
@@ -322,7 +325,10 @@ export class Guard {
     this.#failed = true;
     // A write that failed says more, and programs look for its code.
     const told = this.#unwritten?.error ?? error;
-    afterReading(socket, ended, () => {
+    let done = false;
+    const finish = () => {
+      if (done) return;
+      done = true;
       const stake = stakeOf(socket);
       if (stake === 'safe' && this.#unwritten !== null) this.#tellUnwritten();
       else if (stake === 'safe') this.#pushEnd();
@@ -332,7 +338,10 @@ export class Guard {
         socket.destroy(isAbandoned(socket) ? undefined : this.#cause);
       }
       this.#tell(error, stake === 'safe' ? 'end' : 'error');
-    });
+      this.#tellUnwritten();
+    };
+    this.#giveUp = finish;
+    afterReading(socket, ended, finish);
   }
 
   #pushEnd(): void {
@@ -364,9 +373,9 @@ export class Guard {
 
   /**
    * The transport has failed behind the peer's close_notify: all that the peer sent has come, and whoever reads the
-   * socket gets it first. Whoever writes to it, or ends it, fails at once. Who has heard the end, and of whose own
-   * bytes the transport has taken all, hears of no error: all that is lost is an answer to close_notify, which the
-   * peer did not want. (An error behind 'end' has a pipe drop what its other end still holds.)
+   * socket gets it first. Whoever then writes to it, or ends it, fails. Who has heard the end, and of whose own bytes
+   * the transport has taken all, hears of no error: all that is lost is an answer to close_notify, which the peer did
+   * not want. (An error behind 'end' has a pipe drop what its other end still holds.)
    *
    * @returns false where the socket is to fail now.
    */
@@ -374,22 +383,27 @@ export class Guard {
     const socket = this.#socket;
     if (!this.#ended || socket.destroyed) return false;
     // Bytes of our own are lost. Node does not count them any more.
-    if ((error as { syscall?: string }).syscall === 'write') return false;
-    if (this.#isOver) {
+    const lost = (error as { syscall?: string }).syscall === 'write';
+    if (!lost && this.#isOver) {
       this.#failed = true;
       socket.destroy();
       return true;
     }
     const busy = socket.writableLength > 0 || (socket.writableEnded && !socket.writableFinished);
-    if (busy || socket.readableEnded) return false;
+    const waits = lost || busy;
+    if (socket.readableEnded || (waits && !this.#isRead)) return false;
     this.#failed = true;
     this.#broken = () => {
       if (socket.destroyed) return;
-      const over = this.#isOver;
+      const over = !lost && this.#isOver;
       this.#cause = over ? null : error;
       socket.destroy(over ? undefined : error);
     };
     socket.once('end', () => process.nextTick(() => this.#broken?.()));
+    if (waits) {
+      this.#giveUp = this.#broken;
+      this.#checkReader();
+    }
     return true;
   }
 
@@ -402,20 +416,36 @@ export class Guard {
 
   /** A write is over. One that failed is told behind what there is to read, where somebody reads. */
   #onWritten(error: Error | null | undefined, tell: Callback): void {
-    const { receive } = this.#state;
-    if (error && receive.kind === 'open' && isTransportError(error) && this.#flows) {
-      this.#unwritten = { error, tell };
-      // Who pauses may be waiting for this very write.
-      this.#socket.once('pause', () => this.#tellUnwritten());
-    } else {
+    if (!error || !isTransportError(error) || !this.#isRead) {
       tell(error);
+      return;
     }
+    this.#unwritten = { error, tell };
+    // Who pauses may be waiting for this very write.
+    this.#socket.once('pause', () => this.#tellUnwritten());
+    if (this.#ended) this.#failUnwrittenLater();
+    this.#checkReader();
   }
 
-  /** Whether somebody takes all that comes, so that its end will be found. */
-  get #flows(): boolean {
+  /** Whether somebody takes what comes, so that its end will be found. */
+  get #isRead(): boolean {
     const socket = this.#socket;
-    return !this.#ended && !this.#failed && !socket.destroyed && socket.readableFlowing === true;
+    if (this.#failed || socket.destroyed || socket.readableEnded) return false;
+    return socket.readableFlowing === true || socket.listenerCount('readable') > 0;
+  }
+
+  /**
+   * Whoever reads takes what has come within this turn of the event loop. Who does not (an iterator whose body waits
+   * for its write, say) may be waiting for what is kept from it.
+   */
+  #checkReader(): void {
+    setImmediate(() => {
+      const socket = this.#socket;
+      const isOver = hasEnded(socket) && !socket.readableEnded;
+      if (socket.readableLength === 0 && !isOver) return;
+      if (this.#giveUp !== null) this.#giveUp();
+      else this.#tellUnwritten();
+    });
   }
 
   /** Nothing more comes of the peer. Who has read all may hear of the write. */
@@ -453,6 +483,8 @@ export class Guard {
   }
 
   #onClosed(): void {
+    // Whoever waits for it.
+    this.#tellUnwritten();
     this.#readAlerts();
     const { send, receive } = this.#state;
     const closed = send.kind === 'closed';

@@ -51,8 +51,6 @@ export interface PassObserver {
   onSending(bytes: Uint8Array): void;
   /** The transport has taken this many bytes, counted from the first. */
   onSent(total: number): void;
-  /** Whether TLS has sent the last that it had to say. */
-  readonly saidLast: boolean;
   /** The connection is over. */
   onClose(): void;
 }
@@ -431,11 +429,12 @@ export class Pass extends EventEmitter implements Above {
 
   /**
    * @internal Where TLS waits for the end of a write, close_notify is not written yet (on a handle of the kernel's it
-   * never is, in Node 20 to 24). FIN has to wait for it.
+   * never is, in Node 20 to 24). FIN has to wait for it. And a transport that is TLS itself fails writes that it has
+   * not told of when it ends.
    */
   onShutdown(request: Request): void {
     this.#ending = request;
-    if (this.#writing === null || this.#observer.saidLast) process.nextTick(() => this.#end());
+    if (this.#writing === null) process.nextTick(() => this.#end());
   }
 
   #ended = false;

@@ -114,15 +114,20 @@ export class CraftedPeer {
 
   // ---- records
 
-  /** A record that is authentic. @param padding zeros, in TLS 1.3. */
-  record(type: number, content: Uint8Array, padding = 0): Buffer {
+  /**
+   * A record that is authentic.
+   *
+   * @param padding zeros, in TLS 1.3.
+   * @param outer the ContentType in the header, in TLS 1.3.
+   */
+  record(type: number, content: Uint8Array, padding = 0, outer = DATA): Buffer {
     const sequence = Buffer.alloc(8);
     sequence.writeBigUInt64BE(BigInt(this.#sequence++));
     if (this.version === 'TLSv1.3') {
       const inner = Buffer.concat([content, uint(1, type), Buffer.alloc(padding)]);
       const nonce = Buffer.from(this.#iv);
       for (let i = 0; i < 8; i++) nonce[4 + i] = nonce[4 + i]! ^ sequence[i]!;
-      const header = Buffer.concat([Buffer.of(DATA, 3, 3), uint(2, inner.length + 16)]);
+      const header = Buffer.concat([Buffer.of(outer, 3, 3), uint(2, inner.length + 16)]);
       return Buffer.concat([header, this.#seal(nonce, header, inner)]);
     }
     const nonce = Buffer.concat([this.#iv, sequence]);

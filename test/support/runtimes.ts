@@ -1,5 +1,5 @@
 /**
- * Other runtimes to run tests and proofs in: Node 20, 22, 24 and 26, Deno, Bun, as npm ships them.
+ * Other runtimes to run tests in: Node 20, 22, 24 and 26, Deno, Bun, as npm ships them.
  *
  * Each is installed into a folder of its own under `node_modules/.cache/runtimes`, and so is gone with
  * `npm ci`: whoever needs them installs them behind it (`npx tsx scripts/install-runtimes.ts`). Tests
@@ -40,6 +40,9 @@ export const nodePackage = (major: Major): Package => ({
   spec: `node@${major}`,
   program: 'node/bin/node',
 });
+
+export const DENO: Package = { folder: 'deno', spec: 'deno@2', program: '.bin/deno' };
+export const BUN: Package = { folder: 'bun', spec: 'bun@1', program: '.bin/bun' };
 
 /** The four Nodes, the oldest first. */
 export function nodes(): readonly NodeRuntime[] {

@@ -3,8 +3,8 @@ import { expect, test } from 'vitest';
 import type { Framed } from '../../../prove/cuts/conversation.ts';
 import { newCounts } from '../../../prove/cuts/judge.ts';
 import { EVERY_BYTE, everywhere, placesOf } from '../../../prove/cuts/places.ts';
-import { Random } from '../../../prove/cuts/random.ts';
-import { add, type Shard } from '../../../prove/shards.ts';
+import { add, type Shard } from '../../../prove/harness.ts';
+import { Random } from '../../support/random.ts';
 
 const framed = (...sizes: number[]): Framed[] => {
   let to = 0;

@@ -1,7 +1,6 @@
 /** Runs a part of `npm run prove` in its short form, as a test. */
 import { expect } from 'vitest';
-import { isWhole, type Report, runParts } from '../../../prove/frame.ts';
-import { PARTS } from '../../../prove/parts.ts';
+import { isWhole, PARTS, type Report, runParts } from '../../../prove/harness.ts';
 
 /** The seed of the tests: they must not depend on luck. `npm run prove` draws a new one each time. */
 const SEED = 1;

@@ -25,8 +25,7 @@ const base = await Env.make();
 /** Errors that nobody expects, told with the next case that ends. */
 const strays: string[] = [];
 process.on('uncaughtException', (error) => {
-  if (error instanceof Thrown) error.caught();
-  else strays.push(error.stack ?? String(error));
+  if (!(error instanceof Thrown)) strays.push(error.stack ?? String(error));
 });
 
 const send = (message: object): Promise<unknown> =>

@@ -7,7 +7,7 @@
  */
 import { subscribe } from 'node:diagnostics_channel';
 import { once } from 'node:events';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import net from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -32,7 +32,11 @@ export const LIMIT = 4_000;
 export const FACES = ['tcp', 'unix', 'duplex', 'register', 'server', 'server duplex'] as const;
 export type Face = (typeof FACES)[number];
 
-export const isServer = (face: Face): boolean => face.startsWith('server');
+/** And more, for who tries very many: a strict socket within Node's own TLS, as behind a proxy. */
+export const ALL_FACES = [...FACES, 'tls in tls'] as const;
+export type AnyFace = (typeof ALL_FACES)[number];
+
+export const isServer = (face: string): boolean => face.startsWith('server');
 
 /** A name that `register` has been told of, and no other. */
 export const REGISTERED = 'registered.test';
@@ -73,7 +77,7 @@ export class Env {
   readonly native = process.env['CLOSE_NOTIFY_NATIVE'] !== '0';
   readonly #shared: Shared;
   #ends: Array<() => unknown> = [];
-  static #pipes = 0;
+  static #files = 0;
 
   private constructor(shared: Shared) {
     this.#shared = shared;
@@ -109,7 +113,8 @@ export class Env {
     return this.#shared.sockets;
   }
 
-  static async make(): Promise<Env> {
+  /** @param isPlain with Node's own sockets in the place of ours. */
+  static async make(isPlain = process.env['VERDICTS_PLAIN'] === '1'): Promise<Env> {
     const [lib, https, undici, register, testing] = await Promise.all([
       import('close-notify'),
       import('close-notify/https'),
@@ -119,7 +124,6 @@ export class Env {
     ]);
     // Loading it has made everything strict, the tests' own peers, too.
     register.unregister();
-    const isPlain = process.env['VERDICTS_PLAIN'] === '1';
     if (!isPlain) register.register({ include: [REGISTERED] });
     const plain = { secureSocket: tls.connect, strictServer: <T>(server: T): T => server };
     const folder = mkdtempSync(join(tmpdir(), 'close-notify-verdicts-'));
@@ -174,11 +178,24 @@ export class Env {
     return found;
   }
 
+  /** A strict client's socket on a Duplex of the program's own. */
+  duplexSocket(options: { readonly port: number; readonly host: string }): tls.TLSSocket {
+    const raw = net.connect({ ...options, allowHalfOpen: true, noDelay: true });
+    return this.lib.secureSocket({ rejectUnauthorized: false, socket: duplexOver(raw, false) });
+  }
+
+  /** A file with this text, for as long as the child lives. */
+  file(text: string): string {
+    const path = join(this.#shared.folder, `${Env.#files++}`);
+    writeFileSync(path, text);
+    return path;
+  }
+
   /** Listens on loopback, or on a socket in the file system. */
   async listen(server: net.Server, unix = false): Promise<{ port: number; path?: string }> {
     this.defer(() => server.close());
     if (unix) {
-      const path = join(this.#shared.folder, `${Env.#pipes++}`);
+      const path = join(this.#shared.folder, `${Env.#files++}`);
       server.listen(path);
       await once(server, 'listening');
       return { port: 0, path };
@@ -217,15 +234,24 @@ export class Env {
       this.defer(() => peer.destroy());
       return peer;
     }
-    const server = net.createServer({ allowHalfOpen: true });
+    const within = face === 'tls in tls';
+    const server = within
+      ? tls.createServer({ ...this.identity, allowHalfOpen: true })
+      : net.createServer({ allowHalfOpen: true });
     const at = await this.listen(server, face === 'unix');
-    const connected = once(server, 'connection') as Promise<[net.Socket]>;
-    const common = { rejectUnauthorized: false, allowHalfOpen, ...more };
+    const name = within ? 'secureConnection' : 'connection';
+    const connected = once(server, name) as Promise<[net.Socket]>;
+    const plain = { rejectUnauthorized: false };
+    const common = { ...plain, allowHalfOpen, ...more };
     const mode = options.mode ?? 'error';
     const target = at.path === undefined ? { port: at.port, host: '127.0.0.1' } : at;
     let socket: tls.TLSSocket;
     if (face === 'register') {
       socket = tls.connect({ ...target, ...common, servername: REGISTERED });
+    } else if (within) {
+      const half = { ...target, ...plain, allowHalfOpen: true };
+      const outer = tls.connect(half);
+      socket = this.lib.secureSocket({ ...common, mode, socket: outer });
     } else if (face === 'duplex') {
       const raw = net.connect({ ...target, allowHalfOpen: true } as net.NetConnectOpts);
       socket = this.lib.secureSocket({ ...common, mode, socket: duplexOver(raw, allowHalfOpen) });
@@ -242,7 +268,7 @@ export class Env {
 }
 
 export interface OpenOptions {
-  readonly face: Face;
+  readonly face: AnyFace;
   readonly version: Version;
   readonly allowHalfOpen?: boolean;
   /** Not under `register`, whose mode is the process's. */
@@ -254,14 +280,7 @@ export interface OpenOptions {
 }
 
 /** What a program throws in a listener, on purpose. */
-export class Thrown extends Error {
-  readonly caught: () => void;
-
-  constructor(caught: () => void) {
-    super('thrown on purpose');
-    this.caught = caught;
-  }
-}
+export class Thrown extends Error {}
 
 /** A plain Duplex that passes everything on, as wrappers for proxies and WebSockets do. */
 export function duplexOver(raw: net.Socket, allowHalfOpen = true): Duplex {

@@ -6,7 +6,7 @@
  * truly reached the other side.
  */
 import net from 'node:net';
-import type { Env } from './env.ts';
+import { type Env, until } from './env.ts';
 import { type Crossed, type Sender, WireReader } from './wire-reader.ts';
 
 /** What becomes of a record: other bytes, or null for none. `index` counts those of its sender. */
@@ -95,6 +95,11 @@ export class Link {
     side.to.uncork();
   }
 
+  /** Passes a record of garbage on, as if this party had sent it: the other side refuses it, and says so. */
+  garble(sender: Sender): void {
+    this.#sides[sender].to.write(Buffer.concat([Buffer.of(23, 3, 3, 0, 40), Buffer.alloc(40, 7)]));
+  }
+
   /** Passes FIN on, and nothing that this party sends from now on. */
   cut(sender: Sender): void {
     const side = this.#sides[sender];
@@ -151,11 +156,12 @@ export class Relay {
   }
 
   /** A relay to a port on loopback. */
-  static async to(env: Env, port: number, tamper: Tamper = (_, record) => record): Promise<Relay> {
+  static async to(env: Env, port: number, tamper: Tamper | undefined = undefined): Promise<Relay> {
+    const passOn: Tamper = (_, record) => record;
     const links: Link[] = [];
     const server = net.createServer({ allowHalfOpen: true }, (down) => {
       const up = net.connect({ port, host: '127.0.0.1', allowHalfOpen: true });
-      const link = new Link(down, up, tamper);
+      const link = new Link(down, up, tamper ?? passOn);
       links.push(link);
       env.defer(() => link.destroy());
     });
@@ -163,9 +169,9 @@ export class Relay {
     return new Relay(at.port, links);
   }
 
-  /** The newest connection; there has to be one, or one is about to come. */
+  /** The newest connection, once there is one. @throws {Error} where none comes. */
   async link(): Promise<Link> {
-    while (this.links.length === 0) await new Promise((resolve) => setImmediate(resolve));
+    if (!(await until(() => this.links.length > 0))) throw new Error('no connection');
     return this.links.at(-1)!;
   }
 }

@@ -217,6 +217,10 @@ describe.each(VERSIONS)('%s', (version) => {
       for (const shown of [bytes, [...foreign, ...bytes], [...bytes, ...foreign]]) {
         expect(read(shown, 'client')).toMatchObject({ received: [], sent: [] });
       }
+      const mixed = pieces.flatMap((one, i) =>
+        'secret' in one ? [one, ...foreign] : [one, ...(i > 0 ? [] : foreign)],
+      );
+      expect(read(mixed, 'client')).toMatchObject({ received: [CLOSE_NOTIFY] });
       // What waits for a key is bounded.
       const flood = Buffer.concat(
         Array.from({ length: 100 }, () =>

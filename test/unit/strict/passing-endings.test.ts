@@ -1,4 +1,5 @@
 /** What the witness of a pass says of each way in which a connection may end. */
+import type tls from 'node:tls';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { runSeed } from '../../support/cert-capture.ts';
@@ -183,6 +184,14 @@ const ENDINGS: readonly Ending[] = [
     // the first ClientHello message or after the peer's Finished message, it MUST be treated as an unexpected record
     // type".
     fine: null,
+  },
+  {
+    name: 'a protected record that does not say it is',
+    versions: ONLY_13,
+    send: (peer) =>
+      Buffer.concat([peer.record(ALERT, Buffer.of(1, 90), 0, HANDSHAKE), peer.closeNotify()]),
+    received: null,
+    fine: false,
   },
   {
     name: 'an alert of one byte',
@@ -499,6 +508,49 @@ for (const role of ['client', 'server'] as const) {
       }),
     );
 
+    // Node forgets a fatal alert that stands behind data whose listener ends the socket.
+    const doings: ReadonlyArray<readonly [string, (socket: tls.TLSSocket) => void]> = [
+      ['nothing', () => {}],
+      ['end()', (socket) => socket.end()],
+      ['end() in a microtask', (socket) => void Promise.resolve().then(() => socket.end())],
+      ['end() in a tick', (socket) => process.nextTick(() => socket.end())],
+      ['destroySoon()', (socket) => socket.destroySoon()],
+      [
+        'pause(), and resume() later',
+        (socket) => {
+          socket.pause();
+          setImmediate(() => socket.resume());
+        },
+      ],
+      ['write()', (socket) => void socket.write('x')],
+    ];
+    const alerts: ReadonlyArray<readonly [string, (peer: CraftedPeer) => Buffer, object | null]> = [
+      ['a fatal alert', (peer) => peer.alert(2, 20), fatal(20)],
+      ['close_notify', (peer) => peer.closeNotify(), CLOSE_NOTIFY],
+      [
+        'a forged record',
+        (peer) => Buffer.concat([peer.data('forged').fill(7, 10), peer.closeNotify()]),
+        null,
+      ],
+    ];
+    for (const [doing, act] of doings) {
+      test.each(alerts)(
+        `a 'data' listener does ${doing}; behind the data is %s`,
+        (_name, alert, received) =>
+          clean(async (scope) => {
+            const under = await underTest(scope, role, version);
+            const { peer, seen, socket, witness } = under;
+            socket.once('data', () => act(socket));
+            peer.wire.end(Buffer.concat([peer.data('data'), alert(peer)]));
+            await under.closed();
+            peer.destroy();
+            expect(seen.data.toString()).toBe('data');
+            if (received === null) expect(witness.received).toBeNull();
+            else expect(witness.received).toMatchObject(received);
+          })(),
+      );
+    }
+
     test(
       'ours is sent once the transport has taken it',
       clean(async (scope) => {
@@ -546,6 +598,22 @@ for (const role of ['client', 'server'] as const) {
     );
 
     if (version === 'TLSv1.3') {
+      test(
+        'a KeyUpdate that is asked for behind our end: the answer goes nowhere',
+        clean(async (scope) => {
+          const under = await underTest(scope, role, version);
+          const { peer, seen, socket, witness } = under;
+          socket.end();
+          await until('sent', () => witness.sent !== null);
+          peer.wire.write(Buffer.concat([peer.keyUpdate(1), peer.data('data')]));
+          await until('data', () => seen.data.length === 4);
+          peer.wire.end(peer.closeNotify());
+          await under.closed();
+          expect(seen.events).toEqual(['end', 'close']);
+          expect(witness.received).toMatchObject(CLOSE_NOTIFY);
+        }),
+      );
+
       test(
         'KeyUpdates that are asked for, in both directions',
         clean(async (scope) => {

@@ -15,7 +15,7 @@ import {
 import { pki } from '../../support/core-pki.ts';
 import { clean, type Scope, turn, uncaughtDuring, until } from '../../support/core-scope.ts';
 import { only, VERSIONS } from '../../support/core-streams.ts';
-import { listen, tcpPair } from '../../support/core-transport.ts';
+import { listen, reset, tcpPair } from '../../support/core-transport.ts';
 import { CraftedPeer } from '../../support/crafted-records.ts';
 import { client, live, opened, passingServer, Seen, underTest } from './passing-sockets.ts';
 
@@ -127,6 +127,7 @@ describe('a listener that throws', () => {
     ['data', 'TLSv1.3'],
   ] as const)('of %s, %s: the rest comes all the same', (event, version) =>
     clean(async (scope) => {
+      let crafted: CraftedPeer | null = null;
       const thrown = await uncaughtDuring(async () => {
         const port = await listen(
           scope,
@@ -134,8 +135,8 @@ describe('a listener that throws', () => {
             const peer = new CraftedPeer('server', version, wire);
             scope.defer(() => peer.destroy());
             void peer.ready().then(() => {
-              const records = ['1', '2', '3'].map((text) => peer.data(text));
-              wire.end(Buffer.concat([...records, peer.closeNotify()]));
+              wire.write(Buffer.concat(['1', '2', '3'].map((text) => peer.data(text))));
+              crafted = peer;
             });
           },
           { allowHalfOpen: true },
@@ -144,8 +145,10 @@ describe('a listener that throws', () => {
         socket.once(event, () => {
           throw new Error(`from ${event}`);
         });
+        // No more comes meanwhile that would have it given what is left.
+        await until('all', () => seen.data.toString() === '123');
+        crafted!.wire.end(crafted!.closeNotify());
         await until('closed', () => seen.closed);
-        expect(seen.data.toString()).toBe('123');
         expect(witness.received).toMatchObject(CLOSE_NOTIFY);
       });
       expect(thrown).toEqual([`uncaughtException: from ${event}`]);
@@ -351,6 +354,35 @@ describe('a server', () => {
       await until('closed', () => socket.closed);
       await until('none', () => (server as unknown as { _connections: number })._connections === 0);
       expect(heard).toEqual([]);
+    }),
+  );
+
+  test(
+    'nor of how the transport failed',
+    clean(async (scope) => {
+      const heard: string[] = [];
+      let passing: Passing | null = null;
+      const closed: unknown[] = [];
+      const server = passingServer(scope, {}, (one) => {
+        passing = one;
+        one.socket.on('error', (error: NodeJS.ErrnoException) => closed.push(error.code));
+        one.socket.on('close', (hadError: boolean) => closed.push(hadError));
+      });
+      server.prependListener('connection', (raw) => {
+        raw.on('error', () => heard.push('error'));
+        raw.on('close', (hadError: boolean) => heard.push(`close ${hadError}`));
+      });
+      const port = await opened(scope, server);
+      const wire = net.connect({ port, host: '127.0.0.1' });
+      const peer = new CraftedPeer('client', 'TLSv1.3', wire);
+      scope.defer(() => peer.destroy());
+      await peer.ready();
+      await until('accepted', () => passing !== null);
+      reset(wire);
+      await until('closed', () => closed.length === 2 && heard.length > 0);
+      expect(closed).toEqual(['ECONNRESET', true]);
+      expect(heard).toEqual(['close false']);
+      peer.destroy();
     }),
   );
 

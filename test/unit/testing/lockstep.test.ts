@@ -1,7 +1,7 @@
 /** Lockstep: the pair stands still between steps, and two real streams do what the machine says. */
 import { describe, expect, test } from 'vitest';
+import { holds } from '../../../prove/harness.ts';
 import { part } from '../../../prove/lockstep/part.ts';
-import { holds } from '../../../prove/part.ts';
 import { lockstep, settle, VirtualClock } from '../../../src/testing/index.ts';
 
 describe('settle', () => {

@@ -1,15 +1,17 @@
-/** The frame of `npm run prove`: nothing that a part says is believed. */
+/** The harness of `npm run prove`: nothing that a part says is believed. */
 import { describe, expect, test } from 'vitest';
+import type { Loader } from '../../../prove/harness.ts';
 import {
+  type Figure,
+  holds,
   intoPage,
   isWhole,
+  type Part,
   type Report,
   runParts,
   toMarkdown,
   toTerminal,
-} from '../../../prove/frame.ts';
-import { type Figure, holds, type Part } from '../../../prove/part.ts';
-import type { Loader } from '../../../prove/parts.ts';
+} from '../../../prove/harness.ts';
 
 const good: Figure = { name: 'truncations missed', value: 0, must: 0 };
 

@@ -1,9 +1,9 @@
 /** The conformance kit, held against streams in another process: what it says there it says here. */
 import { readFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
-import { RUNTIMES } from '../../../prove/runtimes/part.ts';
-import { Remote } from '../../../prove/runtimes/remote.ts';
 import { type Check, conformance, ROLES } from '../../../src/testing/index.ts';
+import { RUNTIMES } from './list.ts';
+import { Remote } from './remote.ts';
 
 const url = (path: string) => new URL(path, import.meta.url).href;
 const TSX = ['--import', 'tsx'];

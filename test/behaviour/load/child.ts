@@ -2,17 +2,17 @@
  * The process that carries the load. It runs with `--expose-gc`, and tells what it found as one line of
  * JSON.
  *
- *     node --expose-gc --import tsx prove/load/child.ts CONNECTIONS AT_ONCE SEED
+ *     node --expose-gc --import tsx test/behaviour/load/child.ts CONNECTIONS AT_ONCE SEED
  */
-import { getEventListeners, once } from 'node:events';
+import { getEventListeners } from 'node:events';
 import { setTimeout as sleep, setImmediate as turn } from 'node:timers/promises';
 import tls from 'node:tls';
-import { type ConnectOptions, connect } from '../../src/stream/connect.ts';
-import { createServer } from '../../src/stream/server.ts';
-import type { TlsStream } from '../../src/stream/tls-stream.ts';
-import { channel, hostilePeer, selfSigned } from '../../src/testing/index.ts';
-import { Random } from '../cuts/random.ts';
-import { reset } from '../cuts/splice.ts';
+import { type ConnectOptions, connect } from '../../../src/stream/connect.ts';
+import { createServer } from '../../../src/stream/server.ts';
+import type { TlsStream } from '../../../src/stream/tls-stream.ts';
+import { channel, hostilePeer, selfSigned } from '../../../src/testing/index.ts';
+import { Random } from '../../support/random.ts';
+import { reset } from '../../support/splice.ts';
 
 /** What the child tells. */
 export interface LoadReport {
@@ -247,7 +247,7 @@ async function burden(which: 'slow-reader' | 'never-reads' | 'never-closes'): Pr
     const victim =
       role === 'client'
         ? connect({ transport: wire.ends[0], ca, servername })
-        : (await import('../../src/stream/connect.ts')).accept(wire.ends[0], { key, cert });
+        : (await import('../../../src/stream/connect.ts')).accept(wire.ends[0], { key, cert });
     const opening = hostilePeer(wire, {
       role: role === 'client' ? 'server' : 'client',
       version: 'TLSv1.3',
@@ -301,12 +301,17 @@ const options: ConnectOptions = {
   deadlines: { close: 500, connect: 60_000, handshake: 60_000, shutdown: 60_000 },
 };
 {
-  const first = await connect(options);
-  const told = once(first.socket, 'session') as Promise<[Buffer]>;
+  let session: Uint8Array | null = null;
+  const first = await connect({
+    ...options,
+    onSession(given) {
+      session ??= given;
+    },
+  });
   await first.write(Uint8Array.of(0));
   while ((await first.read()) !== null);
   await first.close();
-  const [session] = await told;
+  if (session === null) throw new Error('no session was given');
   Object.assign(options, { session });
 }
 const active = () =>

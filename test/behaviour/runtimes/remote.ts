@@ -16,8 +16,8 @@ import net from 'node:net';
 import { createInterface } from 'node:readline';
 import type { Readable, Writable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
-import type { Adapter, Ending, Party, PartyOptions, Role } from '../../src/testing/index.ts';
-import { splice } from '../cuts/splice.ts';
+import type { Adapter, Ending, Party, PartyOptions, Role } from '../../../src/testing/index.ts';
+import { splice } from '../../support/splice.ts';
 
 const PARTY = fileURLToPath(new URL('party.mjs', import.meta.url));
 
