@@ -145,6 +145,38 @@ for (const version of VERSIONS) {
   }
 }
 
+// Without `onread` a socket goes on reading until it holds what it may.
+for (const version of VERSIONS) {
+  addRows(
+    `tcp, ${version}: a socket that reads no more, and waits for a write that fails`,
+    Object.entries(GONE).map(([row, go]) => ({ row, go })),
+    async (env, { go }): Promise<Facts & { readonly heard: string | null }> => {
+      let watch: Watch | null = null;
+      const onread = { buffer: Buffer.alloc(1_000), callback: () => true };
+      const peer = await env.open({ face: 'tcp', version, socket: { onread } }, (socket) => {
+        watch = new Watch(env, socket);
+        socket.resume();
+      });
+      await peer.ready;
+      const made = watch as unknown as Watch;
+      await until(() => made.socket.getProtocol() !== null);
+      await turns(6);
+      go(peer);
+      let heard: string | null = null;
+      made.socket.write('x', (error) => {
+        heard = error ? 'error' : 'nothing';
+      });
+      made.socket.pause();
+      await until(() => heard !== null);
+      return { ...(await made.over()), heard };
+    },
+    (facts) => [
+      ...(facts.heard === 'error' ? [] : [`its write heard ${facts.heard}`]),
+      ...(facts.hangs === null && failed(facts) ? [] : [`${facts.events}; ${facts.hangs}`]),
+    ],
+  );
+}
+
 // ---- errors of files
 
 const FILES: Readonly<
