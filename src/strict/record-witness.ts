@@ -77,6 +77,10 @@ export class RecordWitness implements PassObserver, Witness {
 
   // ---- for the pass
 
+  get saidLast(): boolean {
+    return this.written !== null;
+  }
+
   onReceived(bytes: Uint8Array): number {
     return this.#reader.received(bytes);
   }
