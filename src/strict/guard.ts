@@ -416,7 +416,7 @@ export class Guard {
 
   /** A write is over. One that failed is told behind what there is to read, where somebody reads. */
   #onWritten(error: Error | null | undefined, tell: Callback): void {
-    if (!error || !isTransportError(error) || !this.#isRead) {
+    if (!error || !this.#established || !isTransportError(error) || !this.#isRead) {
       tell(error);
       return;
     }

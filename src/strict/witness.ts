@@ -42,7 +42,7 @@ export interface Witness {
   readonly sent: WitnessedAlert | null;
   /** Where the bytes that were received end. */
   readonly where: Exclude<CutPoint, 'handshake'>;
-  /** Whether the peer's close_notify came behind a user_canceled, where OpenSSL 3.5 does not heed it. */
+  /** Whether the peer's close_notify came behind a warning, where OpenSSL 3.5 does not heed it. */
   readonly ignored: boolean;
 }
 
@@ -134,10 +134,9 @@ export class OpenSslWitness implements Witness {
   }
 
   get ignored(): boolean {
-    if (!closes(this.received)) return false;
-    return this.#watch
-      .alerts()
-      .some((one) => !one.sent && one.authenticated && one.description === USER_CANCELED);
+    if (!this.#tls13 || !closes(this.received)) return false;
+    // Behind one in the clear, too, which anybody may have sent.
+    return this.#watch.alerts().some((one) => !one.sent && !ends(one, one.authenticated));
   }
 
   #first(sent: boolean): WitnessedAlert | null {
