@@ -1,24 +1,19 @@
-/** One alert that crossed the wire (RFC 9846, section 6; RFC 5246, section 7.2). */
-export interface Alert {
-  readonly sent: boolean;
-  /** 1: warning, 2: fatal. */
-  readonly level: number;
-  /** 0: close_notify. */
-  readonly description: number;
-  /** The Finished message of its sender had been seen before it. */
-  readonly authenticated: boolean;
-  /** Of one that was sent: whether nothing else was in the write BIO when it was made. */
-  readonly alone: boolean;
-  /** The clock of `process.hrtime()` (CLOCK_MONOTONIC), in milliseconds. */
-  readonly at: number;
-}
-
 /** What OpenSSL showed of one connection. The same connection is always the same object. */
 export interface Watch {
-  /** When the SSL was made, in milliseconds of the clock of `Alert.at`. */
+  /** When the SSL was made, in milliseconds of the clock of `process.hrtime()` (CLOCK_MONOTONIC). */
   born(): number;
-  /** In order: the first 16, and always the first that ends each direction. */
-  alerts(): Alert[];
+  /**
+   * The alerts that crossed the wire (RFC 9846, section 6; RFC 5246, section 7.2), in order: the first 16, and always
+   * the first that ends each direction. Each is two numbers. The first is `flags << 16 | level << 8 | description`:
+   *
+   * - flag 1: it was sent;
+   * - flag 2: it was authenticated: the Finished message of its sender had been seen before it;
+   * - flag 4, of one that was sent: nothing else was in the write BIO when it was made;
+   * - level 1: warning, 2: fatal; description 0: close_notify.
+   *
+   * The second is when, on the clock of `born`.
+   */
+  alerts(): number[];
   /** Bytes that the SSL's write BIO holds and the transport has not got; null once the SSL is freed. */
   pending(): number | null;
   /**
