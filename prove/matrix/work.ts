@@ -5,6 +5,7 @@ import { type Fault, judge } from '../../test/behaviour/verdicts/judge.ts';
 import { describeRow, type Outcome, type Row, run } from '../../test/behaviour/verdicts/program.ts';
 import { type Counted, isMine, type Shard } from '../harness.ts';
 import { rowOf } from './rows.ts';
+import { describeStreamRow, judgeStream, runStream, streamRowOf } from './streams.ts';
 
 /** Rows that run side by side: what waits for a limit does not keep the others. */
 const WORKERS = 6;
@@ -72,6 +73,43 @@ export async function work(shard: Shard): Promise<Counted> {
     }
   };
   await Promise.all(Array.from({ length: WORKERS }, go));
+  const streams = await playStreams(base, shard, total);
   log(`${counts['runs']} rows, ${Object.keys(endings).length} endings`);
-  return { rows: counts };
+  return { rows: counts, streams };
+}
+
+/** As many rows of streams, which have no add-on to do with: they run once on each Node. */
+async function playStreams(
+  base: Env,
+  { seed, fail, ...shard }: Shard,
+  total: number,
+): Promise<Record<string, number>> {
+  const counts: Record<string, number> = { runs: 0, acted: 0 };
+  if (process.env['CLOSE_NOTIFY_NATIVE'] === '0') return counts;
+  const only = process.env['MATRIX_STREAM'];
+  const all = Array.from({ length: total }, (_, n) => n).filter((n) => isMine(shard, n));
+  const rows = only === undefined ? all : shard.index === 0 ? [Number(only)] : [];
+  const go = async () => {
+    for (let n = rows.shift(); n !== undefined; n = rows.shift()) {
+      const row = streamRowOf(seed, n);
+      const env = base.fork();
+      try {
+        const outcome = await runStream(env, row);
+        counts['runs'] = (counts['runs'] ?? 0) + 1;
+        if (outcome.acted) counts['acted'] = (counts['acted'] ?? 0) + 1;
+        const faults = judgeStream(outcome);
+        for (const kind of new Set(faults.map((one) => one.kind))) {
+          counts[kind] = (counts[kind] ?? 0) + 1;
+        }
+        if (faults.length === 0) continue;
+        const what = faults.map((one) => `${one.kind}: ${one.what}`).join('\n  ');
+        const told = only === undefined ? '' : `\n${JSON.stringify(outcome, null, 1)}`;
+        fail(`stream ${n}: ${row.ending}; ${describeStreamRow(row)}\n  ${what}${told}`);
+      } finally {
+        await env.finish();
+      }
+    }
+  };
+  await Promise.all(Array.from({ length: WORKERS }, go));
+  return counts;
 }

@@ -17,8 +17,8 @@ export const KILLERS = {
   ],
   socket: [
     'vitest',
-    'test/unit/strict/secure-socket.test.ts',
-    'test/unit/strict/strict-server.test.ts',
+    'test/behaviour/strict/secure-socket.test.ts',
+    'test/behaviour/strict/strict-server.test.ts',
   ],
   register: ['vitest', 'test/behaviour/strict/register.test.ts'],
   http1: ['vitest', 'test/unit/http-messages.test.ts', 'test/behaviour/strict/https.test.ts'],
