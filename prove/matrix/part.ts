@@ -15,7 +15,7 @@
  */
 
 import type { FaultKind } from '../../test/behaviour/verdicts/judge.ts';
-import { find, MAJORS, nodePackage } from '../../test/support/runtimes.ts';
+import { find, MAJORS } from '../../test/support/runtimes.ts';
 import { type Figure, inShards, type Part } from '../harness.ts';
 
 const WAYS = {
@@ -48,7 +48,7 @@ export const part: Part = {
     const only = process.env['MATRIX_NODE'];
     const all = context.short ? MAJORS.slice(0, 1) : MAJORS;
     for (const major of only === undefined ? all : MAJORS.filter((one) => String(one) === only)) {
-      const node = find(nodePackage(major));
+      const node = find(`node-${major}`);
       if (node === null) {
         figures.push({ name: `Node ${major}: rows`, value: 'not run', least: 1 });
         continue;
