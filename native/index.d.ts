@@ -1,24 +1,19 @@
-/** One alert that crossed the wire (RFC 9846, section 6; RFC 5246, section 7.2). */
-export interface Alert {
-  readonly sent: boolean;
-  /** 1: warning, 2: fatal. */
-  readonly level: number;
-  /** 0: close_notify. */
-  readonly description: number;
-  /** The Finished message of its sender had been seen before it. */
-  readonly authenticated: boolean;
-  /** Of one that was sent: whether nothing else was in the write BIO when it was made. */
-  readonly alone: boolean;
-  /** The clock of `process.hrtime()` (CLOCK_MONOTONIC), in milliseconds. */
-  readonly at: number;
-}
-
 /** What OpenSSL showed of one connection. The same connection is always the same object. */
 export interface Watch {
-  /** When the SSL was made, in milliseconds of the clock of `Alert.at`. */
+  /** When the SSL was made, in milliseconds of the clock of `process.hrtime()` (CLOCK_MONOTONIC). */
   born(): number;
-  /** In order: the first 16, and always the first that ends each direction. */
-  alerts(): Alert[];
+  /**
+   * The alerts that crossed the wire (RFC 9846, section 6; RFC 5246, section 7.2), in order: the first 16, and always
+   * the first that ends each direction. Each is two numbers. The first is `flags << 16 | level << 8 | description`:
+   *
+   * - flag 1: it was sent;
+   * - flag 2: it was authenticated: the Finished message of its sender had been seen before it;
+   * - flag 4, of one that was sent: nothing else was in the write BIO when it was made;
+   * - level 1: warning, 2: fatal; description 0: close_notify.
+   *
+   * The second is when, on the clock of `born`.
+   */
+  alerts(): number[];
   /** Bytes that the SSL's write BIO holds and the transport has not got; null once the SSL is freed. */
   pending(): number | null;
   /**
@@ -43,8 +38,8 @@ export interface Binding {
   /**
    * From now on each SSL that is made on this thread is watched. May be called again, with another
    * function or the same. `onIgnored` is called on a later turn of the event loop, once a connection,
-   * when the peer's close_notify came and OpenSSL ignored it: version 3.5 does so behind a
-   * user_canceled alert of TLS 1.3. It does not keep the process alive.
+   * when the peer's close_notify came and OpenSSL ignored it: version 3.5 does so in TLS 1.3
+   * behind a warning. It does not keep the process alive.
    */
   watch(onIgnored: (watch: Watch) => void): void;
   /**

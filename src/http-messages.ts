@@ -15,7 +15,7 @@
  * found by its symbol's name (http2, undici). Where nothing is found the reader is unknown, and the
  * socket fails: not to recognise a reader costs an error too many, never a truncation that passes.
  */
-import type { Duplex } from 'node:stream';
+import type { Duplex, Readable } from 'node:stream';
 
 /**
  * `at-stake`: a message has begun and is not whole. `safe`: an HTTP reader, and nothing of a message
@@ -82,7 +82,11 @@ export function failMessages(socket: Duplex, error: Error, which: 'all' | 'endle
   const reader = readerOf(socket);
   if (which === 'endless' && (reader?.kind !== 'http1' || !isEndless(reader.message))) return;
   if (reader?.kind === 'http2') {
-    for (const stream of reader.streams) stream.destroy(error);
+    for (const stream of reader.streams) {
+      const request = requests.get(stream);
+      if (request !== undefined) failRequest(request, error);
+      stream.destroy(error);
+    }
   } else if (reader?.kind === 'http1' && reader.message !== null) {
     const { message } = reader;
     // Node finishes the parser when the socket fails, and the parser sets this and ends the message.
@@ -95,6 +99,32 @@ export function failMessages(socket: Duplex, error: Error, which: 'all' | 'endle
     });
     process.nextTick(() => message.destroy(asTold(error)));
   }
+}
+
+/** The requests of http2's compatibility API, by their streams. */
+const requests = new WeakMap<object, Readable>();
+
+/** What a server emits with a request. */
+export const REQUESTS = ['request', 'checkContinue', 'checkExpectation', 'connect'] as const;
+
+/** A server has a request, of HTTP/1 or HTTP/2. */
+export function noteRequest(request: Readable & { readonly stream?: object }): void {
+  if (request.stream !== undefined) requests.set(request.stream, request);
+}
+
+/**
+ * Fails a request of http2's compatibility API, whose errors Node drops: it would say 'end'. As with a request of
+ * HTTP/1, who does not listen to 'error' gets none. Node tells it 'close' when its stream closes, destroyed or not.
+ */
+function failRequest(request: Readable, error: Error): void {
+  const emit: (name: string | symbol, ...args: unknown[]) => boolean = request.emit;
+  let closed = false;
+  request.emit = (name: string | symbol, ...args: unknown[]): boolean => {
+    if (name === 'close' && closed) return false;
+    closed ||= name === 'close';
+    return emit.call(request, name, ...args);
+  };
+  request.destroy(request.listenerCount('error') > 0 ? error : undefined);
 }
 
 /** Whether nothing but the connection's end could complete it (RFC 9112 section 6.3). */

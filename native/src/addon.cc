@@ -159,6 +159,11 @@ napi_value Born(napi_env env, napi_callback_info info) {
   return value;
 }
 
+// Flags of an alert. It is told in numbers: an object for each took 7 us, of the 430 of a server's connection.
+constexpr uint32_t kSent = 1;
+constexpr uint32_t kAuthenticated = 2;
+constexpr uint32_t kAlone = 4;
+
 napi_value Alerts(napi_env env, napi_callback_info info) {
   napi_value self;
   TRY(napi_get_cb_info(env, info, nullptr, nullptr, &self, nullptr));
@@ -166,28 +171,16 @@ napi_value Alerts(napi_env env, napi_callback_info info) {
   if (watch == nullptr) return nullptr;
   const int count = watch->alert_count();
   napi_value array;
-  TRY(napi_create_array_with_length(env, static_cast<size_t>(count), &array));
+  TRY(napi_create_array_with_length(env, static_cast<size_t>(2 * count), &array));
   for (int index = 0; index < count; index++) {
     const Alert& alert = watch->alert(index);
-    napi_value object, sent, level, description, authenticated, alone, at;
-    TRY(napi_create_object(env, &object));
-    TRY(napi_get_boolean(env, alert.sent, &sent));
-    TRY(napi_create_uint32(env, alert.level, &level));
-    TRY(napi_create_uint32(env, alert.description, &description));
-    TRY(napi_get_boolean(env, alert.authenticated, &authenticated));
-    TRY(napi_get_boolean(env, alert.alone, &alone));
+    const uint32_t flags = (alert.sent ? kSent : 0) | (alert.authenticated ? kAuthenticated : 0) |
+                           (alert.alone ? kAlone : 0);
+    napi_value word, at;
+    TRY(napi_create_uint32(env, flags << 16 | alert.level << 8 | alert.description, &word));
     TRY(napi_create_double(env, alert.at, &at));
-    const napi_property_descriptor members[] = {
-        {"sent", nullptr, nullptr, nullptr, nullptr, sent, napi_enumerable, nullptr},
-        {"level", nullptr, nullptr, nullptr, nullptr, level, napi_enumerable, nullptr},
-        {"description", nullptr, nullptr, nullptr, nullptr, description, napi_enumerable, nullptr},
-        {"authenticated", nullptr, nullptr, nullptr, nullptr, authenticated, napi_enumerable,
-         nullptr},
-        {"alone", nullptr, nullptr, nullptr, nullptr, alone, napi_enumerable, nullptr},
-        {"at", nullptr, nullptr, nullptr, nullptr, at, napi_enumerable, nullptr},
-    };
-    TRY(napi_define_properties(env, object, 6, members));
-    TRY(napi_set_element(env, array, static_cast<uint32_t>(index), object));
+    TRY(napi_set_element(env, array, static_cast<uint32_t>(2 * index), word));
+    TRY(napi_set_element(env, array, static_cast<uint32_t>(2 * index + 1), at));
   }
   return array;
 }

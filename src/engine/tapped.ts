@@ -18,7 +18,7 @@ import { EventEmitter } from 'node:events';
 import type { Duplex } from 'node:stream';
 import { setImmediate } from 'node:timers';
 import tls from 'node:tls';
-import type { SeenAlert, TransportEnding, Way } from '../closure/ending.ts';
+import { closes, type SeenAlert, type TransportEnding, type Way } from '../closure/ending.ts';
 import type { Evidence } from '../closure/machine.ts';
 import type { EndingAlert } from '../record/conversation.ts';
 import { IS_BUN, IS_DENO, process } from '../runtime.ts';
@@ -290,7 +290,7 @@ export class TappedEngine implements Engine, TapEvents {
 
   /** An alert other than close_notify ends TLS, which may not say so. */
   #expectFailure(alert: SeenAlert): void {
-    if (alert.authenticated && alert.description === CLOSE_NOTIFY.description) return;
+    if (closes(alert)) return;
     const name = alert.description === null ? 'unknown' : `${alert.description}`;
     this.#doomed = true;
     setImmediate(() =>

@@ -42,8 +42,8 @@ export type { EndingAlert } from './conversation.ts';
 
 /** What the reader tells. */
 export interface AlertReaderEvents {
-  /** @param canceled whether a user_canceled came before (RFC 9846 section 6.1). */
-  onReceived(alert: EndingAlert, canceled: boolean): void;
+  /** @param warned whether a warning came before. */
+  onReceived(alert: EndingAlert, warned: boolean): void;
   /** @param end how many bytes were sent up to the end of this alert's record. */
   onSent(alert: EndingAlert, end: number): void;
 }
@@ -69,7 +69,7 @@ const direction = (sender: Sender, ours: boolean): Direction => ({
   finished: false,
   finishing: false,
   warnings: 0,
-  canceled: false,
+  warned: false,
   empty: 0,
   over: false,
 });
@@ -310,7 +310,7 @@ export class AlertReader {
     if (alert === null) return;
     this.#stop(from);
     if (from.ours) this.#events.onSent(alert, end);
-    else this.#events.onReceived(alert, from.canceled);
+    else this.#events.onReceived(alert, from.warned);
   }
 
   #refuse(from: Direction, error: Error): void {

@@ -9,27 +9,15 @@ import { channel } from 'node:diagnostics_channel';
 import { createRequire } from 'node:module';
 import { IS_NODE, process } from '../runtime.ts';
 
-/** An alert as OpenSSL showed it. */
-export interface WatchedAlert {
-  readonly sent: boolean;
-  /** AlertLevel and AlertDescription. */
-  readonly level: number;
-  readonly description: number;
-  readonly authenticated: boolean;
-  readonly at: number;
-  /**
-   * Of one that was sent: whether nothing else waited for the transport when it was made, so that Node gives it to
-   * the transport in this very call.
-   */
-  readonly alone: boolean;
-}
-
 /** What the add-on saw of one connection. */
 export interface Watch {
   /** When its SSL was made: milliseconds on the clock of `process.hrtime`. */
   born(): number;
-  /** The first alerts, in order, and the first that ended each direction; `at` is on the same clock. */
-  alerts(): readonly WatchedAlert[];
+  /**
+   * The first alerts, in order, and the first that ended each direction, as two numbers each: `flags << 16 | level << 8
+   * | description`, and when, on the same clock. Flags: SENT, AUTHENTICATED, ALONE.
+   */
+  alerts(): readonly number[];
   /** Bytes that the transport has not taken; null once the SSL is freed. */
   pending(): number | null;
   /** Where the bytes that were read end; null once the SSL is freed. */
@@ -37,6 +25,16 @@ export interface Watch {
   /** Watches on where Node's tracing has taken the add-on's place, and traces in its stead if told to. */
   retake(trace: boolean): void;
 }
+
+/** Flags of an alert. */
+export const SENT = 1;
+/** It came behind its sender's Finished. */
+export const AUTHENTICATED = 2;
+/**
+ * Of one that was sent: nothing else waited for the transport when it was made, so that Node gives it to the transport
+ * in this very call.
+ */
+export const ALONE = 4;
 
 /** The add-on. */
 export interface AddOn {

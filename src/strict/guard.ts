@@ -143,7 +143,7 @@ export class Guard {
     guards.set(socket, this);
     this.#intercept();
     socket.on(errorMonitor as unknown as 'error', (error) => this.#onError(error));
-    socket.once('close', () => this.#onClosed());
+    socket.on('close', () => this.#onClosed());
     const { evidence, engine } = watching;
     if (connects.hasSubscribers) {
       connects.publish({ socket, mode: this.mode, evidence, engine } satisfies ConnectMessage);
@@ -198,12 +198,16 @@ export class Guard {
       const shutDown = () =>
         _final.call(socket, (error) => {
           done(error);
+          this.#readAlerts();
           // What Node handed to the transport, it takes out of OpenSSL's buffer in the next turn.
-          setImmediate(() => this.#readAlerts());
+          if (this.#told.sent === null) setImmediate(() => this.#readAlerts());
         });
       // Within a call of OpenSSL, in which data and the end of the handshake are told, Node's shutdown would read the
-      // next record and drop it. So it waits for the end of this turn. A tap gives OpenSSL one record at a time.
-      if (this.#watching.engine === 'node') setImmediate(shutDown);
+      // next record and drop it. So it waits for the end of this turn. A tap gives OpenSSL one record at a time, and
+      // behind the peer's close_notify OpenSSL reads none: there close_notify leaves in one segment with what OpenSSL
+      // has made in this call, a server's session tickets above all.
+      const mayRead = !this.#ended || this.#state.receive.kind !== 'closed';
+      if (this.#watching.engine === 'node' && mayRead) setImmediate(shutDown);
       else shutDown();
     };
     const { trace } = this.#watching;
@@ -416,7 +420,7 @@ export class Guard {
 
   /** A write is over. One that failed is told behind what there is to read, where somebody reads. */
   #onWritten(error: Error | null | undefined, tell: Callback): void {
-    if (!error || !isTransportError(error) || !this.#isRead) {
+    if (!error || !this.#established || !isTransportError(error) || !this.#isRead) {
       tell(error);
       return;
     }
@@ -492,8 +496,8 @@ export class Guard {
     if (closed && receive.kind === 'open') this.#dispatch({ type: 'waive' });
     const how = closed && receive.kind === 'closed' ? 'closed' : 'destroyed';
     this.#dispatch({ type: 'abandon', how });
-    const { closure } = this;
     if (closures.hasSubscribers) {
+      const { closure } = this;
       closures.publish({ socket: this.#socket, closure } satisfies ClosureMessage);
     }
   }
@@ -509,7 +513,7 @@ export class Guard {
   /** Tells the machine of the alerts that have crossed, in the order in which they did. */
   #readAlerts(): void {
     const witness = this.#witness;
-    if (witness === null) return;
+    if (witness === null || (this.#told.received !== null && this.#told.sent !== null)) return;
     const { received, sent } = witness;
     const sentFirst = sent !== null && (received === null || sent.at <= received.at);
     if (sentFirst) this.#dispatchAlert('sent', sent, witness);

@@ -51,6 +51,8 @@ export interface PassObserver {
   onSending(bytes: Uint8Array): void;
   /** The transport has taken this many bytes, counted from the first. */
   onSent(total: number): void;
+  /** Whether TLS has sent the last that it had to say. */
+  readonly saidLast: boolean;
   /** The connection is over. */
   onClose(): void;
 }
@@ -434,7 +436,8 @@ export class Pass extends EventEmitter implements Above {
    */
   onShutdown(request: Request): void {
     this.#ending = request;
-    if (this.#writing === null) process.nextTick(() => this.#end());
+    const mayFollow = this.#observer.saidLast && !(this.socket instanceof tls.TLSSocket);
+    if (this.#writing === null || mayFollow) process.nextTick(() => this.#end());
   }
 
   #ended = false;

@@ -29,9 +29,9 @@ export class RecordWitness implements PassObserver, Witness {
   /** @param role of this side. */
   constructor(role: Sender) {
     this.#reader = new AlertReader(role, {
-      onReceived: (alert, canceled) => {
+      onReceived: (alert, warned) => {
         this.#received = { ...alert, at: performance.now() };
-        this.#ignored = canceled && closes(this.#received);
+        this.#ignored = warned && closes(this.#received);
         if (this.#ignored) this.onIgnored();
       },
       onSent: (alert, end) => {
@@ -54,7 +54,7 @@ export class RecordWitness implements PassObserver, Witness {
     return this.#reader.unreadable !== null || this.#reader.finished;
   }
 
-  /** Whether the peer's close_notify came behind user_canceled. */
+  /** Whether the peer's close_notify came behind a warning. */
   get ignored(): boolean {
     this.#reader.look();
     return this.#ignored;
@@ -76,6 +76,10 @@ export class RecordWitness implements PassObserver, Witness {
   }
 
   // ---- for the pass
+
+  get saidLast(): boolean {
+    return this.written !== null;
+  }
 
   onReceived(bytes: Uint8Array): number {
     return this.#reader.received(bytes);

@@ -148,8 +148,8 @@ export function strictAddOn(): ReturnType<typeof addOn> {
     });
   }
   if (state.native !== null && heard !== state.native) {
+    state.native.watch((watch) => guarded.get(watch)?.onIgnored());
     heard = state.native;
-    heard.watch((watch) => guarded.get(watch)?.onIgnored());
   }
   return state;
 }
@@ -235,11 +235,14 @@ function keepWatching(native: AddOn, mark: number, socket: TLSSocket): void {
 
 /** What a server was made with, known by the symbol's name. */
 function tracesOf(server: Server): boolean | undefined {
-  const symbol = Object.getOwnPropertySymbols(server).find(
+  traceSymbol ??= Object.getOwnPropertySymbols(server).find(
     ({ description }) => description === 'enableTrace',
   );
-  return symbol && (server as unknown as Record<symbol, boolean | undefined>)[symbol];
+  return traceSymbol && (server as unknown as Record<symbol, boolean | undefined>)[traceSymbol];
 }
+
+/** Node's, the same for each server. */
+let traceSymbol: symbol | undefined;
 
 // Whoever requires the add-on is not to find out at the first connection.
 if (REQUIRED && IS_NODE) strictAddOn();

@@ -12,7 +12,7 @@
  * A witness tells only what it has read. Where it has read nothing, it says null, and nothing is claimed.
  */
 import type { CutPoint, Evidence } from '../closure/machine.ts';
-import type { AddOn, Watch, WatchedAlert } from './add-on.ts';
+import { type AddOn, ALONE, AUTHENTICATED, SENT, type Watch } from './add-on.ts';
 
 /** An alert that crossed the wire. */
 export interface WitnessedAlert {
@@ -42,7 +42,7 @@ export interface Witness {
   readonly sent: WitnessedAlert | null;
   /** Where the bytes that were received end. */
   readonly where: Exclude<CutPoint, 'handshake'>;
-  /** Whether the peer's close_notify came behind a user_canceled, where OpenSSL 3.5 does not heed it. */
+  /** Whether the peer's close_notify came behind a warning, where OpenSSL 3.5 does not heed it. */
   readonly ignored: boolean;
 }
 
@@ -94,6 +94,11 @@ export class OpenSslWitness implements Witness {
   readonly unreadable = null;
   readonly #watch: Watch;
   readonly #tls13: boolean;
+  #received: WitnessedAlert | null = null;
+  #written: WitnessedAlert | null = null;
+  /** Whether nothing was before it in OpenSSL's buffer. */
+  #alone = false;
+  #canceled = false;
   #where: Exclude<CutPoint, 'handshake'> = 'unknown';
 
   constructor(watch: Watch, tls13: boolean) {
@@ -106,11 +111,13 @@ export class OpenSslWitness implements Witness {
   }
 
   get received(): WitnessedAlert | null {
-    return this.#first(false);
+    this.#look();
+    return this.#received;
   }
 
   get written(): WitnessedAlert | null {
-    return this.#first(true);
+    this.#look();
+    return this.#written;
   }
 
   /**
@@ -122,10 +129,6 @@ export class OpenSslWitness implements Witness {
     return written !== null && (this.#alone || this.#watch.pending() === 0) ? written : null;
   }
 
-  get #alone(): boolean {
-    return this.#find(true)?.alone === true;
-  }
-
   /** As it was while OpenSSL could say. */
   get where(): Exclude<CutPoint, 'handshake'> {
     const place = this.#watch.place();
@@ -134,34 +137,40 @@ export class OpenSslWitness implements Witness {
   }
 
   get ignored(): boolean {
-    if (!closes(this.received)) return false;
-    return this.#watch
-      .alerts()
-      .some((one) => !one.sent && one.authenticated && one.description === USER_CANCELED);
+    return closes(this.received) && this.#canceled;
   }
 
-  #first(sent: boolean): WitnessedAlert | null {
-    const alert = this.#find(sent);
-    return alert === undefined ? null : asWitnessed(alert, this.#tls13);
+  /** Reads what has crossed, until both directions have ended. */
+  #look(): void {
+    if (this.#received !== null && this.#written !== null) return;
+    const tls13 = this.#tls13;
+    const alerts = this.#watch.alerts();
+    for (let i = 0; i < alerts.length; i += 2) {
+      const word = alerts[i] as number;
+      const flags = word >> 16;
+      const level = (word >> 8) & 255;
+      const description = word & 255;
+      const authenticated = (flags & AUTHENTICATED) !== 0;
+      const sent = (flags & SENT) !== 0;
+      // A warning in the clear, too, which anybody may have sent.
+      if (!sent && tls13 && !ends({ level, description }, authenticated)) this.#canceled = true;
+      if ((sent ? this.#written : this.#received) !== null) continue;
+      // In the clear, when the version was not known yet, a warning was one.
+      if (!ends({ level, description }, tls13 && authenticated)) continue;
+      const alert = {
+        level: tls13 && description === CLOSE_NOTIFY ? WARNING : level,
+        description,
+        authenticated,
+        at: (alerts[i + 1] as number) - BEHIND,
+      };
+      if (sent) {
+        this.#written = alert;
+        this.#alone = (flags & ALONE) !== 0;
+      } else {
+        this.#received = alert;
+      }
+    }
   }
-
-  #find(sent: boolean): WatchedAlert | undefined {
-    // In the clear, when the version was not known yet, a warning was one.
-    return this.#watch
-      .alerts()
-      .find((one) => one.sent === sent && ends(one, this.#tls13 && one.authenticated));
-  }
-}
-
-function asWitnessed(alert: WatchedAlert, tls13: boolean): WitnessedAlert {
-  const { level, description, authenticated } = alert;
-  const ignoresLevel = tls13 && description === CLOSE_NOTIFY;
-  return {
-    level: ignoresLevel ? WARNING : level,
-    description,
-    authenticated,
-    at: alert.at - BEHIND,
-  };
 }
 
 /**

@@ -11,6 +11,7 @@
 import { execFile } from 'node:child_process';
 import { once } from 'node:events';
 import http2 from 'node:http2';
+import { Writable } from 'node:stream';
 import tls from 'node:tls';
 import undici from 'undici';
 import { family } from './case.ts';
@@ -547,6 +548,108 @@ for (const version of VERSIONS) {
         ...cameAs(facts, ending),
         ...unfinished(facts, ending, does === 'reads late'),
       ],
+    );
+  }
+}
+
+// ---- requests of the compatibility API
+
+/** What a program does with a request. Its events are told anyway. */
+const HANDLERS: Readonly<
+  Record<string, (request: http2.Http2ServerRequest, events: string[]) => unknown>
+> = {
+  "'data'": (request, events) => {
+    request.resume();
+    request.on('error', (error: NodeJS.ErrnoException) => events.push(`error ${error.code}`));
+  },
+  "'data', and no 'error'": (request) => request.resume(),
+  pipe: (request, events) =>
+    request.pipe(new Writable({ write: (_chunk, _encoding, done) => done() })).on('finish', () => {
+      events.push('end');
+    }),
+  'for await': async (request, events) => {
+    try {
+      for await (const _ of request);
+      events.push('end');
+    } catch (error) {
+      events.push(`error ${(error as NodeJS.ErrnoException).code}`);
+    }
+  },
+};
+
+interface Requested {
+  readonly events: readonly string[];
+  readonly bytes: number;
+}
+
+for (const version of VERSIONS) {
+  for (const event of ['request', 'checkContinue'] as const) {
+    addRows(
+      `strictServer, ${version}: an upload to a listener for '${event}'`,
+      Object.entries(HANDLERS).flatMap(([does, handle]) =>
+        [false, true].map((cut) => ({ row: `${does}${cut ? ', cut' : ''}`, handle, cut })),
+      ),
+      async (env, { handle, cut }): Promise<Requested> => {
+        const events: string[] = [];
+        let bytes = 0;
+        const server = http2.createSecureServer({
+          ...env.identity,
+          ...{ minVersion: version, maxVersion: version },
+        });
+        env.lib.strictServer(server);
+        server.on('sessionError', () => {});
+        // Node's compatibility API is there where somebody listens to this.
+        if (event === 'checkContinue') server.on('request', () => {});
+        server.on(event, (request: http2.Http2ServerRequest, response) => {
+          if (event === 'checkContinue') response.writeContinue();
+          request.on('data', (chunk) => {
+            bytes += chunk.length;
+          });
+          for (const name of ['end', 'close', 'aborted']) {
+            request.on(name, () => events.push(name));
+          }
+          request.on('end', () => response.end());
+          handle(request, events);
+        });
+        const { port } = await env.listen(server);
+        const relay = await Relay.to(env, port);
+        const socket = tls.connect({
+          ...{ port: relay.port, host: '127.0.0.1', rejectUnauthorized: false },
+          ALPNProtocols: ['h2'],
+        });
+        socket.on('error', () => {});
+        const link = await relay.link();
+        const session = http2.connect('https://localhost', { createConnection: () => socket });
+        session.on('error', () => {});
+        env.defer(() => session.destroy());
+        const stream = session.request({
+          ':method': 'POST',
+          ...(event === 'checkContinue' ? { expect: '100-continue' } : {}),
+        });
+        stream.on('error', () => {}).resume();
+        stream.write(Buffer.alloc(5_000));
+        await until(() => bytes === 5_000);
+        if (cut) {
+          link.hold('client');
+          link.release('client', true);
+        } else stream.end();
+        await until(() => events.includes('close'));
+        await turns(6);
+        return { events, bytes };
+      },
+      ({ events, bytes }, { cut, row }) => {
+        const count = (name: string) => events.filter((one) => one.startsWith(name)).length;
+        const told = `${bytes} bytes, ${events}`;
+        if (count('close') !== 1 || bytes !== 5_000) return [told];
+        if (!cut) return count('end') > 0 && count('error') === 0 ? [] : [told];
+        const errors = row.startsWith("'data', and") || row.startsWith('pipe') ? 0 : 1;
+        const fine =
+          count('end') === 0 &&
+          count('aborted') === 1 &&
+          count('error') === errors &&
+          count('error ERR_TLS_TRUNCATED') === errors;
+        return fine ? [] : [told];
+      },
     );
   }
 }

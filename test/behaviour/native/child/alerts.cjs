@@ -9,6 +9,7 @@ const tls = require('node:tls');
 const {
   Relay,
   VERSIONS,
+  alertsOf,
   cert,
   client,
   close,
@@ -79,7 +80,7 @@ const cases = {
     const all = closed(pair);
     pair.socket.end();
     await all;
-    const times = pair.watch.alerts().map(({ at }) => at);
+    const times = alertsOf(pair.watch).map(({ at }) => at);
     const inside = times.every((at) => made <= at && at <= now());
     return [times.length, inside, before <= pair.watch.born() && pair.watch.born() <= made];
   },
@@ -202,10 +203,10 @@ const cases = {
       relay.far.write(Buffer.concat([sealer.alert(1, 90), sealer.data('x')]));
     }
     relay.far.write(sealer.alert(1, 0));
-    await until(() => watch.alerts().at(-1)?.description === 0);
+    await until(() => alertsOf(watch).at(-1)?.description === 0);
     peer.destroy();
     socket.destroy();
-    const received = watch.alerts().filter(({ sent }) => !sent);
+    const received = alertsOf(watch).filter(({ sent }) => !sent);
     const all = received.map(({ description }) => description);
     return [all.length, all.filter((description) => description === 90).length, all.at(-1)];
   },

@@ -40,10 +40,21 @@ async function listen(server) {
 /** Until it is closed, with an error or without. */
 const close = (socket) => new Promise((resolve) => socket.once('close', resolve));
 
+/** What `watch.alerts()` says in numbers. */
+function alertsOf(watch) {
+  const numbers = watch.alerts();
+  return Array.from({ length: numbers.length / 2 }, (_, index) => {
+    const [word, at] = numbers.slice(2 * index);
+    const flags = word >> 16;
+    const level = (word >> 8) & 255;
+    const [sent, authenticated, alone] = [1, 2, 4].map((flag) => (flags & flag) !== 0);
+    return { sent, level, description: word & 255, authenticated, alone, at };
+  });
+}
+
 /** 'S1/0' an authenticated close_notify that was sent; 'r2/40' a fatal alert from anyone. */
 function words(watch) {
-  return watch
-    .alerts()
+  return alertsOf(watch)
     .map(({ sent, level, description, authenticated }) => {
       const letter = sent ? 's' : 'r';
       return `${authenticated ? letter.toUpperCase() : letter}${level}/${description}`;
@@ -189,6 +200,7 @@ module.exports = {
   HOME,
   Relay,
   VERSIONS,
+  alertsOf,
   cert,
   client,
   close,
