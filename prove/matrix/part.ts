@@ -11,7 +11,7 @@
  *
  * To look at one: MATRIX_ROW=n npm run prove -- --only matrix --seed SEED. MATRIX_NODE=22 takes that Node alone,
  * MATRIX_ROWS=n another number of rows;
- * MATRIX_STREAM=n is a row of the streams.
+ * MATRIX_STREAM=n is a row of the streams, MATRIX_STREAMS=0 leaves them out.
  */
 
 import type { FaultKind } from '../../test/behaviour/verdicts/judge.ts';
@@ -71,7 +71,7 @@ export const part: Part = {
           ...figuresOf(name, counts),
         );
         const streams = counted['streams'] ?? {};
-        if (way !== 'with the add-on') continue;
+        if (way !== 'with the add-on' || process.env['MATRIX_STREAMS'] === '0') continue;
         figures.push(
           { name: `Node ${major}, streams: rows`, value: streams['runs'] ?? 0, least },
           ...figuresOf(`Node ${major}, streams`, streams),
