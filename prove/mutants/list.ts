@@ -29,6 +29,14 @@ export const KILLERS = {
   native: ['vitest', 'test/behaviour/native/witness.test.ts'],
   /** Cases of test/behaviour/verdicts on one Node, with the add-on and without. */
   endings: ['verdicts', '20', 'endings'],
+  streams: [
+    'vitest',
+    'test/unit/testing/conformance.test.ts',
+    'test/behaviour/stream/transport.test.ts',
+    'test/behaviour/stream/handshake-cut.test.ts',
+    'test/behaviour/stream/duplex.test.ts',
+    'test/behaviour/stream/web.test.ts',
+  ],
   late: ['verdicts', '20', 'late'],
   facts: ['verdicts', '20', 'facts'],
   engines: ['verdicts', '20', 'engines'],
@@ -76,6 +84,12 @@ const reading = inFile('src/strict/reading.ts', GUARD);
 const records = inFile('src/strict/record-witness.ts', ['passing', 'matrix 20', 'matrix 24']);
 const messages = inFile('src/http-messages.ts', ['http1', 'http2', 'undici']);
 const sockets = inFile('src/strict/secure-socket.ts', ['socket', 'passing', 'matrix 20']);
+const STREAMS: readonly Killer[] = ['streams'];
+const tap = inFile('src/tap/tap.ts', STREAMS);
+const engine = inFile('src/engine/tapped.ts', STREAMS);
+const ending = inFile('src/closure/ending.ts', STREAMS);
+const connection = inFile('src/stream/connection.ts', STREAMS);
+const stream = inFile('src/stream/reading.ts', STREAMS);
 const machine = inFile('src/closure/machine.ts', ['closure', 'matrix 20']);
 const verdict = inFile('src/closure/verdict.ts', ['closure', 'matrix 20']);
 const native = inFile('native/src/witness.cc', NATIVE);
@@ -146,7 +160,7 @@ export const MUTANTS: readonly Mutant[] = [
   ),
   conversation(
     'user_canceled is forgotten: OpenSSL 3.5 then waits for ever',
-    'if (description === USER_CANCELED) from.canceled = true;',
+    'from.warned = true;',
     '',
     { by: ['reader', 'matrix 24'] },
   ),
@@ -323,8 +337,8 @@ export const MUTANTS: readonly Mutant[] = [
   ),
   witness(
     'a close_notify that OpenSSL 3.5 ignores is not told of',
-    'if (!closes(this.received)) return false;\n    return this.#watch',
-    'if (this.received !== undefined) return false;\n    return this.#watch',
+    'return closes(this.received) && this.#canceled;',
+    'return closes(this.received) && this.#canceled && this.startedAt < 0;',
     { by: ['matrix 24'] },
   ),
   witness(
@@ -374,8 +388,8 @@ export const MUTANTS: readonly Mutant[] = [
   ),
   guard(
     'end() in a listener drops the record behind',
-    "if (this.#watching.engine === 'node') setImmediate(shutDown);\n      else shutDown();",
-    'shutDown();',
+    "if (this.#watching.engine === 'node' && mayRead) setImmediate(shutDown);\n      else shutDown();",
+    'if (mayRead || !mayRead) shutDown();',
     { by: ['socket', 'shutdown', 'matrix 20', 'matrix 24'] },
   ),
   guard(
@@ -409,8 +423,8 @@ export const MUTANTS: readonly Mutant[] = [
   ),
   guard(
     'a failed write throws away what has come',
-    'if (!error || !isTransportError(error) || !this.#isRead) {',
-    'if (error !== undefined || !this.#isRead) {',
+    'if (!error || !this.#established || !isTransportError(error) || !this.#isRead) {',
+    'if (error !== undefined) {',
     { by: ['uploads', 'failures'] },
   ),
   guard(
@@ -446,8 +460,8 @@ export const MUTANTS: readonly Mutant[] = [
   ),
   records(
     'a close_notify that OpenSSL 3.5 ignores is not told of, without the add-on',
-    'this.#ignored = canceled && closes(this.#received);',
-    'this.#ignored = false;',
+    'this.#ignored = warned && closes(this.#received);',
+    'this.#ignored = warned && !warned;',
     { by: ['matrix 24'] },
   ),
 
@@ -491,6 +505,109 @@ export const MUTANTS: readonly Mutant[] = [
     'return transport === undefined && transport !== undefined;',
     { by: ['passing', 'socket', 'matrix 20'] },
   ),
+
+  // ---- streams
+  tap(
+    'a pause alone is closure: what waits behind it is not told of',
+    "if (ending.cause === 'eof' && (this.#told === 'eof' || this.#paused)) return;",
+    "if (ending.cause === 'eof' && this.#told === 'eof') return;",
+  ),
+  tap(
+    'EOF overtakes what TLS has not been fed',
+    'if (this.#queue.length > 0 && !this.#stopped && !this.#paused && !this.destroyed) return;',
+    '',
+  ),
+  tap(
+    'TLS is fed behind the close_notify: there is no trailing data',
+    'this.#stopped = true;\n    if (!this.#detached) this.#transport.pause();',
+    'if (!this.#detached) this.#transport.pause();',
+  ),
+  tap(
+    'bytes that were read before TLS began are lost, as behind a 200 of a proxy',
+    'this.#queue = head === undefined || head.length === 0 ? [] : [head];',
+    'this.#queue = [];\n    void head;',
+  ),
+  tap(
+    'several records are fed at once',
+    "const end = this.#scan('received', chunk, 0);",
+    "this.#scan('received', chunk, 0);\n    const end = chunk.length;",
+  ),
+  tap(
+    'an error of the transport discards what it delivered',
+    "const broken = this.#ending !== null && this.#ending.cause !== 'eof';",
+    'const broken = false as boolean;',
+  ),
+  tap(
+    'a slow reader fills the memory',
+    'return (this.#events.wants || broken) && !this.#detached;',
+    'return !this.#detached || broken;',
+  ),
+  tap(
+    "an end that this side made is the peer's EOF",
+    "if (this.#ending === null) this.#onEnd('destroyed', null);",
+    "if (this.#ending === null) this.#onEnd('eof', null);",
+  ),
+  engine(
+    'alerts are told of during the handshake as if it were complete',
+    'if (waits && one.alert.authenticated) this.#alerts.push(one);',
+    'if (waits && one.alert.description === -1) this.#alerts.push(one);',
+  ),
+  engine(
+    'TLS is fed on behind the alert that ended it',
+    "if (way === 'received' && alert.authenticated) this.#tap.stop();",
+    '',
+  ),
+  engine(
+    'close_notify overtakes what was written',
+    'if ((this.#outgoing?.length ?? 0) > 0) return;\n    this.#closing',
+    'this.#closing',
+  ),
+  engine(
+    'EOF behind a fatal alert is what ended it',
+    'if (!this.#failing && !this.#doomed) this.#events.onTransportEnd(ending);',
+    'if (!this.#failing) this.#events.onTransportEnd(ending);',
+  ),
+  ending(
+    'any authenticated alert closes',
+    'return authenticated && description === CLOSE_NOTIFY && level === WARNING;',
+    'return authenticated && level !== null;',
+  ),
+  ending(
+    'close_notify counts during the handshake',
+    'return authenticated && description === CLOSE_NOTIFY && level === WARNING;',
+    'return description === CLOSE_NOTIFY && level === WARNING;',
+  ),
+  ending(
+    'the last failure counts, not the first',
+    'this.#failure ??= failure(',
+    'this.#failure = failure(',
+  ),
+  connection(
+    'an EOF is no failure',
+    "if (cause === 'eof' && (whole || this.onlyReports)) {",
+    "if (cause === 'eof') {",
+  ),
+  connection(
+    'TLS 1.2 does not answer a close_notify',
+    "if (answer === 'when-told' || (answer === 'by-version' && !tls12)) return;",
+    'if (answer !== answer.trim() || tls12) return;',
+  ),
+  connection(
+    'what is written behind our close_notify is dropped in silence',
+    "if (send.kind === 'open') return;",
+    "if (send.kind === 'open' || send.kind === 'closed') return;",
+  ),
+  stream(
+    'a failure overtakes the bytes that came before it',
+    'const bytes = this.#aborted ? null : this.#next();',
+    'const bytes = this.#aborted || connection.failure !== null ? null : this.#next();',
+  ),
+  stream(
+    'reading ends when the transport did',
+    "if (receive.kind === 'closed' && !this.#aborted) return null;",
+    "if (receive.kind !== 'open' && !this.#aborted) return null;",
+  ),
+  stream('two reads wait at once', 'if (this.#pending) {', 'if (this.#pending && this.#aborted) {'),
 
   // ---- the machine
   machine(
@@ -549,7 +666,7 @@ export const MUTANTS: readonly Mutant[] = [
   ),
   native(
     'user_canceled is forgotten: OpenSSL 3.5 then waits for ever',
-    'if (description == kUserCanceled) user_canceled_ = true;',
+    'if (!ends) warned_ = true;',
     '',
     { by: ['matrix 24'] },
   ),
