@@ -19,14 +19,9 @@
 import { channel } from 'node:diagnostics_channel';
 import { errorMonitor } from 'node:events';
 import type { TLSSocket } from 'node:tls';
-import {
-  type AlertDetail,
-  type ClosureEvent,
-  type Evidence,
-  INITIAL,
-  step,
-} from '../closure/machine.ts';
-import { type Closure, closureOf } from '../closure/verdict.ts';
+import { alertEvent, closes, Ending, transportEvent } from '../closure/ending.ts';
+import type { ClosureEvent, Evidence } from '../closure/machine.ts';
+import type { Closure } from '../closure/verdict.ts';
 import { type EngineError, eventOf, isTlsError } from '../engine/failure.ts';
 import { truncatedError } from '../engine/truncation.ts';
 import { AlertError, type TruncatedError } from '../errors.ts';
@@ -41,7 +36,7 @@ import { alertName } from '../record/alert.ts';
 import { process } from '../runtime.ts';
 import { causeOf } from '../tap/tap.ts';
 import { afterReading } from './reading.ts';
-import { closes, type Witness, type WitnessedAlert } from './witness.ts';
+import type { Witness, WitnessedAlert } from './witness.ts';
 
 /** What to do about a truncation: raise it, or let it pass as Node does and only report it. */
 export type Strictness = 'error' | 'report';
@@ -114,12 +109,11 @@ export class Guard {
   #witness: Witness | null = null;
   #startedAt = performance.now();
   #established = false;
-  #state = INITIAL;
+  readonly #ending = new Ending();
   readonly #told: Record<'received' | 'sent', WitnessedAlert | null> = {
     received: null,
     sent: null,
   };
-  readonly #history: { readonly event: ClosureEvent; readonly at: number }[] = [];
   /** The stream was let end. */
   #ended = false;
   /** The socket has failed, or is about to: no end and no error of Node's counts any more. */
@@ -160,7 +154,7 @@ export class Guard {
   /** How the connection ended, or stands. */
   get closure(): Closure {
     this.#readAlerts();
-    return closureOf(this.#state);
+    return this.#ending.closure();
   }
 
   #intercept(): void {
@@ -206,7 +200,7 @@ export class Guard {
       // next record and drop it. So it waits for the end of this turn. A tap gives OpenSSL one record at a time, and
       // behind the peer's close_notify OpenSSL reads none: there close_notify leaves in one segment with what OpenSSL
       // has made in this call, a server's session tickets above all.
-      const mayRead = !this.#ended || this.#state.receive.kind !== 'closed';
+      const mayRead = !this.#ended || this.#ending.state.receive.kind !== 'closed';
       if (this.#watching.engine === 'node' && mayRead) setImmediate(shutDown);
       else shutDown();
     };
@@ -278,27 +272,26 @@ export class Guard {
   /** The end of the stream, judged. @returns the error that belongs there, or null. */
   #howItEnded(): TruncatedError | AlertError | null {
     this.#readAlerts();
-    const { receive } = this.#state;
+    const { receive } = this.#ending.state;
     if (receive.kind === 'closed') {
       this.#failUnwrittenLater();
       return null;
     }
     // Node ends the handshake in its own words.
     if (!this.#established) {
-      this.#dispatch({ type: 'transport-eof', where: 'handshake' });
+      this.#dispatch(transportEvent('eof', 'handshake', null));
       return null;
     }
     if (receive.kind === 'alerted' || receive.kind === 'rejected') return this.#alertError();
     const failed: EngineError | undefined = this.#unwritten?.error;
     if (failed === undefined) {
       const where = this.#witness?.where ?? 'unknown';
-      this.#dispatch({ type: 'transport-eof', where });
+      this.#dispatch(transportEvent('eof', where, null));
       return truncatedError('eof', where, this.closure, null);
     }
     // The kernel tells of a reset once, and told the write.
     const cause = causeOf(failed);
-    const code = failed.code ?? 'UNKNOWN';
-    this.#dispatch({ type: `transport-${cause}`, where: 'unknown', code });
+    this.#dispatch(transportEvent(cause, 'unknown', failed.code ?? null));
     return truncatedError(cause, 'unknown', this.closure, failed);
   }
 
@@ -360,12 +353,11 @@ export class Guard {
   /** The transport has failed. @returns what the socket is to fail with. */
   #onTransportError(error: EngineError): Error {
     this.#cause = error;
-    const whole = this.#state.receive.kind === 'closed';
+    const whole = this.#ending.state.receive.kind === 'closed';
     // A kernel that was reset may have dropped bytes that had come.
     const where = this.#established ? 'unknown' : 'handshake';
-    const code = error.code ?? 'UNKNOWN';
     const cause = causeOf(error);
-    this.#dispatch({ type: `transport-${cause}`, where, code });
+    this.#dispatch(transportEvent(cause, where, error.code ?? null));
     if (whole || !this.#established) return error;
     const truncated = truncatedError(cause, where, this.closure, error);
     this.#tell(truncated, 'error');
@@ -470,7 +462,7 @@ export class Guard {
     // connection's end could complete.
     const cut = error === this.#cause || isTlsError(error);
     const strict = this.mode === 'error';
-    if (this.#established && strict && this.#state.receive.kind !== 'closed') {
+    if (this.#established && strict && this.#ending.state.receive.kind !== 'closed') {
       failMessages(this.#socket, error, cut ? 'all' : 'endless');
     }
     if (this.#failed) return;
@@ -490,7 +482,7 @@ export class Guard {
     // Whoever waits for it.
     this.#tellUnwritten();
     this.#readAlerts();
-    const { send, receive } = this.#state;
+    const { send, receive } = this.#ending.state;
     const closed = send.kind === 'closed';
     // Who closes behind an own close_notify chose not to wait for the peer's.
     if (closed && receive.kind === 'open') this.#dispatch({ type: 'waive' });
@@ -538,26 +530,12 @@ export class Guard {
     // Once each: asked again, a witness says the same.
     if (this.#told[direction] !== null) return;
     this.#told[direction] = alert;
-    if (closes(alert)) {
-      this.#dispatch({ type: `close-notify-${direction}`, evidence }, alert.at);
-      return;
-    }
-    const { description, authenticated } = alert;
-    const detail: AlertDetail = { code: description, name: alertName(description), authenticated };
-    this.#dispatch({ type: `alert-${direction}`, alert: detail }, alert.at);
+    this.#dispatch(alertEvent(direction, alert, alertName(alert.description), evidence), alert.at);
   }
 
-  /** What crossed earlier may be known later: then it takes its place among what is known already. */
+  /** @param at when it happened, on the clock of `performance.now()`. */
   #dispatch(event: ClosureEvent, at: number = performance.now()): void {
-    const happened = { event, at: Math.max(0, at - this.#startedAt) };
-    const before = this.#history.findIndex((one) => one.at > happened.at);
-    if (before === -1) {
-      this.#history.push(happened);
-      this.#state = step(this.#state, event, happened.at);
-      return;
-    }
-    this.#history.splice(before, 0, happened);
-    this.#state = this.#history.reduce((state, one) => step(state, one.event, one.at), INITIAL);
+    this.#ending.happened(event, Math.max(0, at - this.#startedAt));
   }
 }
 

@@ -11,6 +11,7 @@
  *
  * A witness tells only what it has read. Where it has read nothing, it says null, and nothing is claimed.
  */
+import { closes } from '../closure/ending.ts';
 import type { CutPoint, Evidence } from '../closure/machine.ts';
 import { type AddOn, ALONE, AUTHENTICATED, SENT, type Watch } from './add-on.ts';
 
@@ -49,17 +50,6 @@ export interface Witness {
 /** RFC 9846 section 6, AlertDescription. */
 const CLOSE_NOTIFY = 0;
 const USER_CANCELED = 90;
-
-/**
- * Whether an alert closes its direction: an authenticated close_notify, and nothing else. In TLS 1.2 one that calls
- * itself fatal is a fatal alert (RFC 5246 section 7.2: "Alert messages with a level of fatal result in the immediate
- * termination of the connection").
- */
-export function closes(alert: WitnessedAlert | null): boolean {
-  return (
-    alert?.authenticated === true && alert.description === CLOSE_NOTIFY && alert.level === WARNING
-  );
-}
 
 const WARNING = 1;
 
@@ -137,7 +127,8 @@ export class OpenSslWitness implements Witness {
   }
 
   get ignored(): boolean {
-    return closes(this.received) && this.#canceled;
+    const { received } = this;
+    return received !== null && closes(received) && this.#canceled;
   }
 
   /** Reads what has crossed, until both directions have ended. */
