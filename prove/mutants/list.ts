@@ -296,24 +296,6 @@ export const MUTANTS: readonly Mutant[] = [
 
   // ---- what closes
   witness(
-    'close_notify counts though anybody can have sent it',
-    'alert?.authenticated === true && alert.description',
-    'alert !== null && alert.description',
-    {
-      by: ['late', 'engines'],
-    },
-  ),
-  witness(
-    'any alert is our close_notify, or theirs',
-    'alert.description === CLOSE_NOTIFY && alert.level === WARNING',
-    'alert.level > 0',
-  ),
-  witness(
-    'in TLS 1.2 a fatal close_notify closes',
-    'alert.description === CLOSE_NOTIFY && alert.level === WARNING',
-    'alert.description === CLOSE_NOTIFY',
-  ),
-  witness(
     'in TLS 1.3 alerts that call themselves warnings end nothing',
     'return tls13 && description !== USER_CANCELED;',
     'return false;',
@@ -337,8 +319,8 @@ export const MUTANTS: readonly Mutant[] = [
   ),
   witness(
     'a close_notify that OpenSSL 3.5 ignores is not told of',
-    'return closes(this.received) && this.#canceled;',
-    'return closes(this.received) && this.#canceled && this.startedAt < 0;',
+    'return received !== null && closes(received) && this.#canceled;',
+    'return received !== null && this.startedAt < 0;',
     { by: ['matrix 24'] },
   ),
   witness(
@@ -366,8 +348,8 @@ export const MUTANTS: readonly Mutant[] = [
   ),
   guard(
     'an unwatchable socket is handed out: its end passes',
-    'const { receive } = this.#state;\n    if (receive.kind',
-    'if (this.#witness === null) return null;\n    const { receive } = this.#state;\n    if (receive.kind',
+    "const { receive } = this.#ending.state;\n    if (receive.kind === 'closed') {\n      this",
+    "if (this.#witness === null) return null;\n    const { receive } = this.#ending.state;\n    if (receive.kind === 'closed') {\n      this",
     { by: ['socket', 'register', 'engines', 'late'] },
   ),
   guard(
@@ -397,12 +379,6 @@ export const MUTANTS: readonly Mutant[] = [
     'setImmediate(() => this.#readAlerts());',
     '',
     { lives: "what is read at 'close' says the same: this read only makes it known earlier" },
-  ),
-  guard(
-    'what is known later counts as later',
-    'const before = this.#history.findIndex((one) => one.at > happened.at);',
-    'const before = -1 as number;',
-    { by: ['facts', 'endings'] },
   ),
   guard(
     'who closes behind an own close_notify has aborted',
@@ -576,6 +552,18 @@ export const MUTANTS: readonly Mutant[] = [
     'close_notify counts during the handshake',
     'return authenticated && description === CLOSE_NOTIFY && level === WARNING;',
     'return description === CLOSE_NOTIFY && level === WARNING;',
+  ),
+  ending(
+    'in TLS 1.2 a fatal close_notify closes',
+    'return authenticated && description === CLOSE_NOTIFY && level === WARNING;',
+    'return authenticated && description === CLOSE_NOTIFY;',
+    { by: ['socket', 'endings'] },
+  ),
+  ending(
+    'what is known later counts as later',
+    'const before = this.#history.findIndex((one) => one.at > at);',
+    'const before = -1 as number;',
+    { by: ['streams', 'facts', 'endings'] },
   ),
   ending(
     'the last failure counts, not the first',

@@ -1,8 +1,8 @@
 /**
  * Runs the mutants, each in a copy of the tree, and says which the tests kill.
  *
- *     npx tsx prove/mutants/run.ts                 all of them
- *     npx tsx prove/mutants/run.ts guard native    those whose file or fault has one of these words
+ *     npm run mutants                    all of them
+ *     npm run mutants -- guard native    those whose file or fault has one of these words
  *
  * Theory of operation. A copy has every file that git knows, and for its node_modules links to the packages here, so
  * that `close-notify-native` is the copy's own. First each killer runs on the copy as it is: one that fails without a
