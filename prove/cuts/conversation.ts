@@ -127,7 +127,7 @@ export async function prepare(script: Script): Promise<Stage> {
   };
   if (!script.resumed) return stage;
   const session = await sessionOf(stage);
-  return { ...stage, connect: { ...stage.connect, session } };
+  return { ...stage, connect: { ...stage.connect, session: Buffer.from(session) } };
 }
 
 async function sessionOf(stage: Stage): Promise<Uint8Array> {

@@ -10,11 +10,12 @@
  * TLS within TLS hangs, its web streams lose), and is counted apart. A missed cut never is.
  *
  * To look at one: MATRIX_ROW=n npm run prove -- --only matrix --seed SEED. MATRIX_NODE=22 takes that Node alone,
- * MATRIX_ROWS=n another number of rows.
+ * MATRIX_ROWS=n another number of rows;
+ * MATRIX_STREAM=n is a row of the streams, MATRIX_STREAMS=0 leaves them out.
  */
 
 import type { FaultKind } from '../../test/behaviour/verdicts/judge.ts';
-import { find, MAJORS, nodePackage } from '../../test/support/runtimes.ts';
+import { find, MAJORS } from '../../test/support/runtimes.ts';
 import { type Figure, inShards, type Part } from '../harness.ts';
 
 const WAYS = {
@@ -31,6 +32,13 @@ const FIGURES: Readonly<Record<FaultKind | 'uncaught', string>> = {
   uncaught: 'errors that nobody caught',
 };
 
+const figuresOf = (name: string, counts: Readonly<Record<string, number>>): Figure[] =>
+  Object.entries(FIGURES).map(([kind, what]) => ({
+    name: `${name}: ${what}`,
+    value: counts[kind] ?? 0,
+    must: 0,
+  }));
+
 export const part: Part = {
   name: 'matrix',
   title: 'Endings × ways to read × callers who act × faces',
@@ -40,7 +48,7 @@ export const part: Part = {
     const only = process.env['MATRIX_NODE'];
     const all = context.short ? MAJORS.slice(0, 1) : MAJORS;
     for (const major of only === undefined ? all : MAJORS.filter((one) => String(one) === only)) {
-      const node = find(nodePackage(major));
+      const node = find(`node-${major}`);
       if (node === null) {
         figures.push({ name: `Node ${major}: rows`, value: 'not run', least: 1 });
         continue;
@@ -49,7 +57,8 @@ export const part: Part = {
         const name = `Node ${major} ${way}`;
         context.log(name);
         const url = new URL('work.ts', import.meta.url);
-        const counts = (await inShards(url, context, { node, env }))['rows'] ?? {};
+        const counted = await inShards(url, context, { node, env });
+        const counts = counted['rows'] ?? {};
         const alone = process.env['MATRIX_ROW'] !== undefined;
         const least = alone ? 1 : context.short ? 100 : 1_000;
         figures.push(
@@ -59,11 +68,13 @@ export const part: Part = {
             name: `${name}: rows that hang or lose bytes as Node's own sockets do`,
             value: counts["as Node's"] ?? 0,
           },
-          ...Object.entries(FIGURES).map(([kind, what]) => ({
-            name: `${name}: ${what}`,
-            value: counts[kind] ?? 0,
-            must: 0,
-          })),
+          ...figuresOf(name, counts),
+        );
+        const streams = counted['streams'] ?? {};
+        if (way !== 'with the add-on' || process.env['MATRIX_STREAMS'] === '0') continue;
+        figures.push(
+          { name: `Node ${major}, streams: rows`, value: streams['runs'] ?? 0, least },
+          ...figuresOf(`Node ${major}, streams`, streams),
         );
       }
     }

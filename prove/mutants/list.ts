@@ -17,16 +17,31 @@ export const KILLERS = {
   ],
   socket: [
     'vitest',
-    'test/unit/strict/secure-socket.test.ts',
-    'test/unit/strict/strict-server.test.ts',
+    'test/behaviour/strict/secure-socket.test.ts',
+    'test/behaviour/strict/strict-server.test.ts',
   ],
   register: ['vitest', 'test/behaviour/strict/register.test.ts'],
   http1: ['vitest', 'test/unit/http-messages.test.ts', 'test/behaviour/strict/https.test.ts'],
   http2: ['vitest', 'test/behaviour/strict/http2.test.ts'],
   undici: ['vitest', 'test/behaviour/strict/undici.test.ts'],
   shutdown: ['vitest', 'test/behaviour/strict/shutdown-in-handshake.test.ts'],
-  closure: ['vitest', 'test/unit/closure'],
+  closure: ['vitest', 'test/unit/closure/machine.test.ts', 'test/unit/closure/verdict.test.ts'],
   native: ['vitest', 'test/behaviour/native/witness.test.ts'],
+  /** Cases of test/behaviour/verdicts on one Node, with the add-on and without. */
+  endings: ['verdicts', '20', 'endings'],
+  streams: [
+    'vitest',
+    'test/unit/testing/conformance.test.ts',
+    'test/behaviour/stream/transport.test.ts',
+    'test/behaviour/stream/handshake-cut.test.ts',
+    'test/behaviour/stream/duplex.test.ts',
+    'test/behaviour/stream/web.test.ts',
+  ],
+  late: ['verdicts', '20', 'late'],
+  facts: ['verdicts', '20', 'facts'],
+  engines: ['verdicts', '20', 'engines'],
+  uploads: ['verdicts', '20', 'uploads'],
+  failures: ['verdicts', '20', 'failures'],
   /** 400 rows on Node 20 (OpenSSL 3.0), with the add-on and without; the same on Node 24 (3.5). */
   'matrix 20': ['matrix', '20'],
   'matrix 24': ['matrix', '24'],
@@ -69,6 +84,12 @@ const reading = inFile('src/strict/reading.ts', GUARD);
 const records = inFile('src/strict/record-witness.ts', ['passing', 'matrix 20', 'matrix 24']);
 const messages = inFile('src/http-messages.ts', ['http1', 'http2', 'undici']);
 const sockets = inFile('src/strict/secure-socket.ts', ['socket', 'passing', 'matrix 20']);
+const STREAMS: readonly Killer[] = ['streams'];
+const tap = inFile('src/tap/tap.ts', STREAMS);
+const engine = inFile('src/engine/tapped.ts', STREAMS);
+const ending = inFile('src/closure/ending.ts', STREAMS);
+const connection = inFile('src/stream/connection.ts', STREAMS);
+const stream = inFile('src/stream/reading.ts', STREAMS);
 const machine = inFile('src/closure/machine.ts', ['closure', 'matrix 20']);
 const verdict = inFile('src/closure/verdict.ts', ['closure', 'matrix 20']);
 const native = inFile('native/src/witness.cc', NATIVE);
@@ -118,6 +139,7 @@ export const MUTANTS: readonly Mutant[] = [
     'a protected ChangeCipherSpec is taken',
     "if (isProtected) throw new Refusal('a ChangeCipherSpec that is protected');",
     '',
+    { by: ['reader', 'endings'] },
   ),
   conversation('a KeyUpdate changes no keys', 'this.#updateKeys(from);', ''),
   conversation(
@@ -129,6 +151,7 @@ export const MUTANTS: readonly Mutant[] = [
     'a message behind a KeyUpdate in its record is taken',
     '(kept[0] as number) > 1 || !last',
     '(kept[0] as number) > 1',
+    { by: ['reader', 'endings'] },
   ),
   conversation(
     'a Finished in the clear counts',
@@ -137,7 +160,7 @@ export const MUTANTS: readonly Mutant[] = [
   ),
   conversation(
     'user_canceled is forgotten: OpenSSL 3.5 then waits for ever',
-    'if (description === USER_CANCELED) from.canceled = true;',
+    'from.warned = true;',
     '',
     { by: ['reader', 'matrix 24'] },
   ),
@@ -156,6 +179,11 @@ export const MUTANTS: readonly Mutant[] = [
     'application data before Finished is taken',
     "if (!from.finished) throw new Refusal('application data before Finished');",
     '',
+    {
+      by: ['reader'],
+      lives:
+        'a renegotiation that Node refuses is the one warning that it sends, and five in a row need a peer that asks five times',
+    },
   ),
   conversation(
     'a record of 32,768 bytes is taken',
@@ -224,6 +252,11 @@ export const MUTANTS: readonly Mutant[] = [
     'ciphertext of any length is taken in TLS 1.3',
     'body.length > MAX_CIPHERTEXT_13)',
     'body.length > 1e9)',
+    {
+      by: ['reader'],
+      lives:
+        'what is longer is longer than 16,384 bytes in the clear, too, and is refused for that',
+    },
   ),
   cutter('a header may promise any length', '|| this.#length > MAX_LENGTH;', ';'),
   cutter('all records end at byte 0', 'end: this.#total }', 'end: 0 }'),
@@ -232,6 +265,11 @@ export const MUTANTS: readonly Mutant[] = [
     'secrets of any connection are taken',
     "if (text.toString('latin1', at + 1, at + 65).toLowerCase() !== this.#name) return;",
     '',
+    {
+      by: ['reader'],
+      lives:
+        'two bytes of length promise at most 64 KB, and what is too long is refused when it is read',
+    },
   ),
   keys('a second ClientHello begins a handshake', 'if (this.#name === name) return false;', '', {
     lives:
@@ -258,29 +296,10 @@ export const MUTANTS: readonly Mutant[] = [
 
   // ---- what closes
   witness(
-    'close_notify counts though anybody can have sent it',
-    'alert?.authenticated === true && alert.description',
-    'alert !== null && alert.description',
-    {
-      by: ['socket', 'matrix 20', 'native'],
-      lives:
-        'a guard takes its witness when the handshake is complete; an alert before that fails the handshake in OpenSSL',
-    },
-  ),
-  witness(
-    'any alert is our close_notify, or theirs',
-    'alert.description === CLOSE_NOTIFY && alert.level === WARNING',
-    'alert.level > 0',
-  ),
-  witness(
-    'in TLS 1.2 a fatal close_notify closes',
-    'alert.description === CLOSE_NOTIFY && alert.level === WARNING',
-    'alert.description === CLOSE_NOTIFY',
-  ),
-  witness(
     'in TLS 1.3 alerts that call themselves warnings end nothing',
     'return tls13 && description !== USER_CANCELED;',
     'return false;',
+    { by: ['socket', 'endings'] },
   ),
   witness(
     'user_canceled is a fatal alert',
@@ -291,7 +310,7 @@ export const MUTANTS: readonly Mutant[] = [
     'an alert that waits for the transport counts as sent',
     'return written !== null && (this.#alone || this.#watch.pending() === 0) ? written : null;',
     'return written;',
-    { by: ['socket', 'http1', 'matrix 20'] },
+    { by: ['facts', 'engines'] },
   ),
   witness(
     'an alert that went out alone waits for OpenSSL to say so',
@@ -300,14 +319,15 @@ export const MUTANTS: readonly Mutant[] = [
   ),
   witness(
     'a close_notify that OpenSSL 3.5 ignores is not told of',
-    'if (!closes(this.received)) return false;\n    return this.#watch',
-    'if (this.received !== undefined) return false;\n    return this.#watch',
+    'return received !== null && closes(received) && this.#canceled;',
+    'return received !== null && this.startedAt < 0;',
     { by: ['matrix 24'] },
   ),
   witness(
     'where the bytes ended is forgotten with the SSL',
     'if (place !== null) this.#where = PLACES[place];',
     '',
+    { by: ['socket', 'endings'] },
   ),
 
   // ---- the guard
@@ -328,15 +348,15 @@ export const MUTANTS: readonly Mutant[] = [
   ),
   guard(
     'an unwatchable socket is handed out: its end passes',
-    'const { receive } = this.#state;\n    if (receive.kind',
-    'if (this.#witness === null) return null;\n    const { receive } = this.#state;\n    if (receive.kind',
-    { by: ['socket', 'register', 'passing'] },
+    "const { receive } = this.#ending.state;\n    if (receive.kind === 'closed') {\n      this",
+    "if (this.#witness === null) return null;\n    const { receive } = this.#ending.state;\n    if (receive.kind === 'closed') {\n      this",
+    { by: ['socket', 'register', 'engines', 'late'] },
   ),
   guard(
     'an unwatchable socket is not told of',
     'if (reason !== null && unwatched.hasSubscribers) {',
     'if (reason === undefined) {',
-    { by: ['socket', 'register', 'passing'] },
+    { by: ['socket', 'register', 'engines', 'late'] },
   ),
   guard(
     'a cut in a record is told as one between two',
@@ -350,8 +370,8 @@ export const MUTANTS: readonly Mutant[] = [
   ),
   guard(
     'end() in a listener drops the record behind',
-    "if (this.#watching.engine === 'node') setImmediate(shutDown);\n      else shutDown();",
-    'shutDown();',
+    "if (this.#watching.engine === 'node' && mayRead) setImmediate(shutDown);\n      else shutDown();",
+    'if (mayRead || !mayRead) shutDown();',
     { by: ['socket', 'shutdown', 'matrix 20', 'matrix 24'] },
   ),
   guard(
@@ -359,11 +379,6 @@ export const MUTANTS: readonly Mutant[] = [
     'setImmediate(() => this.#readAlerts());',
     '',
     { lives: "what is read at 'close' says the same: this read only makes it known earlier" },
-  ),
-  guard(
-    'what is known later counts as later',
-    'const before = this.#history.findIndex((one) => one.at > happened.at);',
-    'const before = -1 as number;',
   ),
   guard(
     'who closes behind an own close_notify has aborted',
@@ -380,18 +395,19 @@ export const MUTANTS: readonly Mutant[] = [
     'a reset is told as nothing',
     'if (whole || !this.#established) return error;',
     'if (error !== null) return error;',
+    { by: ['undici', 'failures', 'facts'] },
   ),
   guard(
     'a failed write throws away what has come',
-    'if (!error || !isTransportError(error) || !this.#isRead) {',
-    'if (error !== undefined || !this.#isRead) {',
-    { by: ['socket', 'http1', 'passing', 'matrix 20'] },
+    'if (!error || !this.#established || !isTransportError(error) || !this.#isRead) {',
+    'if (error !== undefined) {',
+    { by: ['uploads', 'failures'] },
   ),
   guard(
     'a guard that is put on late believes the end',
     'if (hasEnded(socket)) this.#onEarlyEnd();',
     'if (hasEnded(socket)) this.#ended = true;',
-    { by: ['socket', 'register', 'passing'] },
+    { by: ['late', 'engines'] },
   ),
   guard(
     'in report mode a cut is an error',
@@ -420,8 +436,8 @@ export const MUTANTS: readonly Mutant[] = [
   ),
   records(
     'a close_notify that OpenSSL 3.5 ignores is not told of, without the add-on',
-    'this.#ignored = canceled && closes(this.#received);',
-    'this.#ignored = false;',
+    'this.#ignored = warned && closes(this.#received);',
+    'this.#ignored = warned && !warned;',
     { by: ['matrix 24'] },
   ),
 
@@ -465,6 +481,121 @@ export const MUTANTS: readonly Mutant[] = [
     'return transport === undefined && transport !== undefined;',
     { by: ['passing', 'socket', 'matrix 20'] },
   ),
+
+  // ---- streams
+  tap(
+    'a pause alone is closure: what waits behind it is not told of',
+    "if (ending.cause === 'eof' && (this.#told === 'eof' || this.#paused)) return;",
+    "if (ending.cause === 'eof' && this.#told === 'eof') return;",
+  ),
+  tap(
+    'EOF overtakes what TLS has not been fed',
+    'if (this.#queue.length > 0 && !this.#stopped && !this.#paused && !this.destroyed) return;',
+    '',
+  ),
+  tap(
+    'TLS is fed behind the close_notify: there is no trailing data',
+    'this.#stopped = true;\n    if (!this.#detached) this.#transport.pause();',
+    'if (!this.#detached) this.#transport.pause();',
+  ),
+  tap(
+    'bytes that were read before TLS began are lost, as behind a 200 of a proxy',
+    'this.#queue = head === undefined || head.length === 0 ? [] : [head];',
+    'this.#queue = [];\n    void head;',
+  ),
+  tap(
+    'several records are fed at once',
+    "const end = this.#scan('received', chunk, 0);",
+    "this.#scan('received', chunk, 0);\n    const end = chunk.length;",
+  ),
+  tap(
+    'an error of the transport discards what it delivered',
+    "const broken = this.#ending !== null && this.#ending.cause !== 'eof';",
+    'const broken = false as boolean;',
+  ),
+  tap(
+    'a slow reader fills the memory',
+    'return (this.#events.wants || broken) && !this.#detached;',
+    'return !this.#detached || broken;',
+  ),
+  tap(
+    "an end that this side made is the peer's EOF",
+    "if (this.#ending === null) this.#onEnd('destroyed', null);",
+    "if (this.#ending === null) this.#onEnd('eof', null);",
+  ),
+  engine(
+    'alerts are told of during the handshake as if it were complete',
+    'if (waits && one.alert.authenticated) this.#alerts.push(one);',
+    'if (waits && one.alert.description === -1) this.#alerts.push(one);',
+  ),
+  engine(
+    'TLS is fed on behind the alert that ended it',
+    "if (way === 'received' && alert.authenticated) this.#tap.stop();",
+    '',
+  ),
+  engine(
+    'close_notify overtakes what was written',
+    'if ((this.#outgoing?.length ?? 0) > 0) return;\n    this.#closing',
+    'this.#closing',
+  ),
+  engine(
+    'EOF behind a fatal alert is what ended it',
+    'if (!this.#failing && !this.#doomed) this.#events.onTransportEnd(ending);',
+    'if (!this.#failing) this.#events.onTransportEnd(ending);',
+  ),
+  ending(
+    'any authenticated alert closes',
+    'return authenticated && description === CLOSE_NOTIFY && level === WARNING;',
+    'return authenticated && level !== null;',
+  ),
+  ending(
+    'close_notify counts during the handshake',
+    'return authenticated && description === CLOSE_NOTIFY && level === WARNING;',
+    'return description === CLOSE_NOTIFY && level === WARNING;',
+  ),
+  ending(
+    'in TLS 1.2 a fatal close_notify closes',
+    'return authenticated && description === CLOSE_NOTIFY && level === WARNING;',
+    'return authenticated && description === CLOSE_NOTIFY;',
+    { by: ['socket', 'endings'] },
+  ),
+  ending(
+    'what is known later counts as later',
+    'const before = this.#history.findIndex((one) => one.at > at);',
+    'const before = -1 as number;',
+    { by: ['streams', 'facts', 'endings'] },
+  ),
+  ending(
+    'the last failure counts, not the first',
+    'this.#failure ??= failure(',
+    'this.#failure = failure(',
+  ),
+  connection(
+    'an EOF is no failure',
+    "if (cause === 'eof' && (whole || this.onlyReports)) {",
+    "if (cause === 'eof') {",
+  ),
+  connection(
+    'TLS 1.2 does not answer a close_notify',
+    "if (answer === 'when-told' || (answer === 'by-version' && !tls12)) return;",
+    'if (answer !== answer.trim() || tls12) return;',
+  ),
+  connection(
+    'what is written behind our close_notify is dropped in silence',
+    "if (send.kind === 'open') return;",
+    "if (send.kind === 'open' || send.kind === 'closed') return;",
+  ),
+  stream(
+    'a failure overtakes the bytes that came before it',
+    'const bytes = this.#aborted ? null : this.#next();',
+    'const bytes = this.#aborted || connection.failure !== null ? null : this.#next();',
+  ),
+  stream(
+    'reading ends when the transport did',
+    "if (receive.kind === 'closed' && !this.#aborted) return null;",
+    "if (receive.kind !== 'open' && !this.#aborted) return null;",
+  ),
+  stream('two reads wait at once', 'if (this.#pending) {', 'if (this.#pending && this.#aborted) {'),
 
   // ---- the machine
   machine(
@@ -523,7 +654,7 @@ export const MUTANTS: readonly Mutant[] = [
   ),
   native(
     'user_canceled is forgotten: OpenSSL 3.5 then waits for ever',
-    'if (description == kUserCanceled) user_canceled_ = true;',
+    'if (!ends) warned_ = true;',
     '',
     { by: ['matrix 24'] },
   ),

@@ -1,8 +1,8 @@
 /**
  * Runs the mutants, each in a copy of the tree, and says which the tests kill.
  *
- *     npx tsx prove/mutants/run.ts                 all of them
- *     npx tsx prove/mutants/run.ts guard native    those whose file or fault has one of these words
+ *     npm run mutants                    all of them
+ *     npm run mutants -- guard native    those whose file or fault has one of these words
  *
  * Theory of operation. A copy has every file that git knows, and for its node_modules links to the packages here, so
  * that `close-notify-native` is the copy's own. First each killer runs on the copy as it is: one that fails without a
@@ -44,7 +44,9 @@ function copyTree(): string {
     cpSync(join(ROOT, file), join(copy, file));
   }
   cpSync(join(ROOT, 'native/build'), join(copy, 'native/build'), { recursive: true });
-  // Some tests run the package as it is built; no mutant is in there.
+  const runtimes = '.ci/runtimes/node_modules';
+  if (existsSync(join(ROOT, runtimes))) symlinkSync(join(ROOT, runtimes), join(copy, runtimes));
+  // The declarations are not made again.
   if (existsSync(join(ROOT, 'dist')))
     cpSync(join(ROOT, 'dist'), join(copy, 'dist'), { recursive: true });
   mkdirSync(join(copy, 'node_modules'));
@@ -63,11 +65,26 @@ async function run(copy: string, killer: Killer): Promise<string | null> {
   const [program, argv, env] =
     kind === 'vitest'
       ? ([bin('vitest'), ['run', '--bail', '1', '--reporter', 'dot', ...args], {}] as const)
-      : ([
-          bin('tsx'),
-          ['prove/main.ts', '--only', 'matrix', '--short', '--seed', '1'],
-          { MATRIX_NODE: args[0], MATRIX_ROWS: '400' },
-        ] as const);
+      : kind === 'verdicts'
+        ? ([
+            bin('vitest'),
+            [
+              'run',
+              '--bail',
+              '1',
+              '--reporter',
+              'dot',
+              `test/behaviour/verdicts/${args[1]}.test.ts`,
+            ],
+            { VERDICTS_NODE: args[0] },
+          ] as const)
+        : ([
+            bin('tsx'),
+            ['prove/main.ts', '--only', 'matrix', '--short', '--seed', '1'],
+            { MATRIX_NODE: args[0], MATRIX_ROWS: '400', MATRIX_STREAMS: '0' },
+          ] as const);
+  // They run the package as it is built.
+  if (kind === 'verdicts') execFileSync(process.execPath, ['scripts/bundle.mjs'], { cwd: copy });
   const child = spawn(program, argv, {
     cwd: copy,
     detached: true,

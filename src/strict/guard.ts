@@ -535,9 +535,7 @@ export class Guard {
 
   /** @param at when it happened, on the clock of `performance.now()`. */
   #dispatch(event: ClosureEvent, at: number = performance.now()): void {
-    // What is known has happened, whatever two clocks say of it.
-    const then = Math.min(at, performance.now());
-    this.#ending.happened(event, Math.max(0, then - this.#startedAt));
+    this.#ending.happened(event, Math.max(0, at - this.#startedAt));
   }
 }
 

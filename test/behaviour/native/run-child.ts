@@ -3,30 +3,28 @@
  * ends its process.
  */
 import { execFileSync, spawnSync } from 'node:child_process';
-import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe } from 'vitest';
 import { pki } from '../../support/core-pki.ts';
+import { nodes } from '../../support/runtimes.ts';
 
 export const NATIVE = fileURLToPath(new URL('../../../native/', import.meta.url));
 const CHILDREN = fileURLToPath(new URL('./child/', import.meta.url));
-const RUNTIMES = fileURLToPath(new URL('../../../node_modules/.cache/runtimes/', import.meta.url));
 
 /** The Node that runs the tests, and every other that is at hand: 'v22.23.3' and its program. */
 export function nodesAtHand(): readonly (readonly [version: string, path: string])[] {
   const named = process.env['CLOSE_NOTIFY_TEST_NODES']?.split(':').filter(Boolean) ?? [];
-  const installed = ['20', '22', '24', '26']
-    .map((major) => `${RUNTIMES}${major}/node_modules/node/bin/node`)
-    .filter(existsSync);
-  const nodes = new Map([[process.version, process.execPath]]);
+  const installed = nodes().flatMap(({ path }) => path ?? []);
+  const found = new Map([[process.version, process.execPath]]);
   for (const path of [...named, ...installed]) {
     const version = execFileSync(path, ['--version'], { encoding: 'utf8' }).trim();
-    if (!nodes.has(version)) nodes.set(version, path);
+    if (!found.has(version)) found.set(version, path);
   }
-  return [...nodes];
+  return [...found];
 }
 
 /** Why there is no add-on here; null where there is. */

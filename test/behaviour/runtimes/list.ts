@@ -1,6 +1,6 @@
 /** The runtimes that hold the conformance kit, and what each is known not to do. */
 import type { Role } from '../../../src/testing/index.ts';
-import { BUN, DENO, type Major, nodePackage, type Package } from '../../support/runtimes.ts';
+import type { Major, RuntimeName } from '../../support/runtimes.ts';
 
 /**
  * Where the kit runs. In memory, the whole kit is in the runtime (`guest.mjs`). Over TCP, only the stream
@@ -13,7 +13,7 @@ export type Way = 'in memory' | 'over TCP';
 /** One runtime. */
 export interface Runtime {
   readonly name: string;
-  readonly package: Package;
+  readonly program: RuntimeName;
   readonly args: readonly string[];
   readonly ways: readonly Way[];
   /** Roles that it cannot take at all. */
@@ -29,7 +29,7 @@ export interface Exception {
 
 const node = (major: Major): Runtime => ({
   name: `Node ${major}`,
-  package: nodePackage(major),
+  program: `node-${major}`,
   args: [],
   ways: ['in memory'],
   never: [],
@@ -44,7 +44,7 @@ export const RUNTIMES: readonly Runtime[] = [
   node(26),
   {
     name: 'Deno 2',
-    package: DENO,
+    program: 'deno',
     args: ['run', '-A'],
     ways: ['in memory', 'over TCP'],
     never: [],
@@ -52,7 +52,7 @@ export const RUNTIMES: readonly Runtime[] = [
   },
   {
     name: 'Bun 1',
-    package: BUN,
+    program: 'bun',
     args: [],
     ways: ['over TCP'],
     never: [],

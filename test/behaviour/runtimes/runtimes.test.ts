@@ -17,7 +17,7 @@ import {
   ROLES,
   type Role,
 } from '../../../src/testing/index.ts';
-import { find } from '../../support/runtimes.ts';
+import { find, HOW_TO_INSTALL } from '../../support/runtimes.ts';
 import { RUNTIMES, type Runtime, type Way } from './list.ts';
 import { Remote } from './remote.ts';
 
@@ -33,11 +33,11 @@ beforeAll(() => {
 });
 
 for (const runtime of RUNTIMES) {
-  const program = find(runtime.package);
+  const program = find(runtime.program);
   if (program !== null) {
     describe(runtime.name, () => holdsTheKit(runtime, program));
   } else if (process.env['REQUIRE_PEERS'] === '1') {
-    test(`${runtime.name} is installed`, () => expect.fail('npx tsx scripts/install-runtimes.ts'));
+    test(`${runtime.name} is installed`, () => expect.fail(HOW_TO_INSTALL));
   } else {
     describe.skip(`${runtime.name} (not installed)`, () => test('passes', () => {}));
   }

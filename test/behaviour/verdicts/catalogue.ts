@@ -71,6 +71,8 @@ export const RULES = {
   keyChange: 'RFC 9846 section 5.1: "Handshake messages MUST NOT span key changes."',
   recordType:
     'RFC 9846 section 5: "If a TLS implementation receives an unexpected record type, it MUST terminate the connection with an "unexpected_message" alert."',
+  changeCipherSpec:
+    'RFC 9846 section 5: "An implementation which receives any other change_cipher_spec value or which receives a protected change_cipher_spec record MUST abort the handshake with an "unexpected_message" alert."',
   keyUpdate:
     'RFC 9846 section 4.7.3: "Both sender and receiver MUST encrypt their KeyUpdate messages with the old keys." What follows is under the new ones.',
   keyUpdateValue:
@@ -562,6 +564,22 @@ export const ENDINGS: Readonly<Record<string, Ending>> = {
         peer.record(22, Buffer.of(24, 0, 0, 1, 0, 24, 0, 0, 1, 0)),
         peer.closeNotify(),
       ),
+  },
+  'a KeyUpdate and half a message in one record, then close_notify under the new key': {
+    truth: 'refused',
+    lenient: true,
+    rule: 'keyChange',
+    only: 'TLSv1.3',
+    play: ({ peer }) =>
+      peer.fin(peer.data(HELLO), peer.keyUpdate(false, Buffer.of(24, 0)), peer.closeNotify()),
+  },
+  'a protected change_cipher_spec, then close_notify': {
+    truth: 'refused',
+    lenient: true,
+    rule: 'changeCipherSpec',
+    only: 'TLSv1.3',
+    play: ({ peer }) =>
+      peer.fin(peer.data(HELLO), peer.record(20, Buffer.of(1)), peer.closeNotify()),
   },
   'a KeyUpdate of value 2, then close_notify': {
     truth: 'refused',

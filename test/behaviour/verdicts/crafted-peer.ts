@@ -174,9 +174,14 @@ export class CraftedPeer {
     return this.alert(1, 90, padding);
   }
 
-  /** KeyUpdate (RFC 9846 section 4.7.3), and our next key; `requested`: the peer is to send one, too. */
-  keyUpdate(requested = false): Buffer {
-    const record = this.record(HANDSHAKE, Buffer.of(24, 0, 0, 1, requested ? 1 : 0));
+  /**
+   * KeyUpdate (RFC 9846 section 4.7.3), and our next key; `requested`: the peer is to send one, too.
+   *
+   * @param behind what else is to be in its record, where nothing may be.
+   */
+  keyUpdate(requested = false, behind: Uint8Array = new Uint8Array(0)): Buffer {
+    const message = Buffer.of(24, 0, 0, 1, requested ? 1 : 0);
+    const record = this.record(HANDSHAKE, Buffer.concat([message, behind]));
     this.#secret = nextTrafficSecret(this.#suite, this.#secret!);
     this.#keys = trafficKeys13(this.#suite, this.#secret);
     this.#sequence = 0n;

@@ -17,7 +17,13 @@ export interface Fault {
 }
 
 /** What the peer's direction came to, by what it said. */
-function truthOf({ said, row }: Outcome): {
+export function truthOf({
+  said,
+  row,
+}: {
+  readonly said: readonly string[];
+  readonly row: { readonly ending: string; readonly version: string };
+}): {
   truth: Truth | null;
   code: number | null;
   bytes: number;
