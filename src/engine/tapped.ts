@@ -281,11 +281,27 @@ export class TappedEngine implements Engine, TapEvents {
     const waits = this.#info === null && !this.#failing;
     for (const one of this.#alerts.splice(0)) {
       if (waits && one.alert.authenticated) this.#alerts.push(one);
+      else if (one.way === 'received' && this.#hasLost) this.#failOfLoss();
       else {
         this.#events.onAlert(one.way, one.alert, EVIDENCE);
         if (one.way === 'received') this.#expectFailure(one.alert);
       }
     }
+  }
+
+  /**
+   * Whether TLS gave less than the records had that it was fed: it has failed, and may not have said so yet. What the
+   * peer says behind that proves nothing of what came before.
+   */
+  get #hasLost(): boolean {
+    const received = this.#tap.receivedData;
+    return received !== null && received !== this.#given;
+  }
+
+  #failOfLoss(): void {
+    // Its own error says more, if there is one.
+    const error = new Error('TLS did not give all data that it was fed');
+    setImmediate(() => this.#fail({ error, unauthorized: null }));
   }
 
   /** An alert other than close_notify ends TLS, which may not say so. */

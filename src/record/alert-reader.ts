@@ -84,6 +84,8 @@ export class AlertReader {
   #held: WireRecord | null = null;
   /** How much application data was read of what `received` was shown last. */
   #data = 0;
+  /** How much application data was read in all. */
+  #total = 0;
   /** Whether the engine gives the application data of a record with that record. */
   #trusts = true;
   #unreadable: string | null = null;
@@ -106,6 +108,11 @@ export class AlertReader {
   /** What was received, or sent, that no TLS stack takes: the direction was not read any further. */
   get refused(): string | null {
     return this.#refused;
+  }
+
+  /** Bytes of application data in the records that were received. An engine that gave less has lost some. */
+  get data(): number {
+    return this.#total;
   }
 
   /** Where the bytes received so far end; unknown where they are no records. */
@@ -142,6 +149,7 @@ export class AlertReader {
     const record = this.#held;
     if (record !== null && data > 0 && data < (record.body?.length ?? 0)) {
       this.#held = null;
+      this.#total += data;
       this.#received.protection?.unprotector.skip();
       this.#received.empty = 0;
       this.#received.warnings = 0;
@@ -306,7 +314,10 @@ export class AlertReader {
     end: number,
   ): void {
     const alert = this.#conversation.take(from, type, content, isProtected);
-    if (type === CONTENT_TYPE.applicationData && !from.ours) this.#data += content.length;
+    if (type === CONTENT_TYPE.applicationData && !from.ours) {
+      this.#data += content.length;
+      this.#total += content.length;
+    }
     if (alert === null) return;
     this.#stop(from);
     if (from.ours) this.#events.onSent(alert, end);

@@ -137,6 +137,11 @@ export class Tap extends Duplex {
     return this.#reader?.handshaking ?? false;
   }
 
+  /** Bytes of application data in the records that TLS was fed; null where records cannot be read. */
+  get receivedData(): number | null {
+    return this.#reader?.data ?? null;
+  }
+
   /** Whether an alert of ours that ends our direction was written. */
   get saidLast(): boolean {
     return this.#out.alert !== null;
@@ -350,6 +355,17 @@ export class Tap extends Duplex {
 
   override _read(): void {
     // TLS is fed by `#feed`.
+  }
+
+  /**
+   * OpenSSL answers a KeyUpdate behind its own close_notify, too, where nothing may be sent any more (RFC 9846 section
+   * 6.1). That is dropped.
+   */
+  override write(chunk: Uint8Array, ...rest: unknown[]): boolean {
+    if (!this.writableEnded) return super.write(chunk, ...(rest as []));
+    const done = rest.at(-1);
+    if (typeof done === 'function') process.nextTick(done as () => void);
+    return true;
   }
 
   override _write(chunk: Uint8Array, _encoding: string, done: () => void): void {
