@@ -33,8 +33,13 @@ import { PeerOfSocket } from './peer.ts';
 /** Options of `tls.connect` that mean something over a given transport. */
 export type ClientTlsOptions = Omit<
   tls.ConnectionOptions,
-  'socket' | 'host' | 'path' | 'port' | 'lookup' | 'allowHalfOpen' | 'onread' | 'signal'
-> & { readonly host?: string | undefined; readonly highWaterMark?: number | undefined };
+  'socket' | 'host' | 'path' | 'port' | 'lookup' | 'allowHalfOpen' | 'onread' | 'signal' | 'session'
+> & {
+  readonly host?: string | undefined;
+  readonly highWaterMark?: number | undefined;
+  /** A session to resume: what `onSession` was told of, or `getSession()` gave. */
+  readonly session?: Uint8Array | undefined;
+};
 
 /** Options of `tls.createServer`. */
 export type ServerTlsOptions = tls.TlsOptions;
@@ -95,10 +100,12 @@ export class TappedEngine implements Engine, TapEvents {
   static client(options: EngineOptions, tlsOptions: ClientTlsOptions): TappedEngine {
     const engine = new TappedEngine(options, 'client');
     try {
-      const secureContext = tlsOptions.secureContext ?? clientContext(tlsOptions);
+      const secureContext =
+        tlsOptions.secureContext ?? clientContext(tlsOptions as tls.ConnectionOptions);
       // Looked up at each call: tls.connect may be replaced, by our own `register` or somebody's tracing. `register`
       // knows a tap when it sees one, and leaves it alone.
-      const socket = tls.connect({ ...tlsOptions, secureContext, socket: engine.#tap });
+      const session = tlsOptions.session && Buffer.from(tlsOptions.session);
+      const socket = tls.connect({ ...tlsOptions, session, secureContext, socket: engine.#tap });
       engine.#adopt(socket);
       socket.on('keylog', (line) => engine.#onSecret(line));
       socket.on('error', (error) => engine.#onError(error, socket));

@@ -573,7 +573,7 @@ for (const version of VERSIONS) {
       clean(async (scope) => {
         const outer = await pair(scope, version);
         const inner = await pair(scope, version, {
-          transports: [outer.client.socket, outer.server.socket],
+          transports: [outer.client.toDuplex(), outer.server.toDuplex()],
         });
         const data = pattern(300_000);
         const writing = inner.client.write(data).then(() => inner.client.shutdown());

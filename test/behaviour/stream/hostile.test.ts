@@ -111,21 +111,6 @@ for (const version of VERSIONS) {
         await closeBoth({ client, server } as Parameters<typeof closeBoth>[0]);
       }),
     );
-
-    test(
-      'reading goes on after the socket was used in flowing mode during a shutdown',
-      clean(async (scope) => {
-        const { client, server } = await pair(scope, version, { server: { answer: 'when-told' } });
-        client.socket.resume();
-        await turn();
-        await client.shutdown({ wait: false });
-        client.socket.pause();
-        const reading = client.read({ deadline: Number.POSITIVE_INFINITY });
-        await server.write('still here');
-        expect(Buffer.from((await reading) ?? []).toString()).toBe('still here');
-        await closeBoth({ client, server } as Parameters<typeof closeBoth>[0]);
-      }),
-    );
   });
 }
 

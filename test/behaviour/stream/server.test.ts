@@ -11,16 +11,15 @@ import { only, VERSIONS } from '../../support/core-streams.ts';
 for (const version of VERSIONS) {
   describeTls(`${version}: a client that closes in the very segment of its Finished`, () => {
     test(
-      "the program that takes the socket afterwards hears 'end', and the client is answered",
+      "the program that takes a Duplex afterwards hears 'end', and the client is answered",
       clean(async (scope) => {
         const streams: TlsStream[] = [];
         const events: string[] = [];
         const server = createServer({ ...pki().server, ...only(version) }, (stream) => {
           streams.push(stream);
-          for (const name of ['end', 'error', 'close']) {
-            stream.socket.on(name, () => events.push(name));
-          }
-          stream.socket.resume();
+          const duplex = stream.toDuplex({ allowHalfOpen: false });
+          for (const name of ['end', 'error', 'close']) duplex.on(name, () => events.push(name));
+          duplex.resume();
         });
         const port = await server.listen(0, '127.0.0.1');
         const client = tls.connect({ port, host: 'localhost', ca: pki().ca, ...only(version) });
@@ -37,10 +36,10 @@ for (const version of VERSIONS) {
     );
 
     test(
-      'the program that only looks at the socket, and reads the stream, gets null',
+      'the program that looks at the address, and reads the stream, gets null',
       clean(async (scope) => {
         const server = createServer({ ...pki().server, ...only(version) }, async (stream) => {
-          expect(stream.socket.remoteAddress).toBe('127.0.0.1');
+          expect(stream.remoteAddress).toBe('127.0.0.1');
           expect(await stream.read()).toBe(null);
           expect((await stream.close()).verdict).toBe('secure');
         });

@@ -131,6 +131,11 @@ export class OurParty implements Party {
       if (tls13) await this.#saw((seen) => sentInARow(seen) >= 2);
       return;
     }
+    let onTickets = () => {};
+    const tickets = new Promise<void>((resolve) => {
+      onTickets = resolve;
+    });
+    let count = 0;
     this.#stream = await connect({
       ...this.#options,
       host: '127.0.0.1',
@@ -138,18 +143,12 @@ export class OurParty implements Party {
       servername: 'localhost',
       ca: this.#part.pki.ca,
       record: this.#observer,
+      onSession: () => {
+        if (++count === 2) onTickets();
+      },
     });
-    if (!tls13) return;
     // Tickets that we have not read yet would turn a later drop into a reset.
-    const { socket } = this.#stream;
-    await new Promise<void>((resolve) => {
-      let tickets = 0;
-      socket.on('session', () => {
-        if (++tickets === 2) resolve();
-      });
-    });
-    // Node emits 'session' from within OpenSSL's reading. A write or end() called in there is lost.
-    await turn();
+    if (tls13) await tickets;
   }
 
   async prepare(): Promise<void> {}

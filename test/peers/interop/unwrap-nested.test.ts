@@ -1,4 +1,4 @@
-/** TLS inside TLS: the outer stream's socket is the transport of an inner one. */
+/** TLS inside TLS: the outer stream's Duplex is the transport of an inner one. */
 import { expect, it } from 'vitest';
 import { describeWith } from '../../support/interop-peers.ts';
 import { begun, handshake, type Pair, tcpPair } from './pair.ts';
@@ -7,9 +7,9 @@ import { Plain, talk } from './plain.ts';
 
 const text = (bytes: Uint8Array | null) => (bytes === null ? null : Buffer.from(bytes).toString());
 
-/** Inner streams over the sockets of the outer ones. */
+/** Inner streams over the Duplexes of the outer ones. */
 const inside = ({ client, server }: Pair, tls: TlsVersion) =>
-  handshake([client.socket, server.socket], tls);
+  handshake([client.toDuplex(), server.toDuplex()], tls);
 
 async function secure({ client, server }: Pair): Promise<void> {
   const closures = await Promise.all([client.shutdown(), server.shutdown()]);
@@ -31,7 +31,7 @@ describeWith(['openssl'], 'TLS inside TLS', () => {
         // The outer stream goes on: what is plaintext to the inner one is its data.
         const client = new Plain(await inner.client.unwrap());
         const server = new Plain(await inner.server.unwrap());
-        expect(client.transport).toBe(outer.client.socket);
+        expect(client.transport).toBe(outer.client.toDuplex());
         await talk(client, server, 6300);
         await secure(outer);
         await talk(
