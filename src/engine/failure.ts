@@ -84,8 +84,9 @@ export function engineError(
     const hint = handshakeHint(cause);
     return new HandshakeError(`the TLS handshake failed: ${message}`, { closure, cause, hint });
   }
+  // Behind our own close_notify no alert can say what we refuse.
   return alert === null
-    ? new AbortedError(`the TLS engine gave up: ${message}`, { closure, cause })
+    ? new AbortedError(`the TLS engine gave up, and sent no alert: ${message}`, { closure, cause })
     : new AlertError(`the peer's bytes were refused (${alert.name}): ${message}`, {
         phase,
         closure,

@@ -387,7 +387,9 @@ export class TappedEngine implements Engine, TapEvents {
       engine.#tellAlerts();
       events.onFailure(failure);
     }
-    this.#whenSettled(tell);
+    // Told within the feeding of a record, which may be an alert that has not been read yet.
+    if (this.#tap.feeding) setImmediate(() => this.#whenSettled(tell));
+    else this.#whenSettled(tell);
   }
 
   /**
