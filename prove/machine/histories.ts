@@ -166,7 +166,10 @@ function learn(known: History, event: ClosureEvent, at: number): History {
     ENDS_SENDING.has(type) ||
     type === 'transport-eof' ||
     (type === 'close-notify-received' && established);
-  const endsSending = ENDS_SENDING.has(type) || (type === 'close-notify-sent' && established);
+  const endsSending =
+    ENDS_SENDING.has(type) ||
+    type === 'send-failed' ||
+    (type === 'close-notify-sent' && established);
   const received = known.received ?? (endsReceiving ? { event, at } : null);
   const sent = known.sent ?? (endsSending ? { event, at } : null);
   const closedNow =

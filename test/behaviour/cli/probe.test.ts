@@ -71,8 +71,8 @@ describeTls('exit code 0', () => {
         closure: {
           verdict: 'secure',
           initiator: expect.stringMatching(/^(local|peer)$/),
-          sent: { at: expect.any(Number), evidence: 'inferred' },
-          received: { at: expect.any(Number), evidence: 'inferred' },
+          sent: { at: expect.any(Number), evidence: 'record' },
+          received: { at: expect.any(Number), evidence: 'record' },
           transportEnd: expect.anything(),
           alert: null,
           truncation: null,
@@ -105,7 +105,7 @@ describeTls('exit code 0', () => {
       );
       expect([code, report.closure?.verdict, report.error]).toEqual([0, 'one-sided', null]);
       expect(report.closure).toMatchObject({
-        sent: { at: expect.any(Number), evidence: 'inferred' },
+        sent: { at: expect.any(Number), evidence: 'record' },
         received: null,
       });
     });
