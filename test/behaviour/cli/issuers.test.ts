@@ -71,8 +71,8 @@ describeTls('our own server', () => {
         closure: {
           verdict: 'secure',
           initiator: expect.stringMatching(/^(local|peer)$/),
-          sent: { at: expect.any(Number), evidence: 'inferred' },
-          received: { at: expect.any(Number), evidence: 'inferred' },
+          sent: { at: expect.any(Number), evidence: 'record' },
+          received: { at: expect.any(Number), evidence: 'record' },
           transportEnd: 'closed',
           alert: null,
           truncation: null,
@@ -388,8 +388,8 @@ describe('the page', () => {
   const closure: IssuersReport['closure'] = {
     verdict: 'secure',
     initiator: 'local',
-    sent: { at: 1, evidence: 'inferred' },
-    received: { at: 2, evidence: 'inferred' },
+    sent: { at: 1, evidence: 'record' },
+    received: { at: 2, evidence: 'record' },
     transportEnd: 'closed',
     alert: null,
     truncation: null,
