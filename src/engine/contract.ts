@@ -49,8 +49,10 @@ export interface EngineEvents {
   /**
    * An alert that ends its direction crossed the wire, close_notify among them. One that was sent is told once the
    * transport has taken its record, and then all that was written before it.
+   *
+   * @param at when it was read or written, on the clock of `performance.now()`. It may be told later.
    */
-  onAlert(way: Way, alert: SeenAlert, evidence: Evidence): void;
+  onAlert(way: Way, alert: SeenAlert, evidence: Evidence, at: number): void;
   /** May be told twice: EOF, then an error of the same transport. */
   onTransportEnd(ending: TransportEnding): void;
   /** The transport takes no more. What it has received can still be read. */

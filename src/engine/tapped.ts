@@ -15,6 +15,7 @@
 import { Buffer } from 'node:buffer';
 import { channel } from 'node:diagnostics_channel';
 import { EventEmitter } from 'node:events';
+import { performance } from 'node:perf_hooks';
 import type { Duplex } from 'node:stream';
 import { setImmediate } from 'node:timers';
 import tls from 'node:tls';
@@ -81,7 +82,7 @@ export class TappedEngine implements Engine, TapEvents {
   #waiting = 0;
   #given = 0;
   /** Alerts that nobody was told of: TLS is still being fed, or the handshake is not complete. */
-  readonly #alerts: { readonly way: Way; readonly alert: SeenAlert }[] = [];
+  readonly #alerts: Told[] = [];
   #closing: 'no' | 'asked' | 'ended' = 'no';
   /** A fatal alert came; TLS is to fail of it. */
   #doomed = false;
@@ -277,8 +278,8 @@ export class TappedEngine implements Engine, TapEvents {
   }
 
   /** @internal */
-  onAlert(way: Way, alert: EndingAlert): void {
-    this.#alerts.push({ way, alert });
+  onAlert(way: Way, alert: EndingAlert, at: number): void {
+    this.#alerts.push({ way, alert, at });
     if (way === 'received' && alert.authenticated) this.#tap.stop();
     if (!this.#tap.feeding) this.#tellAlerts();
   }
@@ -290,7 +291,7 @@ export class TappedEngine implements Engine, TapEvents {
       if (waits && one.alert.authenticated) this.#alerts.push(one);
       else if (one.way === 'received' && this.#hasLost) this.#failOfLoss();
       else {
-        this.#events.onAlert(one.way, one.alert, EVIDENCE);
+        this.#events.onAlert(one.way, one.alert, EVIDENCE, one.at);
         if (one.way === 'received') this.#expectFailure(one.alert);
       }
     }
@@ -349,11 +350,11 @@ export class TappedEngine implements Engine, TapEvents {
 
   #infer(way: Way, alert: SeenAlert): void {
     if (this.#info === null && way === 'received') {
-      this.#alerts.push({ way, alert: { ...alert, authenticated: false } });
+      this.#alerts.push({ way, alert: { ...alert, authenticated: false }, at: performance.now() });
       return;
     }
     if (way === 'received') this.#tap.stop();
-    this.#alerts.push({ way, alert });
+    this.#alerts.push({ way, alert, at: performance.now() });
     if (!this.#tap.feeding) this.#tellAlerts();
   }
 
@@ -368,7 +369,7 @@ export class TappedEngine implements Engine, TapEvents {
       this.#info === null ? (socket.authorizationError as unknown as string | null) : null;
     if (!HAS_KEY_LOG && why === null) {
       const inferred = inferredAlert(error, this.#info !== null);
-      if (inferred !== null) this.#alerts.push(inferred);
+      if (inferred !== null) this.#alerts.push({ ...inferred, at: performance.now() });
     }
     this.#fail({ error, unauthorized: why || null });
   }
@@ -418,6 +419,13 @@ export class TappedEngine implements Engine, TapEvents {
   }
 }
 
+/** An alert, and when it crossed. */
+interface Told {
+  readonly way: Way;
+  readonly alert: SeenAlert;
+  readonly at: number;
+}
+
 const feedMore = (tap: Tap) => tap.wanted();
 
 const CLOSE_NOTIFY: SeenAlert = { level: 1, description: 0, authenticated: true };
@@ -453,7 +461,8 @@ export class ServerContext {
    * Any Duplex can be given to a `tls.Server` as a connection, and gets all that the server does for its own (client
    * certificates judged, SNI, ALPN, tickets). But the server says only "here is a secure socket", not which connection
    * it belongs to. So each connection gets a view of the server that tells by itself. Bun tells on the server, whatever
-   * its listener is called on: there each connection has a server of its own, with the same ticket keys.
+   * its listener is called on: there each connection has a server of its own, which resumes
+   * no session of another.
    */
   accept(transport: Duplex, accepted: Accepted): void {
     const server = this.#server;
@@ -467,7 +476,6 @@ export class ServerContext {
     };
     if (IS_BUN) {
       const own = this.#make();
-      own.setTicketKeys(server.getTicketKeys());
       for (const name of ['secureConnection', 'tlsClientError', 'keylog']) {
         own.on(name, (...args: unknown[]) => tell(name, args));
       }

@@ -94,7 +94,9 @@ export class Connection implements EngineEvents {
   }
 
   get established(): boolean {
-    return this.engine.info !== null;
+    // Some runtimes report while the engine is still being made.
+    const engine: Engine | undefined = this.engine;
+    return (engine?.info ?? null) !== null;
   }
 
   /**
@@ -144,12 +146,12 @@ export class Connection implements EngineEvents {
     this.questions.ask();
   }
 
-  onAlert(way: Way, alert: SeenAlert, evidence: Evidence): void {
+  onAlert(way: Way, alert: SeenAlert, evidence: Evidence, at: number): void {
     const name = alert.description === null ? 'unknown' : alertName(alert.description);
     const event = alertEvent(way, alert, name, evidence);
     if (event.type !== `alert-${way}`) {
       this.observe({ type: 'close-notify', direction: way });
-      this.dispatch(event);
+      this.dispatch(event, at - this.#startedAt);
       if (way === 'received') this.#answer();
       return;
     }
@@ -262,9 +264,13 @@ export class Connection implements EngineEvents {
 
   // ---- state
 
-  /** Moves the state on, then asks every waiting question again. */
-  dispatch(event: ClosureEvent): void {
-    this.#step(event);
+  /**
+   * Moves the state on, then asks every waiting question again.
+   *
+   * @param at when it happened, in milliseconds since the connection's start.
+   */
+  dispatch(event: ClosureEvent, at: number = this.now()): void {
+    this.#step(event, at);
     this.questions.ask();
   }
 
@@ -273,16 +279,16 @@ export class Connection implements EngineEvents {
    * stays; later ones are its consequences.
    */
   fail(event: ClosureEvent, failure: (closure: Closure) => CloseNotifyError): void {
-    this.#step(event);
+    this.#step(event, this.now());
     const first = this.failure === null;
     this.ending.fail(failure, this.closure);
     this.questions.ask();
     if (first && this.established) this.onFailed();
   }
 
-  #step(event: ClosureEvent): void {
+  #step(event: ClosureEvent, at: number): void {
     const before = verdictOf(this.ending.state);
-    this.ending.happened(event, this.now());
+    this.ending.happened(event, at);
     const verdict = verdictOf(this.ending.state);
     if (verdict !== before) this.observe({ type: 'verdict', verdict });
   }

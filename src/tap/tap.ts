@@ -18,6 +18,7 @@
  */
 import { Buffer } from 'node:buffer';
 import net from 'node:net';
+import { performance } from 'node:perf_hooks';
 import { Duplex } from 'node:stream';
 import { setImmediate } from 'node:timers';
 import type { TransportEnding, Way } from '../closure/ending.ts';
@@ -36,7 +37,7 @@ export interface TapEvents {
   /** TLS has been given a record, and is done with it. */
   onFed(): void;
   /** See `EngineEvents`, also for the next ones. */
-  onAlert(way: Way, alert: EndingAlert): void;
+  onAlert(way: Way, alert: EndingAlert, at: number): void;
   onTransportEnd(ending: TransportEnding): void;
   onSendFailed(error: Error): void;
   /** The transport has taken all that TLS wrote. */
@@ -275,7 +276,7 @@ export class Tap extends Duplex {
   }
 
   #onAlert(alert: EndingAlert): void {
-    this.#events.onAlert('received', alert);
+    this.#events.onAlert('received', alert, performance.now());
   }
 
   /** @returns where the first record ends, or the chunk. */
@@ -348,9 +349,9 @@ export class Tap extends Duplex {
 
   #onTaken(total: number): void {
     const alert = this.#out.taken(total);
-    if (this.#detached) return;
-    if (alert !== null) this.#events.onAlert('sent', alert);
-    if (this.#out.settled) this.#events.onTaken();
+    // It may be known only when the transport is somebody else's.
+    if (alert !== null) this.#events.onAlert('sent', alert, this.#out.writtenAt);
+    if (!this.#detached && this.#out.settled) this.#events.onTaken();
   }
 
   override _read(): void {
@@ -398,6 +399,8 @@ class Outgoing {
   #taken = 0;
   #alert: EndingAlert | null = null;
   #end = 0;
+  /** When that was written, on the clock of `performance.now()`. */
+  writtenAt = 0;
   #told = false;
 
   get alert(): EndingAlert | null {
@@ -418,6 +421,7 @@ class Outgoing {
   expect(alert: EndingAlert, end: number): void {
     this.#alert = alert;
     this.#end = end;
+    this.writtenAt = performance.now();
   }
 
   /** The transport has taken so many bytes. @returns the alert, if that is sent now. */
