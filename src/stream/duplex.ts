@@ -191,6 +191,7 @@ export class TlsDuplex extends Duplex implements TransportMembers {
     return this.#iterate(options?.destroyOnReturn !== false);
   }
 
+  /** As `iterator()`, and the Duplex is destroyed behind it. */
   override [Symbol.asyncIterator](): NodeJS.AsyncIterator<Buffer> {
     return this.#iterate(true);
   }

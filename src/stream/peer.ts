@@ -15,9 +15,13 @@ export interface TransportMembers {
   readonly localAddress: string | undefined;
   readonly localPort: number | undefined;
   readonly localFamily: string | undefined;
+  /** Turns Nagle's algorithm off, or on again. */
   setNoDelay(noDelay?: boolean): unknown;
+  /** TCP keep-alive; the delay is in milliseconds. */
   setKeepAlive(enable?: boolean, initialDelay?: number): unknown;
+  /** The connection keeps the process alive. */
   ref(): unknown;
+  /** The connection alone does not. */
   unref(): unknown;
 }
 
