@@ -164,6 +164,18 @@ describe('the shape of the code', () => {
     expect(wrong.map((one) => `${one.file} -> ${targetOf(one)}`)).toEqual([]);
   });
 
+  test('streams and their engine use no member of Node that is not documented', () => {
+    const members =
+      /\b_handle\b|\b_parent\b|_(?:readable|writable)State\b|\bsetSession\b|[\w)\]]\??\._\w+/g;
+    const used = files
+      .filter((file) => /^(?:engine|tap|stream)\//.test(file))
+      .flatMap((file) => {
+        const text = readFileSync(join(src, file), 'utf8');
+        return [...text.matchAll(members)].map(([member]) => `${file}: ${member}`);
+      });
+    expect(used).toEqual([]);
+  });
+
   test('no file needs one that needs it, types included', () => {
     expect(circles(byFile)).toEqual([]);
   });
