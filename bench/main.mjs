@@ -75,7 +75,7 @@ function only(work) {
 
 /** @param {Entry} entry @returns {Entry} */
 function itself(entry) {
-  return entry.face === 'stream' || entry.face === 'socket' ? { ...entry, face: 'tls' } : entry;
+  return entry.face === 'stream' || entry.face === 'duplex' ? { ...entry, face: 'tls' } : entry;
 }
 
 /** @param {string} text */

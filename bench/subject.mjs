@@ -6,10 +6,9 @@
  * Theory of operation. The faces differ only in the few lines that a user would write differently:
  *
  * - `stream`: this library, through `read()` and `write()`;
- * - `socket`: this library, through `stream.socket`;
+ * - `duplex`: this library, through `stream.toDuplex()`;
  * - `secure`: this library, through `secureSocket` or `strictServer`, which are Node's own, strict;
  * - `tls`: `node:tls` on its own socket, as Node sets it up by default;
- * - `bare`: `node:tls` on a tap that does nothing (bare-tap.mjs). A limit;
  * - `tcp`: `node:net`, no TLS at all. A limit.
  *
  * All but `stream` run the very same code. Each task does some of its work first without a
@@ -50,9 +49,7 @@ const { values } = parseArgs({
     resume: { type: 'boolean' },
   },
 });
-const face = /** @type {'stream' | 'socket' | 'secure' | 'tls' | 'timed' | 'bare' | 'tcp'} */ (
-  values.face
-);
+const face = /** @type {'stream' | 'duplex' | 'secure' | 'tls' | 'timed' | 'tcp'} */ (values.face);
 const total = Number(values.total ?? 0);
 const warm = Number(values.warm ?? 0);
 const size = Number(values.size ?? 0);
@@ -76,11 +73,9 @@ const turn = () => new Promise((resolve) => setImmediate(resolve));
 
 // Each loaded only where it is measured: not by the peer, and not before `register`.
 const { connect, createServer, secureSocket, strictServer } =
-  face === 'stream' || face === 'socket' || face === 'secure'
+  face === 'stream' || face === 'duplex' || face === 'secure'
     ? await import('close-notify')
     : { connect: never, createServer: never, secureSocket: never, strictServer: never };
-const { connectBare, serveBare } =
-  face === 'bare' ? await import('./bare-tap.mjs') : { connectBare: never, serveBare: never };
 
 /** @returns {never} */
 function never() {
@@ -95,8 +90,10 @@ const openStream = (session) => connect(session === undefined ? patient : { ...p
 
 /** @param {Buffer} [session] @returns {Promise<net.Socket>} */
 async function openSocket(session) {
-  if (face === 'socket') return (await openStream(session)).socket;
-  if (face === 'bare') return connectBare(target);
+  if (face === 'duplex') {
+    // It has what is used of a net.Socket here.
+    return /** @type {any} */ ((await openStream(session)).toDuplex());
+  }
   if (face === 'tcp') {
     const socket = net.connect({ host, port });
     await once(socket, 'connect');
@@ -497,15 +494,14 @@ async function listen() {
     key: readFileSync(/** @type {string} */ (values.key), 'utf8'),
     cert: readFileSync(/** @type {string} */ (values.cert), 'utf8'),
   };
-  if (face === 'bare') return listenOn(serveBare(identity));
   if (face === 'tls' || face === 'secure') {
     const server = tls.createServer(identity, (socket) => socket.on('error', ignore).resume());
     if (face === 'secure') strictServer(server);
     return listenOn(server);
   }
   const server = createServer({ ...identity, onError: ignore }, async (stream) => {
-    if (face === 'socket') {
-      stream.socket.on('error', ignore).resume();
+    if (face === 'duplex') {
+      stream.toDuplex({ allowHalfOpen: false }).on('error', ignore).resume();
       return;
     }
     while ((await stream.read({ deadline: Number.POSITIVE_INFINITY })) !== null);

@@ -120,7 +120,6 @@ export const PEER_NAMES = {
   boost: `Boost.Asio ${boostVersion()}`.trim(),
   python: `${printed('python3', '--version') ?? 'Python'} asyncio`,
   timed: 'node:tls with setTimeout()',
-  bare: 'a tap that does nothing',
   tcp: 'plain TCP (node:net)',
   openssl: 'openssl speed',
   write: 'stream.write()',
@@ -156,7 +155,7 @@ const entryOf = (task, peer) => {
 
 /** What a face of ours is called in a case. @param {string} face @param {string} task */
 const faceName = (face, task) =>
-  ({ stream: STREAM_CALLS[task], socket: 'stream.socket', secure: 'secureSocket()' })[face];
+  ({ stream: STREAM_CALLS[task], duplex: 'stream.toDuplex()', secure: 'secureSocket()' })[face];
 
 /**
  * Our faces against some peers; the drop-in socket against `node:tls` only, whose place it takes.
@@ -170,11 +169,11 @@ function facesAgainst(name, task, peers) {
   const [first = 'tls', ...rest] = names;
   return {
     entries: [
-      ...['stream', first, 'socket', 'secure'].map((peer) => entryOf(task, peer)),
+      ...['stream', first, 'duplex', 'secure'].map((peer) => entryOf(task, peer)),
       ...rest.map((peer) => entryOf(task, peer)),
     ],
     cases: names.flatMap((peer) =>
-      ['stream', 'socket', ...(peer === 'tls' ? ['secure'] : [])].map((ours) => ({
+      ['stream', 'duplex', ...(peer === 'tls' ? ['secure'] : [])].map((ours) => ({
         name: `${name}, ${faceName(ours, task)}`,
         ours,
         peer,
@@ -277,7 +276,6 @@ export function works({ large, medium, small }) {
     ...facesAgainst('request and answer, 64 B', 'echo', {
       tls: 0.95,
       timed: undefined,
-      bare: undefined,
       boost: undefined,
       python: undefined,
     }),
@@ -320,10 +318,9 @@ export function works({ large, medium, small }) {
       load: suite(tls, '128'),
       // A server runs long, and what a life touches is compiled only after some thousand.
       amount: { total: 1_000, warm: 4_000, connections: 8, resume },
-      entries: ['stream', 'tls', 'secure', 'bare'].map((face) => node('server-lives', face)),
+      entries: ['stream', 'tls', 'secure'].map((face) => node('server-lives', face)),
       cases: [
         { name, ours: 'stream', peer: 'tls', target: 1.0 },
-        { name, ours: 'stream', peer: 'bare' },
         { name: `${name}, strictServer()`, ours: 'secure', peer: 'tls', target: 1.0 },
       ],
       metrics: [PER_SECOND, CPU_EACH],
@@ -375,10 +372,10 @@ export function works({ large, medium, small }) {
     group: 'memory',
     load: {},
     amount: { total: 0, warm: 0 },
-    entries: ['stream', 'tls', 'socket'].map((face) => node('idle-memory', face)),
+    entries: ['stream', 'tls', 'duplex'].map((face) => node('idle-memory', face)),
     cases: [
       { name: 'memory per idle connection, stream.read()', ours: 'stream', peer: 'tls' },
-      { name: 'memory per idle connection, stream.socket', ours: 'socket', peer: 'tls' },
+      { name: 'memory per idle connection, stream.toDuplex()', ours: 'duplex', peer: 'tls' },
     ].map((one) => ({ ...one, target: 1 / 1.1 })),
     metrics: [
       { ...memory(`rss 2000`, ', 2000 open'), headline: true },
@@ -449,14 +446,14 @@ export function works({ large, medium, small }) {
       group: 'growth',
       load: {},
       amount: { total: share, warm: share, size: 65_536, connections },
-      entries: [node('grow', 'stream'), node('grow', 'tls'), node('grow', 'socket')],
+      entries: [node('grow', 'stream'), node('grow', 'tls'), node('grow', 'duplex')],
       cases: [
         {
           name: `${connections} connections, stream.read() and write()`,
           ours: 'stream',
           peer: 'tls',
         },
-        { name: `${connections} connections, stream.socket`, ours: 'socket', peer: 'tls' },
+        { name: `${connections} connections, stream.toDuplex()`, ours: 'duplex', peer: 'tls' },
       ],
       metrics: [
         ...ofPart('receive', transfer),

@@ -38,8 +38,8 @@ export interface Binding {
   /**
    * From now on each SSL that is made on this thread is watched. May be called again, with another
    * function or the same. `onIgnored` is called on a later turn of the event loop, once a connection,
-   * when the peer's close_notify came and OpenSSL ignored it: version 3.5 does so behind a
-   * user_canceled alert of TLS 1.3. It does not keep the process alive.
+   * when the peer's close_notify came and OpenSSL ignored it: version 3.5 does so in TLS 1.3
+   * behind a warning. It does not keep the process alive.
    */
   watch(onIgnored: (watch: Watch) => void): void;
   /**

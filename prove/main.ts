@@ -14,7 +14,7 @@
  *
  * To add a part:
  *
- * 1. Write `prove/<name>/part.ts`, which exports `part: Part` (see part.ts for the shape).
+ * 1. Write `prove/<name>/part.ts`, which exports `part: Part` (harness.ts has its shape).
  *
  *        export const part: Part = {
  *          name: 'cuts',
@@ -29,22 +29,20 @@
  *          },
  *        };
  *
- * 2. Add its line to `PARTS` in parts.ts.
- * 3. Run it in its short form from `test/prove/<name>.test.ts`, with `expectWhole('<name>')` of
- *    test/prove/expect-whole.ts.
+ * 2. Run it in its short form from `test/behaviour/prove/<name>.test.ts`, with `expectWhole('<name>')` of
+ *    test/behaviour/prove/expect-whole.ts.
  *
  * Rules: every random choice comes from `seed`. A figure says what it must be (`must`, `least`,
- * `most`), and the frame decides whether it holds. What breaks is told by `fail`, in a form that a
+ * `most`), and the harness decides whether it holds. What breaks is told by `fail`, in a form that a
  * reader can act on; how to repeat the run is added to it. All parts together have ten minutes on two
  * cores. Sources are imported as they are (`../../src/...ts`): the command runs under `tsx`, since
  * Node 20 runs no TypeScript. A part that starts a process of its own with TypeScript in it says
  * `process.execPath, ['--import', 'tsx', file]`. A part with very many cases exports them as `work` and runs
- * them with `inShards` (shards.ts).
+ * them with `inShards`.
  */
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { Command, InvalidArgumentError } from 'commander';
-import { intoPage, isWhole, runParts, toTerminal } from './frame.ts';
-import { type Loader, PARTS } from './parts.ts';
+import { intoPage, isWhole, type Loader, PARTS, runParts, toTerminal } from './harness.ts';
 
 const PAGE = new URL('../docs/proof.md', import.meta.url);
 const NEW_PAGE = `# Proof

@@ -1,6 +1,6 @@
 /**
  * The page docs/closure-machine.md: a hand-written introduction, and pictures made from the tables.
- * `UPDATE_DOCS=1 npx vitest run test/closure/diagram.test.ts` writes it.
+ * `UPDATE_DOCS=1 npx vitest run test/unit/closure/diagram.test.ts` writes it.
  */
 import { PARTS, type Part, toMermaid, toTable, verdictTable } from '../src/closure/diagram.ts';
 
@@ -41,7 +41,7 @@ ${toTable(part)}
 `;
   });
   return `<!-- Made from the tables in src/closure/machine.ts by scripts/closure-machine.ts. Do not edit;
-     \`UPDATE_DOCS=1 npx vitest run test/closure/diagram.test.ts\` writes it again. -->
+     \`UPDATE_DOCS=1 npx vitest run test/unit/closure/diagram.test.ts\` writes it again. -->
 
 # The closure machine
 

@@ -17,6 +17,7 @@ export type ErrorCode =
   | 'ERR_TLS_ABORTED'
   | 'ERR_TLS_SHUTDOWN'
   | 'ERR_TLS_READ_PENDING'
+  | 'ERR_TLS_TAKEN'
   | 'ERR_TLS_NOT_SHUTDOWN'
   | 'ERR_TLS_OPTION'
   | 'ERR_TLS_REQUEST'
@@ -146,7 +147,7 @@ export class ShutdownError extends CloseNotifyError {
 export class UsageError extends CloseNotifyError {
   override readonly name = 'UsageError';
   constructor(
-    code: 'ERR_TLS_READ_PENDING' | 'ERR_TLS_NOT_SHUTDOWN',
+    code: 'ERR_TLS_READ_PENDING' | 'ERR_TLS_TAKEN' | 'ERR_TLS_NOT_SHUTDOWN',
     message: string,
     details?: ErrorDetails,
   ) {

@@ -1,5 +1,16 @@
 /** TLS that knows how a connection ended. */
 
+export { allOf, KeyLog, keyLogFile } from './capture/keylog.ts';
+export type { Unusable } from './capture/packet.ts';
+export { type PcapngOptions, PcapngRecorder } from './capture/pcapng.ts';
+export {
+  type CapturedConnection,
+  type CapturedParty,
+  type ReplayOptions,
+  replayConnection,
+} from './capture/replay.ts';
+export { type CaptureSurvey, surveyCapture } from './capture/survey.ts';
+export type { TcpConnection } from './capture/tcp.ts';
 export { type AsioErrorCode, toAsioErrorCode } from './closure/asio.ts';
 export type {
   AlertDetail,
@@ -10,9 +21,37 @@ export type {
 } from './closure/machine.ts';
 export type { Deadlines, Policy, PolicyOptions } from './closure/policy.ts';
 export type { Closure, Crossed, Verdict } from './closure/verdict.ts';
+export type {
+  ArrowRow,
+  ArrowStyle,
+  Detail,
+  Drawing,
+  Foot,
+  GapRow,
+  Lane,
+  Layer,
+  Resemblance,
+  Row,
+  RowBase,
+  Rule,
+  SpanRow,
+  StepRow,
+  Story,
+  TearRow,
+  Tone,
+  WaitRow,
+} from './drawing/drawing.ts';
+export { type HtmlOptions, type PageSection, renderHtml } from './drawing/html.ts';
+export { type DrawingOptions, drawLanes, type RecordedLane } from './drawing/lanes.ts';
+export { renderMermaid } from './drawing/mermaid.ts';
+export { renderSvg, type SvgOptions } from './drawing/svg.ts';
+export { renderText, type TextOptions } from './drawing/text.ts';
+export type { TlsInfo } from './engine/contract.ts';
+export type { ClientTlsOptions, ServerTlsOptions } from './engine/tapped.ts';
 export * from './errors.ts';
 export type { KeyLogEntry } from './record/keys.ts';
 export { MalformedError } from './record/reader.ts';
+export type { CloseOptions, ShutdownOptions, Unwrapped } from './stream/closing.ts';
 export {
   type AcceptOptions,
   accept,
@@ -21,31 +60,10 @@ export {
   connect,
   type StreamOptions,
 } from './stream/connect.ts';
-export type { ClientTlsOptions, ServerTlsOptions } from './stream/engine.ts';
-export type { Direction, Observation, Observer } from './stream/observer.ts';
+export type { DuplexOptions, TlsDuplex } from './stream/duplex.ts';
+export type { TransportMembers } from './stream/peer.ts';
 export { createServer, type OnStream, type ServerOptions, TlsServer } from './stream/server.ts';
-export type {
-  CloseOptions,
-  ShutdownOptions,
-  TlsInfo,
-  TlsStream,
-  Unwrapped,
-} from './stream/tls-stream.ts';
-export {
-  type EntryTimes,
-  type EventEntry,
-  type HandshakeEntry,
-  type MessageCount,
-  type NoteEntry,
-  type RecordDetail,
-  type TrafficEntry,
-  Transcript,
-  type TranscriptEntry,
-  type TranscriptOptions,
-  type UnreadableEntry,
-} from './stream/transcript.ts';
-export type { TranscriptJson } from './stream/transcript-json.ts';
-export type { TransportOptions } from './stream/transport.ts';
+export type { TlsStream } from './stream/tls-stream.ts';
 export type { NativeMessage } from './strict/add-on.ts';
 export type {
   ClosureMessage,
@@ -57,41 +75,19 @@ export type {
 } from './strict/guard.ts';
 export { type SecureSocketOptions, secureSocket, socketClosure } from './strict/secure-socket.ts';
 export { type StrictServerOptions, strictServer } from './strict/strict-server.ts';
-export {
-  type CapturedConnection,
-  type CapturedParty,
-  type CaptureSurvey,
-  type ReplayOptions,
-  replayConnection,
-  surveyCapture,
-} from './transcript/capture.ts';
-export { allOf, KeyLog, keyLogFile } from './transcript/capture-keylog.ts';
-export type { Unusable } from './transcript/capture-packet.ts';
-export type { TcpConnection } from './transcript/capture-tcp.ts';
-export { type HtmlOptions, type PageSection, renderHtml } from './transcript/html.ts';
-export {
-  type ArrowRow,
-  type ArrowStyle,
-  type Detail,
-  type Drawing,
-  type DrawingOptions,
-  drawLanes,
-  type Foot,
-  type GapRow,
-  type Lane,
-  type Layer,
-  type RecordedLane,
-  type Row,
-  type RowBase,
-  type SpanRow,
-  type StepRow,
-  type TearRow,
-  type Tone,
-  type WaitRow,
-} from './transcript/lanes.ts';
-export { renderMermaid } from './transcript/mermaid.ts';
-export { type PcapngOptions, PcapngRecorder } from './transcript/pcapng.ts';
-export type { Resemblance, Rule, Story } from './transcript/story.ts';
-export { renderSvg, type SvgOptions } from './transcript/svg.ts';
-export { renderText, type TextOptions } from './transcript/text.ts';
+export type {
+  EntryTimes,
+  EventEntry,
+  HandshakeEntry,
+  MessageCount,
+  NoteEntry,
+  RecordDetail,
+  TrafficEntry,
+  TranscriptEntry,
+  UnreadableEntry,
+} from './transcript/entries.ts';
+export type { Direction, Observation, Observer } from './transcript/observer.ts';
+export { Transcript, type TranscriptOptions } from './transcript/transcript.ts';
+export type { TranscriptJson } from './transcript/transcript-json.ts';
+export type { TransportOptions } from './transport/open.ts';
 export type { WaitOptions } from './wait.ts';

@@ -4,8 +4,11 @@
  */
 export const { process } = globalThis;
 
+export const IS_BUN = 'bun' in process.versions;
+export const IS_DENO = 'deno' in process.versions;
+
 /** Whether this is Node itself. What is not documented of it is looked for nowhere else. */
-export const IS_NODE = !('bun' in process.versions || 'deno' in process.versions);
+export const IS_NODE = !(IS_BUN || IS_DENO);
 
 /**
  * Throws what somebody else's code has thrown as an uncaught exception, when nobody is in the middle of anything

@@ -11,7 +11,7 @@ const { dirname, join } = require('node:path');
 
 const HOME = join(__dirname, '..');
 const BUILD = join(HOME, 'build-sanitize');
-const CHILDREN = join(HOME, '../test/native/child');
+const CHILDREN = join(HOME, '../test/behaviour/native/child');
 const SANITIZERS = '-fsanitize=address,undefined -fno-sanitize-recover=all';
 
 /** Each child, and its arguments. */

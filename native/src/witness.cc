@@ -53,8 +53,8 @@
 //
 // What OpenSSL ignores
 // --------------------
-// In TLS 1.3, OpenSSL 3.5 takes no notice of a close_notify behind a user_canceled alert: SSL_read
-// gives 0, but SSL_get_error does not give SSL_ERROR_ZERO_RETURN, so Node goes on to wait. 3.0 does
+// In TLS 1.3, OpenSSL 3.5 takes no notice of a close_notify behind a warning (user_canceled, or any in
+// the clear, before the version was known, which anybody may have sent): SSL_read gives 0, but SSL_get_error does not give SSL_ERROR_ZERO_RETURN, so Node goes on to wait. 3.0 does
 // so only where the close_notify has the level 'fatal'. The callback is shown both alerts. It runs
 // within SSL_read, where the outcome is not known yet: so the connection is put into a queue, and
 // `ClosureIgnored` asks on a later turn.
@@ -231,9 +231,9 @@ void Watch::OnAlert(bool sent, int version, uint8_t level, uint8_t description) 
     alerts_[alert_count_++] = {sent, level, description, authenticated, alone, Now()};
   }
   if (ends) ended = true;
-  if (sent || !tls13 || !authenticated) return;
-  if (description == kUserCanceled) user_canceled_ = true;
-  if (description == kCloseNotify && user_canceled_ && !ignored_) {
+  if (sent) return;
+  if (!ends) warned_ = true;
+  if (description == kCloseNotify && tls13 && authenticated && warned_ && !ignored_) {
     ignored_ = true;
     witness_.load()->Ignored(this);
   }

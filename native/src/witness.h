@@ -101,7 +101,7 @@ class Watch {
 
   bool own_finished_ = false;
   bool peer_finished_ = false;
-  bool user_canceled_ = false;
+  bool warned_ = false;
   bool ignored_ = false;
   bool sent_end_ = false;
   bool received_end_ = false;
@@ -143,7 +143,7 @@ class Witness {
   /** The watches of all SSLs made behind the mark that live. The caller owns a reference to each. */
   std::vector<Watch*> Since(uint64_t mark);
   /**
-   * The next whose close_notify came behind user_canceled. The caller owns a reference. Null: no
+   * The next whose close_notify came behind a warning. The caller owns a reference. Null: no
    * more.
    */
   Watch* TakeIgnored();

@@ -15,7 +15,7 @@ import { MalformedError, Reader } from '../../src/record/reader.ts';
 import { RecordScanner } from '../../src/record/record.ts';
 import { suiteOf } from '../../src/record/suite.ts';
 import { type Model, SIDES, type Side } from '../cuts/conversation.ts';
-import { isMine, type Shard } from '../shards.ts';
+import { isMine, type Shard } from '../harness.ts';
 
 const bytes = fc.uint8Array({ maxLength: 400 });
 const sizes = fc.array(fc.integer({ min: 1, max: 40 }), { minLength: 1, maxLength: 12 });

@@ -1,6 +1,6 @@
 /** Bad bytes: whole conversations with one thing changed, in every place; and the parsers by themselves. */
-import type { Part } from '../part.ts';
-import { inShards } from '../shards.ts';
+import type { Part } from '../harness.ts';
+import { inShards } from '../harness.ts';
 import { BYTE_CHANGES } from './mangle.ts';
 
 export const part: Part = {

@@ -11,6 +11,7 @@
  */
 import { setImmediate as turn } from 'node:timers/promises';
 import { channel } from '../../src/testing/index.ts';
+import { Random } from '../../test/support/random.ts';
 import {
   converse,
   type Model,
@@ -22,9 +23,8 @@ import {
   type Side,
   type Stage,
 } from '../cuts/conversation.ts';
-import { Random } from '../cuts/random.ts';
-import type { Context } from '../part.ts';
-import { isMine, type Shard } from '../shards.ts';
+import type { Context } from '../harness.ts';
+import { isMine, type Shard } from '../harness.ts';
 import { BYTE_CHANGES, type Change, Mangler, placeOf, RECORD_CHANGES } from './mangle.ts';
 
 /** What was counted. */

@@ -1,7 +1,7 @@
 /** What one shard of the bad bytes does. */
 import { model, prepare } from '../cuts/conversation.ts';
 import { FULL, RESUMED } from '../cuts/scripts.ts';
-import type { Counted, Shard } from '../shards.ts';
+import type { Counted, Shard } from '../harness.ts';
 import { fuzz } from './parsers.ts';
 import { newSpoilt, spoil } from './spoil.ts';
 

@@ -127,22 +127,25 @@ export async function prepare(script: Script): Promise<Stage> {
   };
   if (!script.resumed) return stage;
   const session = await sessionOf(stage);
-  return { ...stage, connect: { ...stage.connect, session } };
+  return { ...stage, connect: { ...stage.connect, session: Buffer.from(session) } };
 }
 
-async function sessionOf(stage: Stage): Promise<Buffer> {
+async function sessionOf(stage: Stage): Promise<Uint8Array> {
   using wire = channel();
   const accepting = accept(wire.ends[1], stage.accept);
-  const client = await connect({ ...stage.connect, transport: wire.ends[0] });
-  // Before the server goes on: its tickets come with the end of its handshake.
-  const told = new Promise<Buffer>((resolve) => client.socket.once('session', resolve));
+  let session: Uint8Array | null = null;
+  const client = await connect({
+    ...stage.connect,
+    transport: wire.ends[0],
+    onSession(given) {
+      session ??= given;
+    },
+  });
   const server = await accepting;
   await server.write('x');
-  const reading = client.read();
-  // TLS 1.2 has told before the handshake was complete.
-  const session =
-    stage.script.version === 'TLSv1.2' ? (client.socket.getSession() as Buffer) : await told;
-  await reading;
+  // Behind the tickets, which come with the end of the server's handshake.
+  await client.read();
+  if (session === null) throw new Error('no session was given');
   client.abort();
   server.abort();
   return session;

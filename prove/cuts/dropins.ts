@@ -1,7 +1,8 @@
 /** Cuts under the drop-in sockets and under HTTP: which cases are tried, and what must hold of each. */
 import type { Cut } from '../../src/testing/index.ts';
+import { Random } from '../../test/support/random.ts';
+import { isMine, type Shard } from '../harness.ts';
 import type { KeyUpdatePeer } from '../peers/openssl.ts';
-import { isMine, type Shard } from '../shards.ts';
 import {
   type Framed,
   framesOf,
@@ -17,7 +18,6 @@ import { BODIES, Exchanges, TEXT } from './http.ts';
 import type { Counts } from './judge.ts';
 import { countKeyUpdates, type KeyUpdates, keyUpdateStage } from './keyupdates.ts';
 import { type Density, everywhere, placesOf } from './places.ts';
-import { Random } from './random.ts';
 import {
   ARRIVALS,
   type Arrival,

@@ -11,9 +11,9 @@ import { accept } from '../../src/stream/connect.ts';
 import type { TlsStream } from '../../src/stream/tls-stream.ts';
 import { secureSocket } from '../../src/strict/secure-socket.ts';
 import { type Cut, channel } from '../../src/testing/index.ts';
+import { settled, splice } from '../../test/support/splice.ts';
 import type { Stage } from './conversation.ts';
 import type { Under } from './sockets.ts';
-import { settled, splice } from './splice.ts';
 
 /** How a body says where it ends (RFC 9112 section 6.3). */
 export const BODIES = ['length', 'chunked', 'close-delimited'] as const;

@@ -9,8 +9,10 @@
  */
 import { accept, connect } from '../../src/stream/connect.ts';
 import { type Cut, channel } from '../../src/testing/index.ts';
+import { Random } from '../../test/support/random.ts';
+import { settled, splice } from '../../test/support/splice.ts';
+import { isMine, type Shard } from '../harness.ts';
 import type { KeyUpdatePeer, Talk } from '../peers/openssl.ts';
-import { isMine, type Shard } from '../shards.ts';
 import {
   CREDENTIALS,
   framesOf,
@@ -27,8 +29,6 @@ import {
 } from './conversation.ts';
 import { type Counts, judge } from './judge.ts';
 import { type Density, everywhere, placesOf } from './places.ts';
-import { Random } from './random.ts';
-import { settled, splice } from './splice.ts';
 
 /** KeyUpdates that crossed, as OpenSSL counted them. */
 export interface KeyUpdates extends Record<string, number> {
@@ -114,7 +114,7 @@ class Conversations {
 
   /** One that is not counted, for its session. */
   async rehearse(): Promise<void> {
-    let session: Buffer | null = null;
+    let session: Uint8Array | null = null;
     await this.#hold(null, (given) => {
       session ??= given;
     });
@@ -151,7 +151,7 @@ class Conversations {
 
   async #hold(
     cut: { readonly side: Side; readonly offset: number; readonly how: Cut } | null,
-    onSession: (session: Buffer) => void = () => {},
+    onSession: (session: Uint8Array) => void = () => {},
   ) {
     const stage = this.#stage;
     const [ours, theirs] = [this.#ours, otherSide(this.#ours)];
@@ -167,15 +167,10 @@ class Conversations {
     });
     const { transport: _, ...options } = stage.connect;
     const opening =
-      ours === 'client' ? connect({ ...options, transport: near }) : accept(near, stage.accept);
-    const playing = party(
-      opening.then((stream) => {
-        if (ours === 'client') stream.socket.on('session', onSession);
-        return stream;
-      }),
-      stage,
-      ours,
-    );
+      ours === 'client'
+        ? connect({ ...options, transport: near, onSession })
+        : accept(near, stage.accept);
+    const playing = party(opening, stage, ours);
     splice(tcp, far);
     const seen = await settled(playing, HANG);
     // Ours is over, and what it wrote has left it; whatever it left open ends here.

@@ -6,9 +6,9 @@
  * KeyUpdate need OpenSSL's headers and a C++ compiler. Without these their figure is 'not run', which is
  * not what it must be, but for the short form where nobody asks for all peers (REQUIRE_PEERS=1).
  */
-import type { Context, Figure, Part } from '../part.ts';
+import type { Context, Figure, Part } from '../harness.ts';
+import { type Counted, inShards } from '../harness.ts';
 import { compilePeer, opensslHeaders } from '../peers/openssl.ts';
-import { type Counted, inShards } from '../shards.ts';
 import { WAYS_TOLD } from './dropins.ts';
 import { WITHIN_SOCKETS } from './work.ts';
 

@@ -7,10 +7,10 @@
  * with a signature that happens behind its end, since signatures are a byte or two shorter now and then.
  */
 import type { Cut } from '../../src/testing/index.ts';
-import { isMine, type Shard } from '../shards.ts';
+import { Random } from '../../test/support/random.ts';
+import { isMine, type Shard } from '../harness.ts';
 import type { Framed } from './conversation.ts';
 import type { Counts } from './judge.ts';
-import { Random } from './random.ts';
 
 export const CUTS: readonly Cut[] = ['fin', 'reset'];
 

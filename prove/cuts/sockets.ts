@@ -23,10 +23,10 @@ import type { TlsStream } from '../../src/stream/tls-stream.ts';
 import { secureSocket, socketClosure } from '../../src/strict/secure-socket.ts';
 import { strictServer } from '../../src/strict/strict-server.ts';
 import { byteByByte, type ChannelOptions, type Cut, channel } from '../../src/testing/index.ts';
+import type { Random } from '../../test/support/random.ts';
+import { settled, splice } from '../../test/support/splice.ts';
 import type { KeyUpdatePeer, PeerReport } from '../peers/openssl.ts';
 import { framesOf, lineOf, otherSide, type Side, type Stage, total } from './conversation.ts';
-import type { Random } from './random.ts';
-import { settled, splice } from './splice.ts';
 
 /** How the victim's program reads. */
 export const READERS = ['flowing', 'pausing', 'slow', 'late', 'iterating', 'readable'] as const;

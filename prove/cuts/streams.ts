@@ -1,6 +1,7 @@
 /** Cuts under two streams of this package, in both directions. */
 import { type Cut, channel } from '../../src/testing/index.ts';
-import { isMine, type Shard } from '../shards.ts';
+import { Random } from '../../test/support/random.ts';
+import { isMine, type Shard } from '../harness.ts';
 import {
   converse,
   lineOf,
@@ -14,7 +15,6 @@ import {
 } from './conversation.ts';
 import { type Counts, judge } from './judge.ts';
 import { type Density, everywhere, placesOf } from './places.ts';
-import { Random } from './random.ts';
 
 /** Holds one conversation `uncut` times untouched, and cuts it in all places of both directions. */
 export async function cutStreams(

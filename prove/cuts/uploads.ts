@@ -17,10 +17,10 @@ import { connect } from '../../src/stream/connect.ts';
 import type { TlsStream } from '../../src/stream/tls-stream.ts';
 import { strictServer } from '../../src/strict/strict-server.ts';
 import { type Cut, channel } from '../../src/testing/index.ts';
+import { settled, splice } from '../../test/support/splice.ts';
 import type { Stage } from './conversation.ts';
 import { PIECES, sayAndClose, TEXT } from './http.ts';
 import type { Under } from './sockets.ts';
-import { settled, splice } from './splice.ts';
 
 /** How an upload says where it ends. */
 export const UPLOADS = ['length', 'chunked', 'upgraded'] as const;

@@ -1,6 +1,7 @@
 /** What one shard of the cuts does: all faces in turn, each at the places that are its own. */
+
+import type { Counted, Shard } from '../harness.ts';
 import { compilePeer, KeyUpdatePeer, opensslHeaders } from '../peers/openssl.ts';
-import type { Counted, Shard } from '../shards.ts';
 import { cutKeyUpdateSockets, cutResponses, cutSockets, cutUploads } from './dropins.ts';
 import { newCounts } from './judge.ts';
 import { cutKeyUpdates, newKeyUpdates, TALK } from './keyupdates.ts';

@@ -9,7 +9,7 @@
  */
 import fc from 'fast-check';
 import { selfSigned, VERSIONS } from '../../src/testing/index.ts';
-import type { Context, Figure, Part } from '../part.ts';
+import type { Context, Figure, Part } from '../harness.ts';
 import { CHOICES, type Choice, Disagreement, type Run, run, type Setup } from './drive.ts';
 
 /** How far to go. */

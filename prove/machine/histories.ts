@@ -166,7 +166,10 @@ function learn(known: History, event: ClosureEvent, at: number): History {
     ENDS_SENDING.has(type) ||
     type === 'transport-eof' ||
     (type === 'close-notify-received' && established);
-  const endsSending = ENDS_SENDING.has(type) || (type === 'close-notify-sent' && established);
+  const endsSending =
+    ENDS_SENDING.has(type) ||
+    type === 'send-failed' ||
+    (type === 'close-notify-sent' && established);
   const received = known.received ?? (endsReceiving ? { event, at } : null);
   const sent = known.sent ?? (endsSending ? { event, at } : null);
   const closedNow =
@@ -329,6 +332,7 @@ function eventsOf(varied: boolean): Happened[] {
     'transport-eof': PLACES.map((where) => ({ type: 'transport-eof', where })),
     'transport-reset': PLACES.map((where) => ({ type: 'transport-reset', where, code: 'EPIPE' })),
     'transport-error': PLACES.map((where) => ({ type: 'transport-error', where, code: 'EIO' })),
+    'send-failed': [{ type: 'send-failed' }],
     wait: [{ type: 'wait' }],
     waive: [{ type: 'waive' }],
     deadline: [{ type: 'deadline' }],

@@ -9,7 +9,7 @@
  * asked of each world, from either side.
  */
 import type { Verdict } from '../../src/closure/verdict.ts';
-import type { Rule } from '../../src/transcript/story.ts';
+import type { Rule } from '../../src/drawing/drawing.ts';
 import { directionKey, HOUR, type Party, type Rules, type Step, type Truth } from './world.ts';
 
 /** A named rule. */

@@ -7,8 +7,8 @@ import type {
   Row,
   StepRow,
   Tone,
-} from '../../src/transcript/lanes.ts';
-import { renderText } from '../../src/transcript/text.ts';
+} from '../../src/drawing/drawing.ts';
+import { renderText } from '../../src/drawing/text.ts';
 import type { Counterexample } from './search.ts';
 import type { Edge, Party, Rules } from './world.ts';
 

@@ -5,7 +5,7 @@
 import { setImmediate } from 'node:timers/promises';
 import { INITIAL, step } from '../../src/closure/machine.ts';
 import { closureOf, verdictOf } from '../../src/closure/verdict.ts';
-import type { Context, Figure, Part } from '../part.ts';
+import type { Context, Figure, Part } from '../harness.ts';
 import { allHistories } from './histories.ts';
 import { STEP_INVARIANTS, WORLD_INVARIANTS } from './invariants.ts';
 import { drawCounterexample, rulesText } from './lane.ts';

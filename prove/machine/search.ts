@@ -6,7 +6,7 @@
  * of those behind them stays a number and where they came from, which is enough to walk the trace
  * again.
  */
-import type { Rule } from '../../src/transcript/story.ts';
+import type { Rule } from '../../src/drawing/drawing.ts';
 import { STEP_INVARIANTS, WORLD_INVARIANTS } from './invariants.ts';
 import { type Edge, Model, type Rules, type Step, type Subject, type World } from './world.ts';
 

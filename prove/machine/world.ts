@@ -184,12 +184,13 @@ export const HOUR: Readonly<Record<EventType, number>> = {
   'transport-eof': 7,
   'transport-reset': 8,
   'transport-error': 9,
-  wait: 10,
-  waive: 11,
-  deadline: 12,
-  cancel: 13,
-  abandon: 14,
-  release: 15,
+  'send-failed': 10,
+  wait: 11,
+  waive: 12,
+  deadline: 13,
+  cancel: 14,
+  abandon: 15,
+  release: 16,
 };
 
 /** A state as a short text: equal ones have equal texts. */

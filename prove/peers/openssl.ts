@@ -7,7 +7,7 @@ import os from 'node:os';
 import path from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
-import { settled } from '../cuts/splice.ts';
+import { settled } from '../../test/support/splice.ts';
 import { compile } from './compile.ts';
 
 /** What the peer saw of a connection; keyupdate.cpp says more. */

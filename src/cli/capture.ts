@@ -4,20 +4,19 @@
  */
 import { closeSync, fchmodSync, fstatSync, openSync, readSync, writeFileSync } from 'node:fs';
 import type { Duplex } from 'node:stream';
-import { OptionError } from '../errors.ts';
-import { MalformedError } from '../record/reader.ts';
-import type { Observer } from '../stream/observer.ts';
-import { Transcript } from '../stream/transcript.ts';
+import { KeyLog, keyLogFile } from '../capture/keylog.ts';
+import { PcapngRecorder } from '../capture/pcapng.ts';
 import {
   type CapturedConnection,
   type CapturedParty,
-  type CaptureSurvey,
   replayConnection,
-  surveyCapture,
-} from '../transcript/capture.ts';
-import { KeyLog, keyLogFile } from '../transcript/capture-keylog.ts';
-import type { TcpConnection } from '../transcript/capture-tcp.ts';
-import { PcapngRecorder } from '../transcript/pcapng.ts';
+} from '../capture/replay.ts';
+import { type CaptureSurvey, surveyCapture } from '../capture/survey.ts';
+import type { TcpConnection } from '../capture/tcp.ts';
+import { OptionError } from '../errors.ts';
+import { MalformedError } from '../record/reader.ts';
+import type { Observer } from '../transcript/observer.ts';
+import { Transcript } from '../transcript/transcript.ts';
 
 /** A capture of a connection of ours, on its way into a file. */
 export class PcapngFile {

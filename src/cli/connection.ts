@@ -7,7 +7,7 @@ import { type Deadlines, resolvePolicy } from '../closure/policy.ts';
 import { OptionError } from '../errors.ts';
 import { STARTTLS_PORTS, type StartTlsProtocol, startTls } from '../starttls/starttls.ts';
 import type { ConnectOptions } from '../stream/connect.ts';
-import { openTransport } from '../stream/transport.ts';
+import { openTransport } from '../transport/open.ts';
 import type { Target } from './target.ts';
 
 /** Options as commander hands them over. */

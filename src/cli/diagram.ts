@@ -1,11 +1,11 @@
 /** Drawings as the commands give them: in which form, and where to. */
 import { writeFileSync } from 'node:fs';
+import type { Drawing } from '../drawing/drawing.ts';
+import { renderHtml } from '../drawing/html.ts';
+import { renderMermaid } from '../drawing/mermaid.ts';
+import { renderSvg } from '../drawing/svg.ts';
+import { renderText } from '../drawing/text.ts';
 import { OptionError } from '../errors.ts';
-import { renderHtml } from '../transcript/html.ts';
-import type { Drawing } from '../transcript/lanes.ts';
-import { renderMermaid } from '../transcript/mermaid.ts';
-import { renderSvg } from '../transcript/svg.ts';
-import { renderText } from '../transcript/text.ts';
 import type { Terminal } from './terminal.ts';
 
 /** The forms of a drawing. */

@@ -1,9 +1,10 @@
 /** `close-notify draw`: draws a transcript that was saved, or a capture that somebody made. */
 import { readFileSync } from 'node:fs';
+import type { Drawing } from '../drawing/drawing.ts';
+import { harmless } from '../drawing/escape.ts';
+import { drawLanes } from '../drawing/lanes.ts';
 import { OptionError } from '../errors.ts';
-import { Transcript } from '../stream/transcript.ts';
-import { harmless } from '../transcript/escape.ts';
-import { type Drawing, drawLanes } from '../transcript/lanes.ts';
+import { Transcript } from '../transcript/transcript.ts';
 import { type CaptureOptions, readCapture } from './capture.ts';
 import { type DiagramOptions, diagramOf, writeDiagram } from './diagram.ts';
 import { EXIT } from './exit.ts';

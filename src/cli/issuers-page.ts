@@ -2,8 +2,8 @@
 import Table from 'cli-table3';
 import type { FindResult } from '../client-cert/finder.ts';
 import { DEFAULT_POLICY } from '../closure/policy.ts';
-import type { Tone } from '../transcript/lanes.ts';
-import { paint } from '../transcript/text.ts';
+import { paint } from '../drawing/cells.ts';
+import type { Tone } from '../drawing/drawing.ts';
 import type { IssuersOptions, IssuersReport } from './issuers-report.ts';
 import type { ClosureReport } from './report.ts';
 import { borders } from './table.ts';

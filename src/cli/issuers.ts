@@ -4,13 +4,13 @@
  */
 import { readFileSync } from 'node:fs';
 import type { Socket } from 'node:net';
+import { allOf } from '../capture/keylog.ts';
 import { ClientCertificateFinder, type FindResult } from '../client-cert/finder.ts';
 import { type Identity, loadIdentities } from '../client-cert/identity.ts';
 import { type Match, namesOf } from '../client-cert/match.ts';
 import { CloseNotifyError, OptionError } from '../errors.ts';
 import type { ConnectOptions } from '../stream/connect.ts';
-import type { Observation, Observer } from '../stream/observer.ts';
-import { allOf } from '../transcript/capture-keylog.ts';
+import type { Observation, Observer } from '../transcript/observer.ts';
 import { environmentKeyLog } from './capture.ts';
 import { connectOptionsOf, openConnection } from './connection.ts';
 import { EXIT } from './exit.ts';

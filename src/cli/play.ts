@@ -9,10 +9,10 @@
 import type { Closure, Verdict } from '../closure/verdict.ts';
 import { CloseNotifyError } from '../errors.ts';
 import { connect } from '../stream/connect.ts';
-import type { Direction, Observation, Observer } from '../stream/observer.ts';
 import { createServer } from '../stream/server.ts';
 import type { TlsStream } from '../stream/tls-stream.ts';
-import { Transcript } from '../stream/transcript.ts';
+import type { Direction, Observation, Observer } from '../transcript/observer.ts';
+import { Transcript } from '../transcript/transcript.ts';
 import { DEMO_CERT, DEMO_KEY } from './demo-key.ts';
 import type { Action, Scenario } from './scenarios.ts';
 

@@ -3,7 +3,7 @@
  * embedded parties, and the interop tests between us and others. Both parties answer the peer's
  * close_notify only when told (`answer: 'when-told'`), so that the script decides everything.
  */
-import { ENDINGS, type Ending } from '../transcript/endings.ts';
+import { ENDINGS, type Ending } from '../drawing/endings.ts';
 
 /** What a party does in a step. */
 export type Action =

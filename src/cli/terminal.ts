@@ -1,7 +1,8 @@
 /** What the output goes to: how wide it is, which characters it has, whether it wants colours. */
 import { stripVTControlCharacters } from 'node:util';
-import type { Drawing } from '../transcript/lanes.ts';
-import { cutText, renderText } from '../transcript/text.ts';
+import { cutText } from '../drawing/cells.ts';
+import type { Drawing } from '../drawing/drawing.ts';
+import { renderText } from '../drawing/text.ts';
 
 /** Options that commands have in common. */
 export interface DisplayOptions {

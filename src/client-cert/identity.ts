@@ -7,7 +7,7 @@ import { readdir, readFile, stat } from 'node:fs/promises';
 import { basename, extname, join } from 'node:path';
 import { OptionError } from '../errors.ts';
 import { accept, type ConnectOptions, connect } from '../stream/connect.ts';
-import { memoryPair } from '../stream/pair.ts';
+import { memoryPair } from '../transport/pair.ts';
 
 /** What a client could present. */
 export interface Identity {
@@ -199,14 +199,8 @@ async function readPkcs12(file: string, passphrase?: string): Promise<Identity> 
       connect({ transport: ours, rejectUnauthorized: false }),
       serving,
     ]);
-    const certificates: X509Certificate[] = [];
-    for (let at = stream.socket.getPeerCertificate(true); ; at = at.issuerCertificate) {
-      certificates.push(new X509Certificate(at.raw));
-      const next = at.issuerCertificate;
-      if (next === undefined || next === at || next.fingerprint256 === at.fingerprint256) break;
-    }
+    const [certificate, ...chain] = stream.peerCertificateChain;
     await Promise.all([stream.close(), served.close()]);
-    const [certificate, ...chain] = certificates;
     if (certificate === undefined) throw new OptionError('no certificate');
     return { source: file, certificate, chain, key: 'present', options };
   } catch (cause) {

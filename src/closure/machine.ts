@@ -116,6 +116,8 @@ export type ClosureEvent =
   | { readonly type: 'transport-eof'; readonly where: CutPoint }
   | { readonly type: 'transport-reset'; readonly where: CutPoint; readonly code: string }
   | { readonly type: 'transport-error'; readonly where: CutPoint; readonly code: string }
+  /** The transport takes no more bytes of ours. What it has received may still be read. */
+  | { readonly type: 'send-failed' }
   /** The caller waits for the peer's close_notify. */
   | { readonly type: 'wait' }
   /** The caller chose not to wait for it. */
@@ -150,6 +152,7 @@ const stay = <Kind extends string>(
   'transport-eof': kind,
   'transport-reset': kind,
   'transport-error': kind,
+  'send-failed': kind,
   wait: kind,
   waive: kind,
   deadline: kind,
@@ -165,6 +168,7 @@ const sendEnds = {
   'alert-received': 'cut',
   'transport-reset': 'cut',
   'transport-error': 'cut',
+  'send-failed': 'cut',
   abandon: 'abandoned',
 } as const;
 

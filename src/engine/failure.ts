@@ -1,4 +1,5 @@
 /** What the TLS engine's errors mean: what they are to the closure, and what to tell the reader. */
+import type { SeenAlert, Way } from '../closure/ending.ts';
 import type { AlertDetail, ClosureEvent } from '../closure/machine.ts';
 import type { Closure } from '../closure/verdict.ts';
 import {
@@ -9,18 +10,10 @@ import {
   HandshakeError,
 } from '../errors.ts';
 import { alertCode, alertName } from '../record/alert.ts';
+import type { EngineFailure } from './contract.ts';
 
 /** An error of Node's TLS, with OpenSSL's reason as its code. */
 export type EngineError = Error & { readonly code?: string };
-
-/** How the engine failed. */
-export interface EngineFailure {
-  readonly error: EngineError;
-  /** Why the peer's certificate does not verify, where that is the failure. */
-  readonly unauthorized: string | null;
-  /** Whether the handshake was complete. */
-  readonly established: boolean;
-}
 
 /** What a failure of the engine is to the closure. */
 export type FailureEvent = Extract<
@@ -29,45 +22,82 @@ export type FailureEvent = Extract<
 >;
 
 /**
- * What a failure of the engine is to the closure.
+ * What a failure of Node's TLS is to the closure, by its error alone, where nothing has told of an alert.
  *
- * @param sentInClear the alert that was seen going out during the handshake, or null.
+ * @param unauthorized why the peer's certificate does not verify, where that is the failure.
+ * @param established whether the handshake was complete.
  */
-export function eventOf(failure: EngineFailure, sentInClear: AlertDetail | null): FailureEvent {
-  const { error, unauthorized, established } = failure;
+export function eventOf(
+  error: EngineError,
+  unauthorized: string | null,
+  established: boolean,
+): FailureEvent {
   const received = unauthorized === null ? receivedAlert(error, established) : null;
   if (received !== null) return { type: 'alert-received', alert: received };
   // No alert goes out for Node's own judgement: renegotiations too fast, a key too small.
   if (unauthorized !== null || !isTlsError(error)) return { type: 'abandon', how: 'destroyed' };
-  const seen = established ? null : sentInClear;
-  return { type: 'alert-sent', alert: seen ?? sentAlert(error, established) };
+  return { type: 'alert-sent', alert: sentAlert(error, established) };
 }
 
-/** What the calls of a stream reject with when the engine has failed. */
+/** The alert that an error of the engine stands for, for a runtime that does not say more. */
+export function inferredAlert(
+  error: EngineError,
+  established: boolean,
+): { readonly way: Way; readonly alert: SeenAlert } | null {
+  const event = eventOf(error, null, established);
+  if (event.type === 'abandon') return null;
+  const { code: description, authenticated } = event.alert;
+  const way = event.type === 'alert-sent' ? 'sent' : 'received';
+  return { way, alert: { level: 2, description, authenticated } };
+}
+
+/**
+ * What the calls of a stream reject with when its engine has failed.
+ *
+ * @param closure has the alert, if one is known to have crossed the wire.
+ */
 export function engineError(
-  { error: cause, unauthorized, established }: EngineFailure,
-  event: FailureEvent,
+  { error: cause, unauthorized }: EngineFailure,
+  established: boolean,
   closure: Closure,
 ): CloseNotifyError {
   const { message } = cause;
+  const { alert } = closure;
+  const phase = established ? 'open' : 'handshake';
   if (unauthorized !== null) {
-    return new CertificateError(`the peer's certificate does not verify: ${message}`, {
+    // A server of Node's says only that the socket hung up.
+    const reason = cause.code === 'ECONNRESET' ? certificateError(unauthorized, cause) : cause;
+    return new CertificateError(`the peer's certificate does not verify: ${reason.message}`, {
       closure,
-      cause,
+      cause: reason,
       hint: 'pass the issuer as `ca`, or check the name; rejectUnauthorized: false turns verification off',
     });
   }
-  const details = { phase: established ? 'open' : 'handshake', closure, cause } as const;
-  if (event.type === 'alert-received') {
-    return new AlertError(`the peer sent the fatal alert ${event.alert.name}`, details);
+  if (alert?.direction === 'received') {
+    const early = alert.code === 0 && !established;
+    const text = early
+      ? 'the peer sent close_notify before the handshake was complete'
+      : `the peer sent the fatal alert ${alert.name}`;
+    return new AlertError(text, { phase, closure, cause });
   }
   if (!established) {
     const hint = handshakeHint(cause);
     return new HandshakeError(`the TLS handshake failed: ${message}`, { closure, cause, hint });
   }
-  return event.type === 'abandon'
-    ? new AbortedError(`the TLS engine gave up: ${message}`, { closure, cause })
-    : new AlertError(`the peer's bytes were refused (${event.alert.name}): ${message}`, details);
+  // Behind our own close_notify no alert can say what we refuse.
+  return alert === null
+    ? new AbortedError(`the TLS engine gave up, and sent no alert: ${message}`, { closure, cause })
+    : new AlertError(`the peer's bytes were refused (${alert.name}): ${message}`, {
+        phase,
+        closure,
+        cause,
+      });
+}
+
+/** The reason why a certificate does not verify, as an error with OpenSSL's name for it as its code. */
+function certificateError(code: string, cause: EngineError): EngineError {
+  const words = code.toLowerCase().replaceAll('_', ' ');
+  return Object.assign(new Error(words, { cause }), { code });
 }
 
 /**

@@ -42,8 +42,8 @@ export type { EndingAlert } from './conversation.ts';
 
 /** What the reader tells. */
 export interface AlertReaderEvents {
-  /** @param canceled whether a user_canceled came before (RFC 9846 section 6.1). */
-  onReceived(alert: EndingAlert, canceled: boolean): void;
+  /** @param warned whether a warning came before. */
+  onReceived(alert: EndingAlert, warned: boolean): void;
   /** @param end how many bytes were sent up to the end of this alert's record. */
   onSent(alert: EndingAlert, end: number): void;
 }
@@ -69,7 +69,7 @@ const direction = (sender: Sender, ours: boolean): Direction => ({
   finished: false,
   finishing: false,
   warnings: 0,
-  canceled: false,
+  warned: false,
   empty: 0,
   over: false,
 });
@@ -84,6 +84,8 @@ export class AlertReader {
   #held: WireRecord | null = null;
   /** How much application data was read of what `received` was shown last. */
   #data = 0;
+  /** How much application data was read in all. */
+  #total = 0;
   /** Whether the engine gives the application data of a record with that record. */
   #trusts = true;
   #unreadable: string | null = null;
@@ -106,6 +108,11 @@ export class AlertReader {
   /** What was received, or sent, that no TLS stack takes: the direction was not read any further. */
   get refused(): string | null {
     return this.#refused;
+  }
+
+  /** Bytes of application data in the records that were received. An engine that gave less has lost some. */
+  get data(): number {
+    return this.#total;
   }
 
   /** Where the bytes received so far end; unknown where they are no records. */
@@ -142,6 +149,7 @@ export class AlertReader {
     const record = this.#held;
     if (record !== null && data > 0 && data < (record.body?.length ?? 0)) {
       this.#held = null;
+      this.#total += data;
       this.#received.protection?.unprotector.skip();
       this.#received.empty = 0;
       this.#received.warnings = 0;
@@ -156,6 +164,15 @@ export class AlertReader {
   get finished(): boolean {
     this.look();
     return this.#received.finished;
+  }
+
+  /**
+   * Whether a handshake is going on, as far as it can be read: the first one, or a renegotiation (TLS 1.2). OpenSSL
+   * sends no close_notify within one.
+   */
+  get handshaking(): boolean {
+    const lost = this.#unreadable !== null || this.#refused !== null;
+    return !lost && this.#conversation.handshaking;
   }
 
   /** Reads all that was received, whether the engine has been given the last of it or not. */
@@ -297,11 +314,14 @@ export class AlertReader {
     end: number,
   ): void {
     const alert = this.#conversation.take(from, type, content, isProtected);
-    if (type === CONTENT_TYPE.applicationData && !from.ours) this.#data += content.length;
+    if (type === CONTENT_TYPE.applicationData && !from.ours) {
+      this.#data += content.length;
+      this.#total += content.length;
+    }
     if (alert === null) return;
     this.#stop(from);
     if (from.ours) this.#events.onSent(alert, end);
-    else this.#events.onReceived(alert, from.canceled);
+    else this.#events.onReceived(alert, from.warned);
   }
 
   #refuse(from: Direction, error: Error): void {

@@ -39,8 +39,8 @@ export interface Direction {
   /** Whether a Finished is the next that has to come (TLS 1.2). */
   finishing: boolean;
   warnings: number;
-  /** A user_canceled has come. */
-  canceled: boolean;
+  /** A warning has come. */
+  warned: boolean;
   empty: number;
   /** Nothing more is read of it. */
   over: boolean;
@@ -151,7 +151,7 @@ export class Conversation {
     if (tls13 ? description === USER_CANCELED : level === WARNING && description !== CLOSE_NOTIFY) {
       // What the engine sends is as it should be: a server refuses a renegotiation by such a warning.
       if (from.ours) return null;
-      if (description === USER_CANCELED) from.canceled = true;
+      from.warned = true;
       if (++from.warnings === MAX_WARNINGS) throw new Refusal('too many warnings');
       if (!tls13 && description === NO_RENEGOTIATION) throw new Refusal('no renegotiation');
       return null;

@@ -3,7 +3,7 @@
  * Secrets are overwritten as soon as nothing more can be made of them.
  */
 import type { Sender } from './decoder.ts';
-import { type Hello, hex, parseServerHello } from './handshake.ts';
+import { type Hello, parseServerHello } from './handshake.ts';
 import {
   connectionKeys12,
   type DirectionKeys,
@@ -36,8 +36,10 @@ export interface Protection {
 }
 
 export class LiveKeys {
-  /** The newest ClientHello's random, by which the key log names the connection. */
+  /** The newest ClientHello's random. */
   #clientRandom: Uint8Array | null = null;
+  /** The same as the key log has it, which names the connection by it. */
+  #name = '';
   #hello: Hello | null = null;
   #suite: Suite | null = null;
   /** By label: those of `#clientRandom` that no direction has begun to use. */
@@ -67,11 +69,12 @@ export class LiveKeys {
    *   9846 section 4.1.2).
    */
   clientHello(random: Uint8Array): boolean {
-    if (this.#clientRandom !== null && hex(this.#clientRandom) === hex(random)) return false;
+    const name = Buffer.from(random).toString('hex');
+    if (this.#name === name) return false;
     this.#clientRandom = random;
+    this.#name = name;
     // Those of a handshake before it. The keys in use are kept by their directions.
     this.forget();
-    this.#suite = null;
     return true;
   }
 
@@ -100,9 +103,8 @@ export class LiveKeys {
     const text = Buffer.from(line.buffer, line.byteOffset, line.length);
     const at = text.indexOf(' ');
     const label = text.toString('latin1', 0, at);
-    const random = this.#clientRandom;
-    if (random === null || !LABELS.test(label)) return;
-    if (text.toString('latin1', at + 1, at + 65).toLowerCase() !== hex(random)) return;
+    if (!LABELS.test(label)) return;
+    if (text.toString('latin1', at + 1, at + 65).toLowerCase() !== this.#name) return;
     this.#secrets.get(label)?.fill(0);
     this.#secrets.set(label, unhex(text.subarray(at + 66)));
   }

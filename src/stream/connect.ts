@@ -3,19 +3,19 @@ import net from 'node:net';
 import { performance } from 'node:perf_hooks';
 import type { Duplex } from 'node:stream';
 import { type Policy, type PolicyOptions, resolvePolicy } from '../closure/policy.ts';
-import { AbortError, OptionError } from '../errors.ts';
-import { checkWaitOptions } from '../wait.ts';
 import {
   type ClientTlsOptions,
-  createContext,
-  Engine,
-  type Server,
+  EVIDENCE,
+  ServerContext,
   type ServerTlsOptions,
-} from './engine.ts';
-import { type Observer, tell } from './observer.ts';
+  TappedEngine,
+} from '../engine/tapped.ts';
+import { AbortError, OptionError, RuntimeError } from '../errors.ts';
+import { type Observer, tell } from '../transcript/observer.ts';
+import { Transcript } from '../transcript/transcript.ts';
+import { openTransport, TRANSPORT_KEYS, type TransportOptions } from '../transport/open.ts';
+import { checkWaitOptions } from '../wait.ts';
 import { TlsStream } from './tls-stream.ts';
-import { Transcript } from './transcript.ts';
-import { openTransport, TRANSPORT_KEYS, type TransportOptions } from './transport.ts';
 
 /** Options of a single stream, whichever side it is on. */
 export interface StreamOptions extends PolicyOptions {
@@ -28,6 +28,11 @@ export interface StreamOptions extends PolicyOptions {
    * `stream.transcript` has it.
    */
   readonly record?: Observer | true | undefined;
+  /**
+   * Whether a closure that is only inferred is refused, where the runtime gives no key log (Deno): the call then
+   * rejects at once with `ERR_TLS_RUNTIME`. False by default; `closure.received.evidence` says what a claim rests on.
+   */
+  readonly requireEvidence?: boolean | undefined;
 }
 
 /** Options of `connect`: where to, or over what; the TLS options of `tls.connect`; the policy. */
@@ -41,6 +46,11 @@ export interface ConnectOptions extends StreamOptions, TransportOptions, ClientT
    * `clientCertificateSelector`. Not with `transport`, which can be used only once.
    */
   readonly clientCertificate?: ClientCertificateOption | undefined;
+  /**
+   * Is told each session that can be resumed, for a later `connect({ session })`. In TLS 1.3 one comes with each
+   * ticket of the server, any time after the handshake.
+   */
+  readonly onSession?: ((session: Uint8Array) => void) | undefined;
 }
 
 /** Given the options of `connect`, returns those that present a certificate, or none. */
@@ -52,26 +62,21 @@ export type ClientCertificateOption = (
 export interface AcceptOptions extends StreamOptions, ServerTlsOptions {}
 
 const STREAM_KEYS: ReadonlySet<string> = new Set<
-  keyof StreamOptions | 'transport' | 'clientCertificate'
+  keyof StreamOptions | 'transport' | 'clientCertificate' | 'onSession'
 >([
   'signal',
   'head',
   'record',
+  'requireEvidence',
   'transport',
   'clientCertificate',
+  'onSession',
   'requireCloseNotify',
   'answer',
   'unread',
   'unreadLimit',
   'deadlines',
 ]);
-
-/**
- * Bytes that the TLS socket buffers in each direction. With Node's 16 KB every record fills it, so that
- * each one stops and starts the tap, and each flush of the engine, which costs the same whatever its
- * size, carries little.
- */
-const HIGH_WATER_MARK = 65_536;
 
 /** What is ours or the transport's; the rest goes to `tls.connect`. */
 const NOT_TLS_KEYS: ReadonlySet<string> = new Set([...STREAM_KEYS, ...TRANSPORT_KEYS]);
@@ -93,7 +98,7 @@ export async function connect(options: ConnectOptions): Promise<TlsStream> {
     options.transport?.destroy();
     throw new AbortError({ phase: 'connect', cause: signal.reason });
   }
-  const { clientCertificate, ...plain } = options;
+  const { clientCertificate, onSession, ...plain } = options;
   const identity = clientCertificate === undefined ? {} : await clientCertificate(plain);
   const transport =
     options.transport ??
@@ -105,7 +110,6 @@ export async function connect(options: ConnectOptions): Promise<TlsStream> {
     ));
   const { host } = options;
   const tlsOptions: ClientTlsOptions = {
-    highWaterMark: HIGH_WATER_MARK,
     ...(host !== undefined && net.isIP(host) === 0 && host !== '' ? { servername: host } : {}),
     ...omit(options, NOT_TLS_KEYS),
     ...identity,
@@ -114,12 +118,14 @@ export async function connect(options: ConnectOptions): Promise<TlsStream> {
   try {
     return await TlsStream.open({
       transport,
-      head,
+      role: 'client',
       policy,
       signal,
       observer,
       startedAt,
-      start: (tap, events) => Engine.client(tap, tlsOptions, transport, events),
+      onSession,
+      start: (events, linger) =>
+        TappedEngine.client({ transport, head, events, linger }, tlsOptions),
     });
   } catch (error) {
     if (options.transport === undefined) transport.destroy();
@@ -128,7 +134,7 @@ export async function connect(options: ConnectOptions): Promise<TlsStream> {
 }
 
 /** Contexts by the options they were made from, so that a server's certificates are read once. */
-const contexts = new WeakMap<object, Server>();
+const contexts = new WeakMap<object, ServerContext>();
 
 /**
  * Handshakes as a server over a transport.
@@ -148,7 +154,7 @@ export async function accept(transport: Duplex, options: AcceptOptions = {}): Pr
 
 /** @internal Handshakes as a server, with options that have been looked at already. */
 export async function acceptWith(
-  context: Server,
+  context: ServerContext,
   transport: Duplex,
   { policy, signal, head, observer }: CheckedStreamOptions,
 ): Promise<TlsStream> {
@@ -159,21 +165,21 @@ export async function acceptWith(
   }
   return TlsStream.open({
     transport,
-    head,
+    role: 'server',
     policy,
     signal,
     observer,
     startedAt,
-    start: (tap, events) => Engine.server(tap, context, transport, events),
+    start: (events, linger) => TappedEngine.server({ transport, head, events, linger }, context),
   });
 }
 
 /** @internal The server context for these options, made at most once for each object. */
-export function contextOf(options: AcceptOptions): Server {
+export function contextOf(options: AcceptOptions): ServerContext {
   let context = contexts.get(options);
   if (context === undefined) {
     try {
-      context = createContext(omit(options, STREAM_KEYS));
+      context = new ServerContext(omit(options, STREAM_KEYS));
     } catch (cause) {
       throw new OptionError((cause as Error).message, { cause });
     }
@@ -190,18 +196,26 @@ export interface CheckedStreamOptions {
   readonly observer: Observer | undefined;
 }
 
-/** @internal @throws {OptionError} */
+/** @internal @throws {OptionError | RuntimeError} */
 export function checkStreamOptions(options: StreamOptions): CheckedStreamOptions {
   if (typeof options !== 'object' || options === null) {
     throw new OptionError('options must be an object');
   }
-  const { signal, head, record } = options;
+  const { signal, head, record, requireEvidence } = options;
   checkWaitOptions({ signal });
   if (head !== undefined && !(head instanceof Uint8Array)) {
     throw new OptionError('head must be a Uint8Array');
   }
   if (record !== undefined && record !== true && typeof record?.observe !== 'function') {
     throw new OptionError('record must be true or have an observe method');
+  }
+  if (requireEvidence !== undefined && typeof requireEvidence !== 'boolean') {
+    throw new OptionError('requireEvidence must be a boolean');
+  }
+  if (requireEvidence && EVIDENCE === 'inferred') {
+    throw new RuntimeError('this runtime gives no key log, so a closure can only be inferred', {
+      hint: 'Node and Bun give one; without requireEvidence the closure says that it was inferred',
+    });
   }
   try {
     return { policy: resolvePolicy(options), signal, head, observer: observerOf(record) };
@@ -220,6 +234,9 @@ function checkTarget(options: ConnectOptions): void {
   // Newer versions of Node take text here, and then do nothing at all.
   if (options.session !== undefined && !(options.session instanceof Uint8Array)) {
     throw new OptionError('session must be a Buffer');
+  }
+  if (options.onSession !== undefined && typeof options.onSession !== 'function') {
+    throw new OptionError('onSession must be a function');
   }
   if (clientCertificate !== undefined && typeof clientCertificate !== 'function') {
     throw new OptionError('clientCertificate must be a function');

@@ -1,7 +1,8 @@
 /** A TLS server that hands out streams. */
 import net from 'node:net';
+import type { ServerContext } from '../engine/tapped.ts';
 import { OptionError } from '../errors.ts';
-import { shareReads } from '../tap/reads.ts';
+import type { Observer } from '../transcript/observer.ts';
 import {
   type AcceptOptions,
   acceptWith,
@@ -10,8 +11,6 @@ import {
   contextOf,
   observerOf,
 } from './connect.ts';
-import type { Server } from './engine.ts';
-import type { Observer } from './observer.ts';
 import type { TlsStream } from './tls-stream.ts';
 
 /** Options of `createServer`. */
@@ -42,7 +41,6 @@ export class TlsServer implements AsyncDisposable {
     // Certificates that cannot be used are an error here, not at the first connection.
     const context = contextOf(acceptOptions);
     this.#server = net.createServer({ allowHalfOpen: true, noDelay: true }, (transport) => {
-      shareReads(transport);
       this.#transports.add(transport);
       transport.once('close', () => this.#transports.delete(transport));
       const observer = observerOf(record === true ? true : record?.(transport));
@@ -99,7 +97,7 @@ export class TlsServer implements AsyncDisposable {
 
 /** One connection, from its handshake to the end of what `onStream` does with it. */
 async function serve(
-  context: Server,
+  context: ServerContext,
   transport: net.Socket,
   options: CheckedStreamOptions,
   onStream: OnStream,

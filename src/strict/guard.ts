@@ -19,29 +19,24 @@
 import { channel } from 'node:diagnostics_channel';
 import { errorMonitor } from 'node:events';
 import type { TLSSocket } from 'node:tls';
-import {
-  type AlertDetail,
-  type ClosureEvent,
-  type Evidence,
-  INITIAL,
-  step,
-} from '../closure/machine.ts';
-import { type Closure, closureOf } from '../closure/verdict.ts';
+import { alertEvent, closes, Ending, transportEvent } from '../closure/ending.ts';
+import type { ClosureEvent, Evidence } from '../closure/machine.ts';
+import type { Closure } from '../closure/verdict.ts';
 import { type EngineError, eventOf, isTlsError } from '../engine/failure.ts';
 import { truncatedError } from '../engine/truncation.ts';
 import { AlertError, type TruncatedError } from '../errors.ts';
-import { alertName } from '../record/alert.ts';
-import { process } from '../runtime.ts';
-import { causeOf } from '../tap/tap.ts';
 import {
   endByMessages,
   failMessages,
   isAbandoned,
   stakeOf,
   trustsResets,
-} from './http-messages.ts';
+} from '../http-messages.ts';
+import { alertName } from '../record/alert.ts';
+import { process } from '../runtime.ts';
+import { causeOf } from '../tap/tap.ts';
 import { afterReading } from './reading.ts';
-import { closes, type Witness, type WitnessedAlert } from './witness.ts';
+import type { Witness, WitnessedAlert } from './witness.ts';
 
 /** What to do about a truncation: raise it, or let it pass as Node does and only report it. */
 export type Strictness = 'error' | 'report';
@@ -114,12 +109,11 @@ export class Guard {
   #witness: Witness | null = null;
   #startedAt = performance.now();
   #established = false;
-  #state = INITIAL;
+  readonly #ending = new Ending();
   readonly #told: Record<'received' | 'sent', WitnessedAlert | null> = {
     received: null,
     sent: null,
   };
-  readonly #history: { readonly event: ClosureEvent; readonly at: number }[] = [];
   /** The stream was let end. */
   #ended = false;
   /** The socket has failed, or is about to: no end and no error of Node's counts any more. */
@@ -130,6 +124,8 @@ export class Guard {
   #broken: (() => void) | null = null;
   /** A write that failed, and how to tell of it. */
   #unwritten: { readonly error: Error; readonly tell: Callback } | null = null;
+  /** Fails the socket though its reader has not taken all that came; null where nothing waits for that. */
+  #giveUp: (() => void) | null = null;
   readonly #push: TLSSocket['push'];
 
   /** Watches a socket that Node has made; a server's, once its handshake is complete. */
@@ -158,13 +154,14 @@ export class Guard {
   /** How the connection ended, or stands. */
   get closure(): Closure {
     this.#readAlerts();
-    return closureOf(this.#state);
+    return this.#ending.closure();
   }
 
   #intercept(): void {
     const socket = this.#socket;
     const { push, destroy, _write, _writev, _final } = socket;
     socket.push = (chunk: unknown, encoding?: BufferEncoding): boolean => {
+      if (this.#unwritten !== null) this.#checkReader();
       if (chunk !== null) return push.call(socket, chunk, encoding);
       return this.#onEnd() && push.call(socket, null);
     };
@@ -203,7 +200,7 @@ export class Guard {
       // next record and drop it. So it waits for the end of this turn. A tap gives OpenSSL one record at a time, and
       // behind the peer's close_notify OpenSSL reads none: there close_notify leaves in one segment with what OpenSSL
       // has made in this call, a server's session tickets above all.
-      const mayRead = !this.#ended || this.#state.receive.kind !== 'closed';
+      const mayRead = !this.#ended || this.#ending.state.receive.kind !== 'closed';
       if (this.#watching.engine === 'node' && mayRead) setImmediate(shutDown);
       else shutDown();
     };
@@ -275,27 +272,26 @@ export class Guard {
   /** The end of the stream, judged. @returns the error that belongs there, or null. */
   #howItEnded(): TruncatedError | AlertError | null {
     this.#readAlerts();
-    const { receive } = this.#state;
+    const { receive } = this.#ending.state;
     if (receive.kind === 'closed') {
       this.#failUnwrittenLater();
       return null;
     }
     // Node ends the handshake in its own words.
     if (!this.#established) {
-      this.#dispatch({ type: 'transport-eof', where: 'handshake' });
+      this.#dispatch(transportEvent('eof', 'handshake', null));
       return null;
     }
     if (receive.kind === 'alerted' || receive.kind === 'rejected') return this.#alertError();
     const failed: EngineError | undefined = this.#unwritten?.error;
     if (failed === undefined) {
       const where = this.#witness?.where ?? 'unknown';
-      this.#dispatch({ type: 'transport-eof', where });
+      this.#dispatch(transportEvent('eof', where, null));
       return truncatedError('eof', where, this.closure, null);
     }
     // The kernel tells of a reset once, and told the write.
     const cause = causeOf(failed);
-    const code = failed.code ?? 'UNKNOWN';
-    this.#dispatch({ type: `transport-${cause}`, where: 'unknown', code });
+    this.#dispatch(transportEvent(cause, 'unknown', failed.code ?? null));
     return truncatedError(cause, 'unknown', this.closure, failed);
   }
 
@@ -326,7 +322,10 @@ export class Guard {
     this.#failed = true;
     // A write that failed says more, and programs look for its code.
     const told = this.#unwritten?.error ?? error;
-    afterReading(socket, ended, () => {
+    let done = false;
+    const finish = () => {
+      if (done) return;
+      done = true;
       const stake = stakeOf(socket);
       if (stake === 'safe' && this.#unwritten !== null) this.#tellUnwritten();
       else if (stake === 'safe') this.#pushEnd();
@@ -336,7 +335,10 @@ export class Guard {
         socket.destroy(isAbandoned(socket) ? undefined : this.#cause);
       }
       this.#tell(error, stake === 'safe' ? 'end' : 'error');
-    });
+      this.#tellUnwritten();
+    };
+    this.#giveUp = finish;
+    afterReading(socket, ended, finish);
   }
 
   #pushEnd(): void {
@@ -351,12 +353,11 @@ export class Guard {
   /** The transport has failed. @returns what the socket is to fail with. */
   #onTransportError(error: EngineError): Error {
     this.#cause = error;
-    const whole = this.#state.receive.kind === 'closed';
+    const whole = this.#ending.state.receive.kind === 'closed';
     // A kernel that was reset may have dropped bytes that had come.
     const where = this.#established ? 'unknown' : 'handshake';
-    const code = error.code ?? 'UNKNOWN';
     const cause = causeOf(error);
-    this.#dispatch({ type: `transport-${cause}`, where, code });
+    this.#dispatch(transportEvent(cause, where, error.code ?? null));
     if (whole || !this.#established) return error;
     const truncated = truncatedError(cause, where, this.closure, error);
     this.#tell(truncated, 'error');
@@ -368,9 +369,9 @@ export class Guard {
 
   /**
    * The transport has failed behind the peer's close_notify: all that the peer sent has come, and whoever reads the
-   * socket gets it first. Whoever writes to it, or ends it, fails at once. Who has heard the end, and of whose own
-   * bytes the transport has taken all, hears of no error: all that is lost is an answer to close_notify, which the
-   * peer did not want. (An error behind 'end' has a pipe drop what its other end still holds.)
+   * socket gets it first. Whoever then writes to it, or ends it, fails. Who has heard the end, and of whose own bytes
+   * the transport has taken all, hears of no error: all that is lost is an answer to close_notify, which the peer did
+   * not want. (An error behind 'end' has a pipe drop what its other end still holds.)
    *
    * @returns false where the socket is to fail now.
    */
@@ -378,22 +379,27 @@ export class Guard {
     const socket = this.#socket;
     if (!this.#ended || socket.destroyed) return false;
     // Bytes of our own are lost. Node does not count them any more.
-    if ((error as { syscall?: string }).syscall === 'write') return false;
-    if (this.#isOver) {
+    const lost = (error as { syscall?: string }).syscall === 'write';
+    if (!lost && this.#isOver) {
       this.#failed = true;
       socket.destroy();
       return true;
     }
     const busy = socket.writableLength > 0 || (socket.writableEnded && !socket.writableFinished);
-    if (busy || socket.readableEnded) return false;
+    const waits = lost || busy;
+    if (socket.readableEnded || (waits && !this.#isRead)) return false;
     this.#failed = true;
     this.#broken = () => {
       if (socket.destroyed) return;
-      const over = this.#isOver;
+      const over = !lost && this.#isOver;
       this.#cause = over ? null : error;
       socket.destroy(over ? undefined : error);
     };
     socket.once('end', () => process.nextTick(() => this.#broken?.()));
+    if (waits) {
+      this.#giveUp = this.#broken;
+      this.#checkReader();
+    }
     return true;
   }
 
@@ -406,20 +412,36 @@ export class Guard {
 
   /** A write is over. One that failed is told behind what there is to read, where somebody reads. */
   #onWritten(error: Error | null | undefined, tell: Callback): void {
-    const { receive } = this.#state;
-    if (error && receive.kind === 'open' && isTransportError(error) && this.#flows) {
-      this.#unwritten = { error, tell };
-      // Who pauses may be waiting for this very write.
-      this.#socket.once('pause', () => this.#tellUnwritten());
-    } else {
+    if (!error || !this.#established || !isTransportError(error) || !this.#isRead) {
       tell(error);
+      return;
     }
+    this.#unwritten = { error, tell };
+    // Who pauses may be waiting for this very write.
+    this.#socket.once('pause', () => this.#tellUnwritten());
+    if (this.#ended) this.#failUnwrittenLater();
+    this.#checkReader();
   }
 
-  /** Whether somebody takes all that comes, so that its end will be found. */
-  get #flows(): boolean {
+  /** Whether somebody takes what comes, so that its end will be found. */
+  get #isRead(): boolean {
     const socket = this.#socket;
-    return !this.#ended && !this.#failed && !socket.destroyed && socket.readableFlowing === true;
+    if (this.#failed || socket.destroyed || socket.readableEnded) return false;
+    return socket.readableFlowing === true || socket.listenerCount('readable') > 0;
+  }
+
+  /**
+   * Whoever reads takes what has come within this turn of the event loop. Who does not (an iterator whose body waits
+   * for its write, say) may be waiting for what is kept from it.
+   */
+  #checkReader(): void {
+    setImmediate(() => {
+      const socket = this.#socket;
+      const isOver = hasEnded(socket) && !socket.readableEnded;
+      if (socket.readableLength === 0 && !isOver) return;
+      if (this.#giveUp !== null) this.#giveUp();
+      else this.#tellUnwritten();
+    });
   }
 
   /** Nothing more comes of the peer. Who has read all may hear of the write. */
@@ -440,7 +462,7 @@ export class Guard {
     // connection's end could complete.
     const cut = error === this.#cause || isTlsError(error);
     const strict = this.mode === 'error';
-    if (this.#established && strict && this.#state.receive.kind !== 'closed') {
+    if (this.#established && strict && this.#ending.state.receive.kind !== 'closed') {
       failMessages(this.#socket, error, cut ? 'all' : 'endless');
     }
     if (this.#failed) return;
@@ -448,7 +470,7 @@ export class Guard {
     this.#readRefusal();
     const { authorizationError } = this.#socket as unknown as { authorizationError: string | null };
     const unauthorized = this.#established ? null : authorizationError || null;
-    this.#dispatch(eventOf({ error, unauthorized, established: this.#established }, null));
+    this.#dispatch(eventOf(error, unauthorized, this.#established));
     if (!this.#established || !isTlsError(error) || !strict) return;
     // 'end' must not follow that, and Node leaves the socket standing. But whoever listens hears the error
     // first, and this may be a call of OpenSSL, which cannot be freed under its own feet.
@@ -457,8 +479,10 @@ export class Guard {
   }
 
   #onClosed(): void {
+    // Whoever waits for it.
+    this.#tellUnwritten();
     this.#readAlerts();
-    const { send, receive } = this.#state;
+    const { send, receive } = this.#ending.state;
     const closed = send.kind === 'closed';
     // Who closes behind an own close_notify chose not to wait for the peer's.
     if (closed && receive.kind === 'open') this.#dispatch({ type: 'waive' });
@@ -506,26 +530,12 @@ export class Guard {
     // Once each: asked again, a witness says the same.
     if (this.#told[direction] !== null) return;
     this.#told[direction] = alert;
-    if (closes(alert)) {
-      this.#dispatch({ type: `close-notify-${direction}`, evidence }, alert.at);
-      return;
-    }
-    const { description, authenticated } = alert;
-    const detail: AlertDetail = { code: description, name: alertName(description), authenticated };
-    this.#dispatch({ type: `alert-${direction}`, alert: detail }, alert.at);
+    this.#dispatch(alertEvent(direction, alert, alertName(alert.description), evidence), alert.at);
   }
 
-  /** What crossed earlier may be known later: then it takes its place among what is known already. */
+  /** @param at when it happened, on the clock of `performance.now()`. */
   #dispatch(event: ClosureEvent, at: number = performance.now()): void {
-    const happened = { event, at: Math.max(0, at - this.#startedAt) };
-    const before = this.#history.findIndex((one) => one.at > happened.at);
-    if (before === -1) {
-      this.#history.push(happened);
-      this.#state = step(this.#state, event, happened.at);
-      return;
-    }
-    this.#history.splice(before, 0, happened);
-    this.#state = this.#history.reduce((state, one) => step(state, one.event, one.at), INITIAL);
+    this.#ending.happened(event, Math.max(0, at - this.#startedAt));
   }
 }
 

@@ -431,11 +431,13 @@ export class Pass extends EventEmitter implements Above {
 
   /**
    * @internal Where TLS waits for the end of a write, close_notify is not written yet (on a handle of the kernel's it
-   * never is, in Node 20 to 24). FIN has to wait for it.
+   * never is, in Node 20 to 24). FIN has to wait for it. And a transport that is TLS itself fails writes that it has
+   * not told of when it ends.
    */
   onShutdown(request: Request): void {
     this.#ending = request;
-    if (this.#writing === null || this.#observer.saidLast) process.nextTick(() => this.#end());
+    const mayFollow = this.#observer.saidLast && !(this.socket instanceof tls.TLSSocket);
+    if (this.#writing === null || mayFollow) process.nextTick(() => this.#end());
   }
 
   #ended = false;

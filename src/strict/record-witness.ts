@@ -3,10 +3,11 @@
  *
  * What was sent counts once the transport has taken the whole record.
  */
+import { closes } from '../closure/ending.ts';
 import { AlertReader } from '../record/alert-reader.ts';
 import type { Sender } from '../record/decoder.ts';
 import type { PassObserver } from './pass.ts';
-import { closes, type Witness, type WitnessedAlert } from './witness.ts';
+import type { Witness, WitnessedAlert } from './witness.ts';
 
 export class RecordWitness implements PassObserver, Witness {
   readonly evidence = 'record';
@@ -29,9 +30,9 @@ export class RecordWitness implements PassObserver, Witness {
   /** @param role of this side. */
   constructor(role: Sender) {
     this.#reader = new AlertReader(role, {
-      onReceived: (alert, canceled) => {
+      onReceived: (alert, warned) => {
         this.#received = { ...alert, at: performance.now() };
-        this.#ignored = canceled && closes(this.#received);
+        this.#ignored = warned && closes(this.#received);
         if (this.#ignored) this.onIgnored();
       },
       onSent: (alert, end) => {
@@ -54,7 +55,7 @@ export class RecordWitness implements PassObserver, Witness {
     return this.#reader.unreadable !== null || this.#reader.finished;
   }
 
-  /** Whether the peer's close_notify came behind user_canceled. */
+  /** Whether the peer's close_notify came behind a warning. */
   get ignored(): boolean {
     this.#reader.look();
     return this.#ignored;

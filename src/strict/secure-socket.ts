@@ -148,8 +148,8 @@ export function strictAddOn(): ReturnType<typeof addOn> {
     });
   }
   if (state.native !== null && heard !== state.native) {
+    state.native.watch((watch) => guarded.get(watch)?.onIgnored());
     heard = state.native;
-    heard.watch((watch) => guarded.get(watch)?.onIgnored());
   }
   return state;
 }

@@ -2,6 +2,7 @@
 import type { Duplex } from 'node:stream';
 import type { Server } from 'node:tls';
 import { OptionError } from '../errors.ts';
+import { noteRequest, REQUESTS } from '../http-messages.ts';
 import type { Strictness } from './guard.ts';
 import { acceptStrict, checkMode, guardSocket, strictAddOn } from './secure-socket.ts';
 
@@ -39,7 +40,10 @@ export function strictServer<T extends Server>(server: T, options: StrictServerO
   }
   strict.add(server);
   // Before whoever reads the socket gets hold of it.
-  server.prependListener('secureConnection', (socket) => guardSocket(socket, mode));
+  server.prependListener('secureConnection', (socket) => {
+    noteRequests(server);
+    guardSocket(socket, mode);
+  });
   server.removeAllListeners('connection');
   for (const listener of listeners) {
     const onConnection =
@@ -49,4 +53,14 @@ export function strictServer<T extends Server>(server: T, options: StrictServerO
     server.on('connection', onConnection);
   }
   return server;
+}
+
+/** To a server that nobody listens to for requests a listener of ours would be http2's compatibility API, switched on. */
+function noteRequests(server: Server): void {
+  for (const event of REQUESTS) {
+    const listeners = server.listeners(event);
+    if (listeners.length > 0 && !listeners.includes(noteRequest)) {
+      server.prependListener(event, noteRequest);
+    }
+  }
 }

@@ -3,10 +3,6 @@ import net from 'node:net';
 import type { Duplex } from 'node:stream';
 import { setImmediate } from 'node:timers';
 import { process } from '../runtime.ts';
-import { giveBack } from '../tap/memory.ts';
-
-/** Bytes of a write whose memory is worth giving back. */
-const BULK = 16_384;
 
 export type Done = (error?: Error | null) => void;
 
@@ -82,18 +78,12 @@ class SocketBelow implements Below {
       socket.write('', (error) => (error ? done(error) : this.write(chunks, done)));
       return;
     }
-    const isBulk = chunks.reduce((sum, { length }) => sum + length, 0) >= BULK;
-    const taken = (error?: Error | null) => {
-      // Copies that TLS made for us alone.
-      if (!error && isBulk) giveBack(chunks);
-      done(error);
-    };
     const encoding = 'buffer' as BufferEncoding;
     if (chunks.length === 1) {
-      socket._write(chunks[0], encoding, taken);
+      socket._write(chunks[0], encoding, done);
     } else {
       const all = chunks.map((chunk) => ({ chunk, encoding }));
-      socket._writev?.(Object.assign(all, { allBuffers: true }), taken);
+      socket._writev?.(Object.assign(all, { allBuffers: true }), done);
     }
   }
 

@@ -11,6 +11,7 @@
  *
  * A witness tells only what it has read. Where it has read nothing, it says null, and nothing is claimed.
  */
+import { closes } from '../closure/ending.ts';
 import type { CutPoint, Evidence } from '../closure/machine.ts';
 import { type AddOn, ALONE, AUTHENTICATED, SENT, type Watch } from './add-on.ts';
 
@@ -42,24 +43,13 @@ export interface Witness {
   readonly sent: WitnessedAlert | null;
   /** Where the bytes that were received end. */
   readonly where: Exclude<CutPoint, 'handshake'>;
-  /** Whether the peer's close_notify came behind a user_canceled, where OpenSSL 3.5 does not heed it. */
+  /** Whether the peer's close_notify came behind a warning, where OpenSSL 3.5 does not heed it. */
   readonly ignored: boolean;
 }
 
 /** RFC 9846 section 6, AlertDescription. */
 const CLOSE_NOTIFY = 0;
 const USER_CANCELED = 90;
-
-/**
- * Whether an alert closes its direction: an authenticated close_notify, and nothing else. In TLS 1.2 one that calls
- * itself fatal is a fatal alert (RFC 5246 section 7.2: "Alert messages with a level of fatal result in the immediate
- * termination of the connection").
- */
-export function closes(alert: WitnessedAlert | null): boolean {
-  return (
-    alert?.authenticated === true && alert.description === CLOSE_NOTIFY && alert.level === WARNING
-  );
-}
 
 const WARNING = 1;
 
@@ -78,8 +68,30 @@ export function ends(
   return tls13 && description !== USER_CANCELED;
 }
 
-/** The clock of the add-on and that of `performance.now()` run alike; how far the second is behind. */
-const BEHIND = Number(process.hrtime.bigint()) / 1e6 - performance.now();
+/**
+ * The clock of the add-on and that of `performance.now()` run alike; how far the second is behind. The two cannot be
+ * read at once, and a process that has to wait between them is wrong by as long: the closest of several readings
+ * counts.
+ */
+const BEHIND = (() => {
+  let behind = 0;
+  let apart = Number.POSITIVE_INFINITY;
+  for (let i = 0; i < 20; i++) {
+    const before = performance.now();
+    const there = Number(process.hrtime.bigint()) / 1e6;
+    const after = performance.now();
+    if (after - before >= apart) continue;
+    apart = after - before;
+    behind = there - after;
+  }
+  return behind;
+})();
+
+/**
+ * When an alert crossed, on the clock of `performance.now()`. What is known has happened: it is never later than now,
+ * or what happens next, the end of the socket say, would take its place before it.
+ */
+const crossedAt = (at: number): number => Math.min(at - BEHIND, performance.now());
 
 const PLACES = {
   boundary: 'record-boundary',
@@ -137,7 +149,8 @@ export class OpenSslWitness implements Witness {
   }
 
   get ignored(): boolean {
-    return closes(this.received) && this.#canceled;
+    const { received } = this;
+    return received !== null && closes(received) && this.#canceled;
   }
 
   /** Reads what has crossed, until both directions have ended. */
@@ -152,7 +165,8 @@ export class OpenSslWitness implements Witness {
       const description = word & 255;
       const authenticated = (flags & AUTHENTICATED) !== 0;
       const sent = (flags & SENT) !== 0;
-      if (!sent && authenticated && description === USER_CANCELED) this.#canceled = true;
+      // A warning in the clear, too, which anybody may have sent.
+      if (!sent && tls13 && !ends({ level, description }, authenticated)) this.#canceled = true;
       if ((sent ? this.#written : this.#received) !== null) continue;
       // In the clear, when the version was not known yet, a warning was one.
       if (!ends({ level, description }, tls13 && authenticated)) continue;
@@ -160,7 +174,7 @@ export class OpenSslWitness implements Witness {
         level: tls13 && description === CLOSE_NOTIFY ? WARNING : level,
         description,
         authenticated,
-        at: (alerts[i + 1] as number) - BEHIND,
+        at: crossedAt(alerts[i + 1] as number),
       };
       if (sent) {
         this.#written = alert;

@@ -1,90 +1,54 @@
 /**
- * What is between the TLS engine and the transport.
+ * The tap: what `node:tls` is put on in place of the transport. A plain Duplex, by which every record passes alone.
  *
- * Theory of operation. The TLS engine of Node cannot tell closure from truncation: close_notify and
- * a bare EOF both end its stream. It can be made to, from below, because the engine sees only what
- * the tap lets through:
+ * Theory of operation. A TLS engine does not say which alert ended its stream, and some say nothing of an alert at
+ * all. So nobody asks the engine. The tap shows each record to a reader (record/alert-reader.ts) that has the secrets
+ * of the key log, and the reader says which alerts crossed the wire:
  *
- * 1. The transport's EOF is never passed on. So whenever the engine ends its stream, a close_notify
- *    made it do so; and when the transport has ended, everything it delivered has been fed, and the
- *    engine still has not ended, the stream was truncated.
- * 2. The engine is fed synchronously, and never more than up to a record that may be close_notify. It
- *    therefore ends, if it does, within the very call that feeds it that record. What is left in the
- *    queue at that moment was sent after close_notify: TLS must ignore it, and the transport's next
- *    user gets it back, to the byte. (Fed a whole chunk, Node drops what follows close_notify.) Until
- *    somebody says which records those are (`batch`), it is one record at a time.
- * 3. When the engine ends its own side, the tap lets close_notify go out and leaves the transport
- *    open. Ending or destroying the transport is the stream's decision, never the engine's.
- *
- * The tap knows nothing of sockets, deadlines or verdicts. It reports to `TapEvents`. Nor does it know how
- * the engine takes its bytes: what the engine has for its transport (js-stream.ts, tap-duplex.ts) is `Above`.
+ * 1. TLS is fed one record at a time, and told by 'data', so that it is done with the record when the call returns.
+ *    A record for which it gave application data is proven by that. Any other is decrypted by the reader, at once,
+ *    so that its keys and sequence numbers are never in doubt.
+ * 2. Behind the peer's close_notify nothing is fed any more. What is left was sent after it: TLS must ignore it (RFC
+ *    9846 section 6.1), and the transport's next user gets it back, to the byte.
+ * 3. The transport's EOF is never passed on. TLS ends by what the peer said, and the tap tells how the transport did.
+ * 4. What TLS writes counts as sent once the transport has taken it. When TLS ends its side, the transport stays open:
+ *    ending it is the stream's decision.
+ * 5. A failed write would have a `net.Socket` destroyed, and with it an answer that has arrived. So it is kept from
+ *    that until what the kernel holds has been read.
  */
 import { Buffer } from 'node:buffer';
-import type { Duplex } from 'node:stream';
-import type { CutCause } from '../closure/machine.ts';
-import { HEADER_LENGTH, peekHeader, RecordScanner } from '../record/record.ts';
+import net from 'node:net';
+import { performance } from 'node:perf_hooks';
+import { Duplex } from 'node:stream';
+import { setImmediate } from 'node:timers';
+import type { TransportEnding, Way } from '../closure/ending.ts';
+import { AlertReader } from '../record/alert-reader.ts';
+import type { EndingAlert } from '../record/conversation.ts';
+import type { Sender } from '../record/decoder.ts';
+import { RecordScanner } from '../record/record.ts';
 import { process } from '../runtime.ts';
-import { Fifo } from './fifo.ts';
-import type { HandleWriter } from './handle-writer.ts';
-import { divertReads } from './reads.ts';
-import { type Free, Sender, type SenderEvents } from './sender.ts';
-
-/** A record as its header tells of it. */
-export interface SeenRecord {
-  readonly type: number;
-  readonly length: number;
-}
-
-/** How the transport ended, once all that it delivered has been fed to the engine. */
-export interface TransportEnding {
-  /** 'destroyed' is an end that the peer had no part in: somebody here destroyed the transport. */
-  readonly cause: CutCause | 'destroyed';
-  readonly error: (Error & { code?: string }) | null;
-  readonly insideRecord: boolean;
-}
 
 /** What the tap reports. */
 export interface TapEvents {
-  /** A record went by; `alert` is the body of an alert in the clear, or null. */
-  onRecord(
-    direction: 'sent' | 'received',
-    type: number,
-    length: number,
-    alert: Uint8Array | null,
-  ): void;
-  /** Where present: each piece of ciphertext, as it goes to the engine or to the transport. */
-  readonly onBytes?: ((direction: 'sent' | 'received', bytes: Uint8Array) => void) | undefined;
-  onTransportEnd(ending: TransportEnding): void;
-  /** The transport took the record that `expectCloseNotify` recognised. */
-  onCloseNotifySent(): void;
-  /** Where present: the engine has ended, and the transport has taken all of it. */
-  onFinished?(): void;
-  /** The engine let go of the tap. */
-  onDestroyed(): void;
-}
-
-/** What the engine has for its transport. */
-export interface Above {
-  /** Whether the engine wants more for now. Whoever sets it tells `Tap.wanted`. */
+  /** Whether TLS is to be given more for now. */
   readonly wants: boolean;
-  readonly destroyed: boolean;
-  pause(): void;
-  resume(): void;
-  /** Gives ciphertext to the engine, which is done with the memory when this returns. */
-  feed(bytes: Uint8Array): void;
-  /** Takes the transport away from the engine. Tells `Tap.gone`. */
-  destroy(error?: Error): void;
+  /** Bytes of application data that TLS has given so far. */
+  readonly given: number;
+  /** TLS has been given a record, and is done with it. */
+  onFed(): void;
+  /** See `EngineEvents`, also for the next ones. */
+  onAlert(way: Way, alert: EndingAlert, at: number): void;
+  onTransportEnd(ending: TransportEnding): void;
+  onSendFailed(error: Error): void;
+  /** The transport has taken all that TLS wrote. */
+  onTaken(): void;
+  readonly onRecord?: ((way: Way, type: number, length: number) => void) | undefined;
+  readonly onBytes?: ((way: Way, bytes: Uint8Array) => void) | undefined;
 }
 
-/**
- * Feeds the engine.
- *
- * @param alone whether the bytes are of one record.
- * @param feed what feeds them.
- */
-type FeedBy = (bytes: Uint8Array, alone: boolean, feed: (bytes: Uint8Array) => void) => void;
+type TransportError = Error & { readonly code?: string; readonly syscall?: string };
 
-/** On every `Above`, of whichever copy of this library. */
+/** On every tap, of whichever copy of this library. */
 export const TAP: unique symbol = Symbol.for('close-notify.tap');
 
 /** Whether what TLS is put on is a tap already, so that it is strict. */
@@ -100,97 +64,421 @@ export function causeOf({ code }: { readonly code?: string }): 'reset' | 'error'
   return code !== undefined && RESETS.has(code) ? 'reset' : 'error';
 }
 
-const NO_BYTES = Buffer.alloc(0);
+/** How a tap is made. */
+export interface TapOptions {
+  readonly transport: Duplex;
+  /** Of this side. */
+  readonly role: Sender;
+  /** Bytes that were read from the transport already, and belong to TLS. */
+  readonly head?: Uint8Array | undefined;
+  /** Whether the key log is there, so that records can be read. */
+  readonly readable: boolean;
+}
 
-/** Bytes that the engine is fed at once, but for the end of a record: it keeps memory for as many. */
-const PIECE = 65_536;
-
-export class Tap implements SenderEvents {
-  /** What the engine's socket is to take for its own `allowHalfOpen`. */
-  readonly halfOpen: boolean;
+export class Tap extends Duplex {
+  readonly [TAP] = true;
   readonly #transport: Duplex;
   readonly #events: TapEvents;
-  readonly #received: RecordScanner;
-  readonly #sent: RecordScanner;
-  readonly #sender: Sender;
-  /** Set once the engine has nothing left to send but close_notify. */
-  #isCloseNotify: ((record: SeenRecord) => boolean) | null = null;
-  /** The last record that the engine wrote within the feeding of the current one. */
-  #reply: SeenRecord | null = null;
-  /** How many bytes the record has, header included, when it is part of what is being written right now. */
-  #closeNotifyWritten = 0;
-
-  /** Chunks of the transport that the engine has not been fed; `#offset` is into the first. */
-  readonly #queue = new Fifo<Uint8Array>();
-  #offset = 0;
-  #pumping = false;
-  #feeding = false;
-  #above: Above | null = null;
-  #feedBy: FeedBy | null = null;
-  /** Whether what the engine is fed next is of one record. */
-  #alone = false;
-  #isBulk: ((record: SeenRecord) => boolean) | null = null;
-  /** What was fed last was cut off for its size alone, and the rest of its batch is fed in any case. */
-  #goesOn = false;
-  /** The handshake is complete. */
-  #established = false;
-  /** Whether what the engine writes while it is fed waits for what follows it in this turn. */
-  #gathers = false;
-  /**
-   * `closed`: close_notify has come, and the queue from here on is trailing data. `waived`: the caller
-   * looks no more at what the peer says, so an EOF means nothing either.
-   */
-  #stopped: 'closed' | 'waived' | null = null;
-  #ending: Omit<TransportEnding, 'insideRecord'> | null = null;
+  readonly #reader: AlertReader | null;
+  readonly #scanners: Readonly<Record<Way, RecordScanner>>;
+  readonly #listeners: TransportListeners;
+  /** Chunks that TLS has not been fed. */
+  readonly #queue: Uint8Array[];
+  readonly #out = new Outgoing();
   #ready = false;
-  #endingReported = false;
-  #brokenReported = false;
-
-  #closeNotifyTaken = false;
-  #afterCloseNotify: (() => void) | null = null;
-
+  #feeding = false;
+  #paused = false;
+  /** The peer has closed: the queue from here on is trailing data. */
+  #stopped = false;
+  #ending: TransportEnding | null = null;
+  #told: 'nothing' | 'eof' | 'all' = 'nothing';
   #detached = false;
-  readonly #allowHalfOpen: boolean;
-  /** Listeners of others, for `unmute`. */
-  readonly #muted: Array<readonly [string, () => void]> = [];
-  // biome-ignore lint/suspicious/noExplicitAny: the listeners of events with different arguments
-  readonly #listeners: ReadonlyArray<readonly [string, (...args: any[]) => void]>;
 
-  constructor(
-    transport: Duplex,
-    events: TapEvents,
-    head: Uint8Array | undefined,
-    halfOpen: boolean = true,
-  ) {
-    this.halfOpen = halfOpen;
+  constructor({ transport, role, head, readable }: TapOptions, events: TapEvents) {
+    // It never ends its readable side, so for it the option means nothing. TLS takes it for its own.
+    super({ allowHalfOpen: true });
     this.#transport = transport;
     this.#events = events;
-    this.#received = new RecordScanner((type, length, alert) =>
-      events.onRecord('received', type, length, alert),
-    );
-    this.#sent = new RecordScanner((type, length, alert) => {
-      if (this.#isCloseNotify?.({ type, length }))
-        this.#closeNotifyWritten = HEADER_LENGTH + length;
-      if (this.#feeding) this.#reply = { type, length };
-      events.onRecord('sent', type, length, alert);
+    this.#queue = head === undefined || head.length === 0 ? [] : [head];
+    const scanner = (way: Way) =>
+      new RecordScanner((type, length) => events.onRecord?.(way, type, length));
+    this.#scanners = { sent: scanner('sent'), received: scanner('received') };
+    this.#reader = readable
+      ? new AlertReader(role, {
+          onReceived: (alert) => this.#onAlert(alert),
+          onSent: (alert, end) => this.#out.expect(alert, end),
+        })
+      : null;
+    this.#listeners = new TransportListeners(transport, {
+      onData: (chunk) => this.#onData(chunk),
+      onEnd: () => this.#onEnd('eof', null),
+      onError: (error) => this.#onEnd(causeOf(error), error),
+      onClose: () => this.#onClose(),
+      onWriteError: (error) => this.#onWriteError(error),
     });
-    this.#sender = new Sender(transport, this);
-    // A transport that ends its own side when the peer ends (the default of net.Socket) would send
-    // FIN before our close_notify: "Each party MUST send a close_notify alert before closing its
-    // write side of the connection" (RFC 9846 section 6.1).
+    // Nothing is reported before the engine is there to hear it. And a transport that is over already says nothing
+    // by itself.
+    process.nextTick(() => this.#begin());
+  }
+
+  // ---- for the engine
+
+  /** Whether TLS is being fed at this moment. */
+  get feeding(): boolean {
+    return this.#feeding;
+  }
+
+  /** Why no alert of this connection can be read; null where it can. */
+  get unreadable(): string | null {
+    return this.#reader === null ? 'this runtime gives no key log' : this.#reader.unreadable;
+  }
+
+  /** Whether a handshake is going on within which nothing of ours may be closed: a renegotiation. */
+  get handshaking(): boolean {
+    return this.#reader?.handshaking ?? false;
+  }
+
+  /** Bytes of application data in the records that TLS was fed; null where records cannot be read. */
+  get receivedData(): number | null {
+    return this.#reader?.data ?? null;
+  }
+
+  /** Whether an alert of ours that ends our direction was written. */
+  get saidLast(): boolean {
+    return this.#out.alert !== null;
+  }
+
+  /** Whether the transport has taken all that TLS wrote, or will take nothing more. */
+  get settled(): boolean {
+    return this.#out.settled || this.#transport.destroyed;
+  }
+
+  /** Bytes that TLS was not fed: trailing data, once the peer has closed. */
+  get unfedLength(): number {
+    return this.#queue.reduce((sum, chunk) => sum + chunk.length, 0);
+  }
+
+  /** A line of the key log. */
+  secret(line: Uint8Array): void {
+    this.#reader?.secret(line);
+  }
+
+  /** The engine wants more. */
+  wanted(): void {
+    this.#pump();
+  }
+
+  /** The peer has closed. Feeds TLS no more, and reads no more: what is here, and what comes, is kept. */
+  stop(): void {
+    this.#stopped = true;
+    if (!this.#detached) this.#transport.pause();
+  }
+
+  /** Looks at nothing that the peer sends until `unhold`; its EOF says nothing either. */
+  hold(): void {
+    this.#paused = true;
+    if (!this.#detached) this.#transport.pause();
+  }
+
+  unhold(): void {
+    this.#paused = false;
+    this.#pump();
+  }
+
+  /**
+   * Lets go of the transport: no listener of ours is left on it, it is paused, and nothing more is read from it or
+   * written to it.
+   *
+   * @param back whether those who listened to the transport before hear of it again.
+   * @returns what came after the peer's close_notify.
+   */
+  detach(back: boolean): Uint8Array {
+    if (!this.#detached) {
+      this.#detached = true;
+      this.#reader?.close();
+      this.#listeners.remove();
+    }
+    if (back) this.#listeners.restore();
+    const unfed = this.#queue.splice(0);
+    return this.#stopped ? Buffer.concat(unfed) : Buffer.alloc(0);
+  }
+
+  // ---- from the transport to TLS
+
+  #begin(): void {
+    this.#ready = true;
+    if (this.#detached) return;
+    const { destroyed, readableEnded } = this.#transport;
+    const errored: TransportError | null = this.#transport.errored;
+    if (this.#ending !== null) this.#pump();
+    else if (errored) this.#onEnd(causeOf(errored), errored);
+    else if (destroyed) this.#onClose();
+    else if (readableEnded) this.#onEnd('eof', null);
+    else this.#pump();
+  }
+
+  #onData(chunk: unknown): void {
+    if (chunk instanceof Uint8Array) {
+      this.#queue.push(chunk);
+      this.#pump();
+    } else {
+      this.#onEnd('error', new TypeError('the transport delivers something other than bytes'));
+    }
+  }
+
+  /**
+   * Feeds TLS record by record for as long as it takes them. An error of the transport overtakes what waits here: that
+   * is fed first, wanted or not, so that a close_notify in it counts. It is bounded by what was read before.
+   */
+  #pump(): void {
+    if (this.#feeding || this.#detached || !this.#ready) return;
+    while (this.#mayFeed) this.#feed(this.#queue[0] as Uint8Array);
+    this.#throttle();
+    this.#tellEnding();
+  }
+
+  get #mayFeed(): boolean {
+    if (this.#queue.length === 0 || this.#stopped || this.#paused || this.destroyed) return false;
+    const broken = this.#ending !== null && this.#ending.cause !== 'eof';
+    return (this.#events.wants || broken) && !this.#detached;
+  }
+
+  /** Feeds TLS the chunk up to the end of its first record. */
+  #feed(chunk: Uint8Array): void {
+    const end = this.#scan('received', chunk, 0);
+    if (end === chunk.length) this.#queue.shift();
+    else this.#queue[0] = chunk.subarray(end);
+    const piece = chunk.subarray(0, end);
+    this.#events.onBytes?.('received', piece);
+    this.#reader?.received(piece);
+    const before = this.#events.given;
+    this.#feeding = true;
+    let fed = false;
+    try {
+      // By 'data' rather than push(): that hands a chunk on at once in some states of the stream and buffers it in
+      // others, and everything here rests on 'at once'.
+      this.emit('data', piece);
+      fed = true;
+    } finally {
+      this.#feeding = false;
+      this.#reader?.given(this.#events.given - before);
+      this.#events.onFed();
+      // A callback of the program's has thrown. If it lives on, so does what waits here.
+      if (!fed) process.nextTick(() => this.#pump());
+    }
+  }
+
+  /** Backpressure towards the transport. */
+  #throttle(): void {
+    if (this.#detached || this.#ending !== null) return;
+    if (this.#stopped || this.#paused || this.#queue.length > 0) this.#transport.pause();
+    else if (this.#events.wants && this.#transport.isPaused()) this.#transport.resume();
+  }
+
+  #onAlert(alert: EndingAlert): void {
+    this.#events.onAlert('received', alert, performance.now());
+  }
+
+  /** @returns where the first record ends, or the chunk. */
+  #scan(way: Way, chunk: Uint8Array, from: number): number {
+    return this.#scanners[way].take(chunk, from);
+  }
+
+  // ---- the transport's own ending
+
+  #onEnd(cause: TransportEnding['cause'], error: TransportError | null): void {
+    const known = this.#ending;
+    // An error after EOF: the peer's bytes ended already, but ours can no longer go out.
+    if (known !== null && (known.cause !== 'eof' || error === null)) return;
+    this.#ending = { cause, error, where: 'unknown' };
+    this.#pump();
+  }
+
+  #onClose(): void {
+    // Closed without EOF or error: nobody but this side can have done that.
+    if (this.#ending === null) this.#onEnd('destroyed', null);
+    else if (this.#ending.cause === 'eof' && !this.#out.settled) {
+      this.#onEnd('destroyed', new Error('the transport closed before it took what was written'));
+    }
+  }
+
+  #tellEnding(): void {
+    const ending = this.#ending;
+    if (ending === null || !this.#ready || this.#detached || this.#told === 'all') return;
+    if (ending.cause === 'eof' && (this.#told === 'eof' || this.#paused)) return;
+    if (this.#queue.length > 0 && !this.#stopped && !this.#paused && !this.destroyed) return;
+    this.#told = ending.cause === 'eof' ? 'eof' : 'all';
+    this.#events.onTransportEnd({ ...ending, where: this.#where });
+  }
+
+  get #where(): TransportEnding['where'] {
+    if (this.#reader !== null) return this.#reader.where;
+    return this.#scanners.received.atBoundary ? 'record-boundary' : 'inside-record';
+  }
+
+  /** The kernel takes no more. It tells of a reset once, and told the write; what it holds is read first. */
+  #onWriteError(error: TransportError): void {
+    this.#listeners.afterWriteError(() => this.#onEnd(causeOf(error), error));
+    // Where it reads on and on, whoever writes must not wait for the end of that.
+    setImmediate(() =>
+      setImmediate(() => {
+        if (this.#ending === null && !this.#detached) this.#events.onSendFailed(error);
+      }),
+    );
+  }
+
+  // ---- from TLS to the transport
+
+  #send(chunk: Uint8Array, done: (() => void) | null): void {
+    this.#events.onBytes?.('sent', chunk);
+    for (let at = 0; at < chunk.length; ) at = this.#scan('sent', chunk, at);
+    this.#reader?.sending(chunk);
+    const total = this.#out.add(chunk.length);
+    try {
+      this.#transport.write(chunk, (error) => {
+        // A failed write is an ending of the transport, reported as such. It is not passed up to TLS, which would
+        // fail at once.
+        if (!error) this.#onTaken(total);
+        done?.();
+      });
+    } catch (error) {
+      this.#onEnd('error', error as TransportError);
+      done?.();
+    }
+  }
+
+  #onTaken(total: number): void {
+    const alert = this.#out.taken(total);
+    // It may be known only when the transport is somebody else's.
+    if (alert !== null) this.#events.onAlert('sent', alert, this.#out.writtenAt);
+    if (!this.#detached && this.#out.settled) this.#events.onTaken();
+  }
+
+  override _read(): void {
+    // TLS is fed by `#feed`.
+  }
+
+  /**
+   * OpenSSL answers a KeyUpdate behind its own close_notify, too, where nothing may be sent any more (RFC 9846 section
+   * 6.1). That is dropped.
+   */
+  override write(chunk: Uint8Array, ...rest: unknown[]): boolean {
+    if (!this.writableEnded) return super.write(chunk, ...(rest as []));
+    const done = rest.at(-1);
+    if (typeof done === 'function') process.nextTick(done as () => void);
+    return true;
+  }
+
+  override _write(chunk: Uint8Array, _encoding: string, done: () => void): void {
+    if (this.#detached) done();
+    else this.#send(chunk, done);
+  }
+
+  override _writev(chunks: Array<{ readonly chunk: Uint8Array }>, done: () => void): void {
+    if (this.#detached) {
+      done();
+      return;
+    }
+    this.#transport.cork();
+    for (const [i, { chunk }] of chunks.entries()) {
+      this.#send(chunk, i === chunks.length - 1 ? done : null);
+    }
+    this.#transport.uncork();
+  }
+
+  override _destroy(error: Error | null, done: (error: Error | null) => void): void {
+    done(error);
+    // What is left of the transport's ending is told all the same.
+    if (!this.#detached) this.#tellEnding();
+  }
+}
+
+/** How much was handed to the transport, how much it has taken, and where our last alert stands in that. */
+class Outgoing {
+  #written = 0;
+  #taken = 0;
+  #alert: EndingAlert | null = null;
+  #end = 0;
+  /** When that was written, on the clock of `performance.now()`. */
+  writtenAt = 0;
+  #told = false;
+
+  get alert(): EndingAlert | null {
+    return this.#alert;
+  }
+
+  get settled(): boolean {
+    return this.#taken === this.#written;
+  }
+
+  /** @returns how many bytes were written, these included. */
+  add(bytes: number): number {
+    this.#written += bytes;
+    return this.#written;
+  }
+
+  /** An alert is being written whose record ends at `end`. */
+  expect(alert: EndingAlert, end: number): void {
+    this.#alert = alert;
+    this.#end = end;
+    this.writtenAt = performance.now();
+  }
+
+  /** The transport has taken so many bytes. @returns the alert, if that is sent now. */
+  taken(total: number): EndingAlert | null {
+    this.#taken = total;
+    if (this.#alert === null || this.#told || this.#end > total) return null;
+    this.#told = true;
+    return this.#alert;
+  }
+}
+
+interface TransportEvents {
+  onData(chunk: unknown): void;
+  onEnd(): void;
+  onError(error: TransportError): void;
+  onClose(): void;
+  /** A write failed of a socket that may still be read. */
+  onWriteError(error: TransportError): void;
+}
+
+/** Our listeners on a transport, and those that stand back for them. */
+class TransportListeners {
+  readonly #transport: Duplex;
+  readonly #events: TransportEvents;
+  readonly #allowHalfOpen: boolean;
+  /** Of others, for `restore`. */
+  readonly #muted: Array<readonly [string, () => void]> = [];
+  // biome-ignore lint/suspicious/noExplicitAny: the listeners of events with different arguments
+  readonly #ours: ReadonlyArray<readonly [string, (...args: any[]) => void]>;
+  /** What was replaced on the transport itself. */
+  readonly #replaced: string[] = [];
+
+  constructor(transport: Duplex, events: TransportEvents) {
+    this.#transport = transport;
+    this.#events = events;
+    // A transport that ends its own side when the peer ends (the default of net.Socket) would send FIN before our
+    // close_notify: "Each party MUST send a close_notify alert before closing its write side of the connection"
+    // (RFC 9846 section 6.1).
     this.#allowHalfOpen = transport.allowHalfOpen;
     transport.allowHalfOpen = true;
-
-    if (head !== undefined && head.length > 0) this.#queue.push(head);
-    this.#listeners = [
-      ['data', (chunk: Uint8Array) => this.#onData(chunk, false)],
-      ['end', () => this.#onEnd('eof', null)],
-      ['error', (error: Error & { code?: string }) => this.#onError(error)],
-      ['close', () => this.#onClose()],
-      ['drain', () => this.#sender.onDrain()],
+    this.#mute();
+    this.#ours = [
+      ['data', (chunk: unknown) => events.onData(chunk)],
+      ['end', () => events.onEnd()],
+      ['error', (error: TransportError) => events.onError(error)],
+      ['close', () => events.onClose()],
     ];
-    // Whoever listened to the bytes so far (a plaintext dialogue that ended in STARTTLS) would now get
-    // ciphertext. Node takes a socket's handle away from them just the same.
+    for (const [name, listener] of this.#ours) transport.on(name, listener);
+    if (transport instanceof net.Socket) this.#outliveWriteErrors(transport);
+  }
+
+  /**
+   * Whoever listened to the bytes so far (a plaintext dialogue that ended in STARTTLS) would now get ciphertext. Node
+   * takes a socket's handle away from them just the same.
+   */
+  #mute(): void {
+    const transport = this.#transport;
     for (const name of ['data', 'readable', 'end']) {
       for (const listener of transport.rawListeners(name)) {
         // Node's own, on every net.Socket; it does nothing on one that is half-open.
@@ -199,371 +487,62 @@ export class Tap implements SenderEvents {
         transport.off(name, listener as () => void);
       }
     }
-    for (const [name, listener] of this.#listeners) transport.on(name, listener);
-    divertReads(transport, (bytes) => this.#onData(bytes, true));
-    // Nothing is reported before the engine is there to hear it. And a transport that is over
-    // already says nothing by itself.
-    process.nextTick(() => {
-      this.#ready = true;
-      if (this.#detached) return;
-      if (this.#ending !== null) this.#pump(this.#ending.cause !== 'eof');
-      else if (transport.errored) this.#onError(transport.errored);
-      else if (transport.destroyed) this.#onClose();
-      else if (transport.readableEnded) this.#onEnd('eof', null);
+  }
+
+  #replace(name: string, value: unknown): void {
+    Object.defineProperty(this.#transport, name, {
+      configurable: true,
+      writable: true,
+      value,
+    });
+    this.#replaced.push(name);
+  }
+
+  /** A `net.Socket` whose write failed goes on being read. */
+  #outliveWriteErrors(socket: net.Socket): void {
+    const { destroy } = socket;
+    let outlived = false;
+    this.#replace('destroy', (error?: TransportError, ...rest: []) => {
+      const ofWrite = error?.syscall === 'write' && !socket.readableEnded && !outlived;
+      if (!ofWrite) return destroy.call(socket, error, ...rest);
+      outlived = true;
+      this.#events.onWriteError(error);
+      return socket;
     });
   }
 
-  /** Whether the engine is being fed at this moment, so that what it does is about that record. */
-  get feeding(): boolean {
-    return this.#feeding;
-  }
-
-  /** Whether the transport has taken all that was written, but for what goes out with more of this turn. */
-  get settled(): boolean {
-    return this.#sender.settled;
-  }
-
-  /** Whether the transport has taken all that was written, but for close_notify. */
-  get hasSentAll(): boolean {
-    return this.#sender.hasSentAll;
-  }
-
-  /** Bytes that the engine has not been fed: trailing data, once close_notify has come. */
-  get unfedLength(): number {
-    return this.#queue.all.reduce((sum, chunk) => sum + chunk.length, 0) - this.#offset;
-  }
-
-  /** Feed the engine no more, and read no more: what is here, and what comes, is kept. */
-  stop(why: 'closed' | 'waived'): void {
-    this.#stopped = why;
-    if (!this.#detached) this.#transport.pause();
-  }
-
   /**
-   * All application data has been handed over, and close_notify is next. From here on `matches` is
-   * asked of each record that goes out, so a claim that close_notify was sent rests on a record that
-   * was written, at the time when the transport took it.
-   */
-  expectCloseNotify(matches: (record: SeenRecord) => boolean): void {
-    this.#isCloseNotify = matches;
-  }
-
-  /**
-   * For an engine that answers close_notify by itself, to be called within the feeding of it: if the last
-   * thing that it wrote `matches`, that was our close_notify.
-   */
-  takeReply(matches: (record: SeenRecord) => boolean): void {
-    if (!this.#feeding || this.#reply === null || !matches(this.#reply)) return;
-    this.#sender.onceTaken(() => this.onCloseNotifyTaken());
-  }
-
-  /** @internal */
-  onCloseNotifyTaken(): void {
-    this.#closeNotifyTaken = true;
-    this.#events.onCloseNotifySent();
-    this.#afterCloseNotify?.();
-  }
-
-  /** Calls back once the transport took the record that `expectCloseNotify` waits for, at once if it has. */
-  afterCloseNotify(then: () => void): void {
-    if (this.#closeNotifyTaken) then();
-    else this.#afterCloseNotify = then;
-  }
-
-  /** Joins the tap to what the engine has for its transport. */
-  attach(above: Above): void {
-    this.#above = above;
-  }
-
-  /** The engine is ready for more. Never to be told within a call of the engine. */
-  wanted(): void {
-    this.#pump();
-  }
-
-  /** A listener of the program's has thrown. If it lives on, so does what waits here, close_notify perhaps. */
-  goOn(): void {
-    if (this.#detached) return;
-    // That has broken off what the transport's stream was about, too. Pausing it sets it going anew.
-    this.#transport.pause();
-    this.#pump();
-  }
-
-  /** Has the engine paused, and resumed, where it does not do so itself. */
-  pause(): void {
-    this.#above?.pause();
-  }
-
-  resume(): void {
-    this.#above?.resume();
-  }
-
-  /** The engine let go. */
-  gone(): void {
-    this.#events.onDestroyed();
-  }
-
-  /** Takes the transport away from the engine, which fails with `error`. */
-  destroy(error?: Error): void {
-    this.#above?.destroy(error);
-  }
-
-  /** Writes by `writer` as far as it can. */
-  writeBy(writer: HandleWriter): void {
-    this.#sender.writeBy(writer);
-  }
-
-  /** Feeds the engine by `by`. */
-  feedBy(by: FeedBy): void {
-    this.#feedBy = by;
-  }
-
-  /**
-   * Sends the last flight of the handshake in one segment with what its completion brings about: the
-   * first request, or a close_notify. For clients; a server's session tickets that came late would find
-   * a client that has closed already, and draw a reset.
-   */
-  gatherFlights(): void {
-    this.#gathers = true;
-  }
-
-  /** The handshake is complete. May be told within the feeding of its last record. */
-  establish(): void {
-    this.#established = true;
-  }
-
-  /**
-   * From here on records that follow each other may be fed together where `isBulk` says of each that
-   * it is no close_notify: a call of the engine costs the same for one and for many.
+   * Reads on behind a failed write. Node's streams tell of no end then, so it is taken from `push`.
    *
-   * TLS 1.3 allows a close_notify to be padded so that it looks like data. Should one stand in the
-   * middle of such a batch, what follows it within that batch is not told apart from it. That is no more
-   * than records of application data, which nobody may send after close_notify: whatever else comes
-   * next on the transport does not begin as they do.
+   * @param ended called at the end of what comes.
    */
-  batch(isBulk: (record: SeenRecord) => boolean): void {
-    this.#isBulk = isBulk;
-  }
-
-  /**
-   * Lets go of the transport: no listener of ours is left on it, it is paused, and nothing more is
-   * read from it or written to it.
-   *
-   * @returns what came after the peer's close_notify.
-   */
-  detach(): Uint8Array {
-    if (!this.#detached) {
-      this.#detached = true;
-      this.#sender.detach();
-      for (const [name, listener] of this.#listeners) this.#transport.off(name, listener);
-      divertReads(this.#transport, null);
-      this.#transport.pause();
-      this.#transport.allowHalfOpen = this.#allowHalfOpen;
+  afterWriteError(ended: () => void): void {
+    const transport = this.#transport;
+    for (let chunk = transport.read(); chunk !== null; chunk = transport.read()) {
+      this.#events.onData(chunk);
     }
-    const unfed = this.#queue.drain();
-    const offset = this.#offset;
-    this.#offset = 0;
-    if (this.#stopped === null || unfed.length === 0) return NO_BYTES;
-    return Buffer.concat(unfed).subarray(offset);
+    this.#replace('push', (chunk: Uint8Array | null) => {
+      if (chunk === null) ended();
+      else this.#events.onData(chunk);
+      return true;
+    });
+    // Nobody would read it any more.
+    if (transport.isPaused() || transport.destroyed) ended();
   }
 
-  /** Those who listened to the transport before hear of it again. It stays paused. */
-  unmute(): void {
-    for (const [name, listener] of this.#muted) this.#transport.on(name, listener);
-    this.#muted.length = 0;
+  /** Takes ours away. The transport is paused. */
+  remove(): void {
+    const transport = this.#transport;
+    for (const [name, listener] of this.#ours) transport.off(name, listener);
+    for (const name of this.#replaced) Reflect.deleteProperty(transport, name);
+    transport.pause();
+    transport.allowHalfOpen = this.#allowHalfOpen;
+  }
+
+  /** Those who listened to the transport before hear of it again. */
+  restore(): void {
+    for (const [name, listener] of this.#muted.splice(0)) this.#transport.on(name, listener);
     // Listening to 'data' sets a stream going.
     this.#transport.pause();
   }
-
-  // ---- transport to engine
-
-  /** @param lent the memory is somebody else's, and filled anew once this returns. */
-  #onData(chunk: Uint8Array, lent: boolean): void {
-    if (!(chunk instanceof Uint8Array)) {
-      this.#onError(new TypeError('the transport delivers something other than bytes'));
-      return;
-    }
-    // Whoever looks at bytes may keep them.
-    this.#queue.push(lent && this.#events.onBytes !== undefined ? Buffer.from(chunk) : chunk);
-    try {
-      this.#pump();
-    } finally {
-      if (lent) this.#queue.replaceNewest(chunk, () => Buffer.from(chunk));
-    }
-    // The next one may be as large, and would have to wait here.
-    const much = lent && chunk.length > PIECE;
-    if (much && this.#above?.wants === false && !this.#detached) this.#transport.pause();
-  }
-
-  /**
-   * Feeds the engine record by record for as long as it takes them; `force` feeds even while it has
-   * asked for a pause, which is bounded by what one read of the transport delivered.
-   */
-  #pump(force = false): void {
-    if (this.#pumping || this.#detached) return;
-    this.#pumping = true;
-    try {
-      for (;;) {
-        const chunk = this.#queue.first;
-        const above = this.#above;
-        if (chunk === null || above === null) break;
-        if (this.#stopped !== null || above.destroyed) break;
-        if (!force && !above.wants && !this.#goesOn) break;
-        const from = this.#offset;
-        const end = this.#takePiece(chunk, from);
-        if (end === chunk.length) {
-          this.#queue.shift();
-          this.#offset = 0;
-        } else {
-          this.#offset = end;
-        }
-        const whole = from === 0 && end === chunk.length;
-        const piece = whole ? chunk : chunk.subarray(from, end);
-        this.#events.onBytes?.('received', piece);
-        if (this.#established) this.#gathers = false;
-        this.#reply = null;
-        this.#feeding = true;
-        let fed = false;
-        try {
-          if (this.#feedBy === null) above.feed(piece);
-          else this.#feedBy(piece, this.#alone, this.#feedAbove);
-          fed = true;
-        } finally {
-          this.#feeding = false;
-          if (!fed) process.nextTick(goOn, this);
-        }
-      }
-    } finally {
-      this.#pumping = false;
-      // The peer has closed, and the answer may follow at once.
-      if (this.#stopped === 'closed' && this.#sender.holds) this.#sender.releaseLater();
-      else if (!this.#sender.releasing) this.#sender.release();
-    }
-    this.#afterPump();
-  }
-
-  readonly #feedAbove = (bytes: Uint8Array) => this.#above?.feed(bytes);
-
-  /** @returns where what the engine is fed next ends. */
-  #takePiece(chunk: Uint8Array, from: number): number {
-    const isBulk = this.#isBulk;
-    const received = this.#received;
-    let end = received.take(chunk, from);
-    this.#alone = true;
-    this.#goesOn = false;
-    if (isBulk === null || !isBulk(received)) return end;
-    while (end < chunk.length) {
-      const next = peekHeader(chunk, end);
-      if (next === null || !isBulk(next)) break;
-      if (end - from >= PIECE) {
-        this.#goesOn = true;
-        break;
-      }
-      end = received.take(chunk, end);
-      this.#alone = false;
-    }
-    return end;
-  }
-
-  /** Backpressure towards the transport, and its ending once all is fed. */
-  #afterPump(): void {
-    if (this.#detached) return;
-    if (this.#stopped !== null || !this.#queue.isEmpty) {
-      this.#transport.pause();
-    } else if (this.#ending === null && this.#above?.wants && this.#transport.isPaused()) {
-      this.#transport.resume();
-    }
-    if (this.#ending === null) return;
-    if (this.#stopped === 'waived' && this.#ending.cause === 'eof') return;
-    if (this.#stopped !== null || this.#queue.isEmpty) this.#reportEnding();
-  }
-
-  #reportEnding(): void {
-    if (this.#ending === null || this.#endingReported || !this.#ready) return;
-    this.#endingReported = true;
-    this.#events.onTransportEnd({
-      ...this.#ending,
-      insideRecord: !this.#received.atBoundary,
-    });
-  }
-
-  // ---- the transport's own ending
-
-  #onEnd(cause: TransportEnding['cause'], error: TransportEnding['error']): void {
-    if (this.#ending !== null) {
-      // An error after EOF: the peer's bytes ended already, but ours can no longer go out.
-      const news = error !== null && this.#ending.cause === 'eof' && !this.#brokenReported;
-      if (news && this.#endingReported) {
-        this.#brokenReported = true;
-        this.#events.onTransportEnd({ cause, error, insideRecord: !this.#received.atBoundary });
-      }
-      return;
-    }
-    this.#ending = { cause, error };
-    // EOF comes in its turn, after all data. An error overtakes what waits in the queue: feed that
-    // first, so that a close_notify in it counts and no byte that came is lost.
-    this.#pump(cause !== 'eof');
-  }
-
-  #onError(error: Error & { code?: string }): void {
-    this.#onEnd(causeOf(error), error);
-  }
-
-  #onClose(): void {
-    // Closed without EOF or error: nobody but this side can have done that.
-    if (this.#ending === null) this.#onEnd('destroyed', null);
-    else if (this.#ending.cause === 'eof' && this.#sender.busy) {
-      this.#onEnd('destroyed', new Error('the transport closed before it took what was written'));
-    }
-  }
-
-  // ---- engine to transport
-
-  /**
-   * Writes to the transport, and calls `done` when it wants more, and `free` with the chunks once the transport
-   * has taken all of them, where that is worth it, and unless somebody here was shown the bytes.
-   *
-   * A failed write is an ending of the transport, reported as such. It is not passed up to the
-   * engine, which would fail at once and drop received bytes that nobody has read yet.
-   */
-  send(chunks: readonly Uint8Array[], done: () => void, free?: Free): void {
-    if (this.#detached) return;
-    if (chunks.length === 0) {
-      done();
-      return;
-    }
-    for (const chunk of chunks) {
-      this.#events.onBytes?.('sent', chunk);
-      for (let at = 0; at < chunk.length; ) at = this.#sent.take(chunk, at);
-    }
-    const closeNotify = this.#closeNotifyWritten;
-    if (closeNotify > 0) {
-      this.#closeNotifyWritten = 0;
-      this.#isCloseNotify = null;
-    }
-    const hold = this.#feeding && (this.#gathers || !this.#queue.isEmpty);
-    const shown = this.#events.onBytes !== undefined;
-    this.#sender.send(chunks, closeNotify, hold, done, shown ? undefined : free);
-    if (hold && this.#gathers) this.#sender.releaseLater();
-  }
-
-  /** Makes a call of the engine that has close_notify written, and tells of it as soon as that returns. */
-  during<T>(call: (on: T) => void, on: T): void {
-    this.#sender.during(call, on);
-  }
-
-  /** @internal */
-  onSendError(error: Error & { readonly code?: string }): void {
-    this.#onError(error);
-  }
-
-  /** The engine has ended. Calls back once the transport has taken all of it. */
-  end(then: () => void): void {
-    this.#sender.onceTaken(() => {
-      if (this.#above?.destroyed) return;
-      then();
-      this.#events.onFinished?.();
-    });
-  }
 }
-
-const goOn = (tap: Tap) => tap.goOn();

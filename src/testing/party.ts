@@ -1,8 +1,9 @@
 /** What the conformance kit asks of a TLS stream, and the answer for the streams of this package. */
 import type { Duplex } from 'node:stream';
 import type { PolicyOptions } from '../closure/policy.ts';
+import type { Unwrapped } from '../stream/closing.ts';
 import { accept, connect } from '../stream/connect.ts';
-import type { TlsStream, Unwrapped } from '../stream/tls-stream.ts';
+import type { TlsStream } from '../stream/tls-stream.ts';
 import type { Credentials } from './credentials.ts';
 
 /** The handshake's two sides. */

@@ -1,7 +1,7 @@
 /** Capture files made for a test: the packets of a recorded connection, in any form of file and link. */
 
-import { type CapturedFrame, readCaptureFile } from '../../src/transcript/capture-file.ts';
-import { PcapngRecorder } from '../../src/transcript/pcapng.ts';
+import { type CapturedFrame, readCaptureFile } from '../../src/capture/file.ts';
+import { PcapngRecorder } from '../../src/capture/pcapng.ts';
 import type { Scope } from './core-scope.ts';
 import { closeBoth, pairInMemory, type Version } from './core-streams.ts';
 

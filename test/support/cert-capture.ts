@@ -1,7 +1,7 @@
 /** What crossed the wire on a connection, kept, so that it can be decoded again in other pieces. */
 import { type Decoded, type Sender, WireDecoder } from '../../src/record/decoder.ts';
 import { parseKeyLogLine } from '../../src/record/keys.ts';
-import type { Direction, Observer } from '../../src/stream/observer.ts';
+import type { Direction, Observer } from '../../src/transcript/observer.ts';
 
 /** Bytes of one sender, or a line of the key log. */
 export type Piece =

@@ -1,6 +1,6 @@
 /** Tests that run once for each Node that we support. */
 import { describe, expect, it } from 'vitest';
-import { type Major, nodes } from './runtimes.ts';
+import { HOW_TO_INSTALL, type Major, nodes } from './runtimes.ts';
 
 /**
  * `describe` once for each Node. One that is not installed is skipped by name, and fails there with
@@ -16,7 +16,7 @@ export function describeNodes(title: string, body: (node: string, major: Major) 
       describe.skip(`${name} (not installed)`, () => it('runs', () => {}));
     else
       describe(name, () => {
-        it('is installed', () => expect.fail('npx tsx scripts/install-runtimes.ts'));
+        it('is installed', () => expect.fail(HOW_TO_INSTALL));
       });
   }
 }

@@ -1,0 +1,263 @@
+/** How a stream closes: shutdown, close, unwrap, abort. */
+import type { Duplex } from 'node:stream';
+import type { Policy } from '../closure/policy.ts';
+import type { Closure } from '../closure/verdict.ts';
+import { AbortError, AbortedError, OptionError, TimeoutError, UsageError } from '../errors.ts';
+import { closeTransport } from '../transport/goodbye.ts';
+import { checkWaitOptions, type WaitOptions, withLimits } from '../wait.ts';
+import type { Connection } from './connection.ts';
+import type { Reading } from './reading.ts';
+import type { Writing } from './writing.ts';
+
+/** Options of `shutdown`. */
+export interface ShutdownOptions extends WaitOptions {
+  /** Whether to wait for the peer's close_notify; true by default. */
+  readonly wait?: boolean | undefined;
+  /** What to do with data that nobody reads; the stream's policy by default. */
+  readonly unread?: Policy['unread'] | undefined;
+}
+
+/** Options of `close`. */
+export type CloseOptions = ShutdownOptions;
+
+/** A transport, taken back. */
+export interface Unwrapped {
+  /** The transport, paused, with the listeners that it had before, and none of ours. */
+  readonly transport: Duplex;
+  /** What the peer sent after its close_notify, as far as it was read from the transport. */
+  readonly trailing: Uint8Array;
+}
+
+export class Closing {
+  readonly #connection: Connection;
+  readonly #reading: Reading;
+  readonly #writing: Writing;
+  #aborted = false;
+  /** The caller has taken the transport back. */
+  #unwrapped = false;
+  #closing: Promise<Closure> | null = null;
+  #goodbye: Promise<void> | null = null;
+  readonly #over: Promise<Closure>;
+  #end: () => void = () => {};
+
+  constructor(connection: Connection, reading: Reading, writing: Writing) {
+    this.#connection = connection;
+    this.#reading = reading;
+    this.#writing = writing;
+    this.#over = new Promise((resolve) => {
+      this.#end = () => resolve(connection.closure);
+    });
+    // What has failed has no use for its transport.
+    connection.onFailed = () => void this.goodbye();
+  }
+
+  /** Settles, with the closure, once the transport is let go. */
+  get over(): Promise<Closure> {
+    return this.#over;
+  }
+
+  shutdown(options: ShutdownOptions): Promise<Closure> {
+    try {
+      checkShutdownOptions(options);
+      const { signal } = options;
+      if (signal?.aborted) throw new AbortError({ phase: 'shutdown', cause: signal.reason });
+    } catch (error) {
+      return Promise.reject(error);
+    }
+    this.#observeCall('shutdown', options);
+    return this.#shutdown(options);
+  }
+
+  #shutdown(options: ShutdownOptions): Promise<Closure> {
+    const connection = this.#connection;
+    const { wait = true, unread = connection.policy.unread } = options;
+    // What has failed stays as it ended, whatever the caller now asks for.
+    if (connection.failure === null) connection.dispatch({ type: wait ? 'wait' : 'waive' });
+    connection.sendCloseNotify();
+    return connection.until<Closure>(
+      {
+        phase: 'shutdown',
+        message: 'the peer sent no close_notify',
+        hint: () => this.#timeoutHint(),
+        ends: true,
+        answer: () => {
+          this.#reading.collect(unread);
+          // As it is now: the promise settles a little later.
+          return this.#isShutDown(wait) ? connection.closure : undefined;
+        },
+      },
+      options,
+      connection.policy.deadlines.shutdown,
+    );
+  }
+
+  /** Whether a shutdown has all that it waits for. @throws what the stream has failed with. */
+  #isShutDown(wait: boolean): boolean {
+    const connection = this.#connection;
+    const { send, receive } = connection.ending.state;
+    if (this.#aborted) throw connection.failure;
+    if (send.kind === 'closed' && (receive.kind === 'closed' || !wait)) return true;
+    // The peer closed, then its transport broke: it did not want our answer.
+    if (send.kind === 'cut' && receive.kind === 'closed') return true;
+    if (connection.failure !== null) throw connection.failure;
+    if (send.kind === 'cut' && !wait) connection.mayWrite();
+    return receive.kind === 'truncated' && send.kind === 'closed' && connection.onlyReports;
+  }
+
+  #timeoutHint(): string {
+    const { unreadLimit } = this.#connection.policy;
+    const { keptBytes } = this.#reading;
+    return keptBytes >= unreadLimit && keptBytes > 0
+      ? 'unread data is in the way, up to unreadLimit: read it, or shut down with unread: discard'
+      : "the peer's last bytes may be missing; wait: false does without its answer";
+  }
+
+  async unwrap(): Promise<Unwrapped> {
+    const connection = this.#connection;
+    const { send, receive } = connection.ending.state;
+    if (send.kind !== 'closed' || receive.kind !== 'closed' || connection.released) {
+      throw new UsageError(
+        'ERR_TLS_NOT_SHUTDOWN',
+        connection.released
+          ? 'the transport has been closed or taken back already'
+          : 'unwrap needs both close_notify to have been exchanged',
+        {
+          closure: connection.closure,
+          hint: 'await shutdown() first; its verdict must be secure',
+        },
+      );
+    }
+    connection.observe({ type: 'call', name: 'unwrap', detail: null });
+    this.#unwrapped = true;
+    this.#letGo();
+    const trailing = connection.release(true);
+    connection.dispatch({ type: 'release' });
+    connection.engine.destroy();
+    this.#end();
+    return { transport: connection.transport, trailing };
+  }
+
+  close(options: CloseOptions): Promise<Closure> {
+    const connection = this.#connection;
+    try {
+      checkShutdownOptions(options);
+    } catch (error) {
+      return Promise.reject(error);
+    }
+    const closing = this.#closing;
+    if (closing === null) {
+      this.#closing = this.#close(options);
+      return this.#closing;
+    }
+    return withLimits<Closure>(
+      (resolve) => {
+        closing.then(resolve, () => resolve(connection.closure));
+        return undefined;
+      },
+      options,
+      {
+        onDeadline: (ms) =>
+          new TimeoutError(`the stream was not closed within ${ms} ms`, {
+            phase: 'close',
+            closure: connection.closure,
+          }),
+        onAbort: (cause) => new AbortError({ phase: 'close', closure: connection.closure, cause }),
+      },
+    );
+  }
+
+  async #close(options: CloseOptions): Promise<Closure> {
+    const connection = this.#connection;
+    this.#observeCall('close', options);
+    this.#reading.taken = false;
+    if (this.#unwrapped) return connection.closure;
+    if (this.#aborted) {
+      await this.goodbye();
+      return connection.closure;
+    }
+    // From here on nothing that the peer says is looked at, so the outcome hangs on no race.
+    if (options.wait === false) connection.engine.pause();
+    const known = connection.failure !== null && connection.reported;
+    const { caller } = connection.ending.state;
+    try {
+      // An earlier shutdown has waited in vain, and said so.
+      if (caller.kind !== 'expired' && caller.kind !== 'cancelled') await this.#shutdown(options);
+    } catch (error) {
+      if (!known) throw error;
+    } finally {
+      const { send, receive } = connection.ending.state;
+      if (send.kind !== 'closed' || receive.kind !== 'closed') {
+        connection.fail(
+          { type: 'abandon', how: 'closed' },
+          (closure) => new AbortedError('the stream was closed', { closure }),
+        );
+      }
+      await this.goodbye();
+    }
+    return connection.closure;
+  }
+
+  abort(): void {
+    const connection = this.#connection;
+    if (this.#unwrapped) return;
+    connection.observe({ type: 'call', name: 'abort', detail: null });
+    this.#aborted = true;
+    this.#reading.abort();
+    // Whatever failed before, from here on it is the caller who wants no more.
+    connection.ending.forgive();
+    connection.onFailed = () => {};
+    connection.fail(
+      { type: 'abandon', how: 'destroyed' },
+      (closure) => new AbortedError('the stream was aborted', { closure }),
+    );
+    this.drop();
+  }
+
+  /** The transport goes now, and TLS with it. */
+  drop(): void {
+    this.#letGo();
+    this.#connection.dropTransport();
+    this.#connection.engine.destroy();
+    this.#end();
+  }
+
+  /** FIN and a kind wait for the peer's, once. */
+  goodbye(): Promise<void> {
+    this.#goodbye ??= this.#endTransport();
+    return this.#goodbye;
+  }
+
+  async #endTransport(): Promise<void> {
+    const connection = this.#connection;
+    const { transport, policy } = connection;
+    // Reads go on to get what had arrived, and null where the peer's close_notify had, too.
+    this.#letGo();
+    connection.release(false);
+    connection.dispatch({ type: 'abandon', how: 'closed' });
+    if (!transport.destroyed) connection.observe({ type: 'transport-closed', how: 'end' });
+    const closed = closeTransport(transport, policy.deadlines.close);
+    connection.engine.destroy();
+    await closed;
+    this.#end();
+  }
+
+  #letGo(): void {
+    this.#reading.keepUnread();
+    this.#reading.end();
+    this.#writing.end();
+  }
+
+  #observeCall(name: 'shutdown' | 'close', { wait = true }: ShutdownOptions): void {
+    this.#connection.observe({ type: 'call', name, detail: wait ? null : 'wait: false' });
+  }
+}
+
+function checkShutdownOptions(options: ShutdownOptions): void {
+  checkWaitOptions(options);
+  if (options.wait !== undefined && typeof options.wait !== 'boolean') {
+    throw new OptionError('wait must be a boolean');
+  }
+  if (options.unread !== undefined && options.unread !== 'keep' && options.unread !== 'discard') {
+    throw new OptionError("unread must be 'keep' or 'discard'");
+  }
+}

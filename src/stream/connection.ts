@@ -1,0 +1,318 @@
+/**
+ * One connection as its stream sees it: the engine below, the ending, and everybody who waits for something.
+ *
+ * Theory of operation. The engine reports here, and the stream's calls come from above. Each report becomes one event
+ * of the closure machine, and the state that comes out is all that a call looks at to decide whether it may return.
+ * Every call that waits is a question, asked again whenever something changes. So there is one place where waits,
+ * deadlines and signals meet, and no other machine beside the one of closure/machine.ts.
+ */
+import { performance } from 'node:perf_hooks';
+import type { Duplex } from 'node:stream';
+import {
+  alertEvent,
+  Ending,
+  type SeenAlert,
+  type TransportEnding,
+  transportEvent,
+  type Way,
+} from '../closure/ending.ts';
+import type { AlertDetail, ClosureEvent, Evidence } from '../closure/machine.ts';
+import type { Policy } from '../closure/policy.ts';
+import { type Closure, verdictOf } from '../closure/verdict.ts';
+import type { Engine, EngineEvents, EngineFailure, TlsInfo } from '../engine/contract.ts';
+import { engineError } from '../engine/failure.ts';
+import { truncatedError } from '../engine/truncation.ts';
+import { AbortedError, type CloseNotifyError, OptionError, ShutdownError } from '../errors.ts';
+import { alertName } from '../record/alert.ts';
+import { apart } from '../runtime.ts';
+import { type Observation, type Observer, tell } from '../transcript/observer.ts';
+import { ignoreErrors } from '../transport/goodbye.ts';
+import { type Patience, Questions, type WaitOptions } from '../wait.ts';
+import { StreamWait, type Waiting } from './waiting.ts';
+
+/** What a connection is made with. */
+export interface ConnectionOptions {
+  /** Of this side. */
+  readonly role: 'client' | 'server';
+  readonly transport: Duplex;
+  readonly policy: Policy;
+  readonly observer?: Observer | undefined;
+  /** `performance.now()` at the connection's start, from which its times count. */
+  readonly startedAt: number;
+  readonly onSession?: ((session: Uint8Array) => void) | undefined;
+  /** Begins the handshake. @throws what the engine says of options that it does not take. */
+  readonly start: (events: EngineEvents, linger: number) => Engine;
+}
+
+export class Connection implements EngineEvents {
+  readonly role: 'client' | 'server';
+  readonly transport: Duplex;
+  readonly policy: Policy;
+  readonly observer: Observer | undefined;
+  readonly onSession: EngineEvents['onSession'];
+  readonly engine: Engine;
+  readonly ending = new Ending<CloseNotifyError>();
+  readonly questions = new Questions();
+  /** Whether a call has rejected with the failure already. */
+  reported = false;
+  /** The engine has let go of the transport. */
+  released = false;
+  /** Application bytes that a shutdown found unread. */
+  late = 0;
+  /** Told once, when the connection fails after its handshake. */
+  onFailed: () => void = () => {};
+  readonly #startedAt: number;
+  #unsent = 0;
+  /** Why the transport takes no more. */
+  #sendError: Error | null = null;
+
+  /** @throws {OptionError} */
+  constructor(options: ConnectionOptions) {
+    this.role = options.role;
+    this.transport = options.transport;
+    this.policy = options.policy;
+    this.observer = options.observer;
+    const { onSession } = options;
+    this.onSession = onSession && ((session) => apart(() => onSession(session)));
+    this.#startedAt = options.startedAt;
+    try {
+      this.engine = options.start(this, this.policy.deadlines.close);
+    } catch (cause) {
+      // The engine refused its options before it touched the transport.
+      throw new OptionError((cause as Error).message, { cause });
+    }
+  }
+
+  /** How the connection ended, or stands. */
+  get closure(): Closure {
+    return this.ending.closure({ late: this.late, unsent: this.#unsent });
+  }
+
+  /** Why reads and writes fail from now on: what ended the connection first. */
+  get failure(): CloseNotifyError | null {
+    return this.ending.failure;
+  }
+
+  get established(): boolean {
+    // Some runtimes report while the engine is still being made.
+    const engine: Engine | undefined = this.engine;
+    return (engine?.info ?? null) !== null;
+  }
+
+  /**
+   * Whether the caller wants the peer's missing close_notify reported rather than raised. That the transport broke, or
+   * ended during the handshake, is an error all the same.
+   */
+  get onlyReports(): boolean {
+    return !this.policy.requireCloseNotify && this.established;
+  }
+
+  /** @throws why nothing more can be written. */
+  mayWrite(): void {
+    const { send, initiator } = this.ending.state;
+    if (this.failure !== null) throw this.failure;
+    if (send.kind === 'open') return;
+    if (send.kind === 'cut') {
+      throw new ShutdownError('the transport takes no more', {
+        closure: this.closure,
+        cause: this.#sendError,
+        hint: 'what the peer has sent can still be read',
+      });
+    }
+    throw new ShutdownError('write after shutdown', {
+      closure: this.closure,
+      hint:
+        initiator === 'peer'
+          ? 'the peer closed first, and TLS 1.2 asks for an answer at once'
+          : 'close_notify is the last thing that a party sends',
+    });
+  }
+
+  // ---- what the engine reports
+
+  onSecure(_info: TlsInfo): void {
+    this.dispatch({ type: 'established' });
+  }
+
+  onReadable(): void {
+    this.questions.ask();
+  }
+
+  onDrain(): void {
+    this.questions.ask();
+  }
+
+  onSent(): void {
+    this.questions.ask();
+  }
+
+  onAlert(way: Way, alert: SeenAlert, evidence: Evidence, at: number): void {
+    const name = alert.description === null ? 'unknown' : alertName(alert.description);
+    const event = alertEvent(way, alert, name, evidence);
+    if (event.type !== `alert-${way}`) {
+      this.observe({ type: 'close-notify', direction: way });
+      this.dispatch(event, at - this.#startedAt);
+      if (way === 'received') this.#answer();
+      return;
+    }
+    const { alert: detail } = event as { readonly alert: AlertDetail };
+    this.observe({ type: 'alert', direction: way, alert: detail });
+    this.dispatch(event);
+  }
+
+  onTransportEnd({ cause, error, where }: TransportEnding): void {
+    const because = error === null ? {} : { cause: error };
+    if (cause === 'destroyed') {
+      this.fail(
+        { type: 'abandon', how: 'destroyed' },
+        (closure) =>
+          new AbortedError('the transport was destroyed on this side', { closure, ...because }),
+      );
+      return;
+    }
+    const place = this.established ? where : 'handshake';
+    const event = transportEvent(cause, place, error?.code ?? null);
+    this.observe(event);
+    const whole = this.ending.state.receive.kind === 'closed';
+    if (cause === 'eof' && (whole || this.onlyReports)) {
+      this.dispatch(event);
+    } else if (whole) {
+      this.fail(
+        event,
+        (closure) =>
+          new ShutdownError('the transport broke after the peer had closed: nothing can be sent', {
+            closure,
+            ...because,
+          }),
+      );
+    } else {
+      this.fail(event, (closure) => truncatedError(cause, place, closure, error));
+    }
+  }
+
+  onSendFailed(error: Error): void {
+    this.#sendError = error;
+    this.dispatch({ type: 'send-failed' });
+  }
+
+  onFailure(failure: EngineFailure): void {
+    this.fail({ type: 'abandon', how: 'destroyed' }, (closure) =>
+      engineError(failure, this.established, closure),
+    );
+  }
+
+  get onRecord(): EngineEvents['onRecord'] {
+    if (this.observer === undefined) return undefined;
+    return (direction, contentType, length) =>
+      this.observe({ type: 'record', direction, contentType, length });
+  }
+
+  get onBytes(): EngineEvents['onBytes'] {
+    const { observer } = this;
+    if (observer?.onBytes === undefined) return undefined;
+    return (way, bytes) => apart(() => observer.onBytes?.(way, bytes, this.now()));
+  }
+
+  get onSecret(): EngineEvents['onSecret'] {
+    const { observer } = this;
+    if (observer?.onSecret === undefined) return undefined;
+    return (line) => apart(() => observer.onSecret?.(line));
+  }
+
+  // ---- acting on it
+
+  /** The peer has closed. See `Policy.answer` for what each standard asks for. */
+  #answer(): void {
+    const { answer } = this.policy;
+    const tls12 = this.engine.info?.protocol !== 'TLSv1.3';
+    if (answer === 'when-told' || (answer === 'by-version' && !tls12)) return;
+    if (this.ending.state.send.kind !== 'open') return;
+    if (tls12) this.#unsent += this.engine.discardWrites();
+    this.sendCloseNotify();
+  }
+
+  /** Sends close_notify behind everything written, unless that is done or cannot be. */
+  sendCloseNotify(): void {
+    if (this.ending.state.send.kind !== 'open' || this.failure !== null) return;
+    this.dispatch({ type: 'shutdown' });
+    this.engine.closeWrite();
+  }
+
+  /** Whether bytes were discarded that the caller had written. */
+  get discarded(): boolean {
+    return this.#unsent > 0;
+  }
+
+  /** The engine lets go of the transport. @returns what came after the peer's close_notify. */
+  release(back: boolean): Uint8Array {
+    const closed = this.ending.state.receive.kind === 'closed';
+    const trailing = closed && !this.released ? this.engine.trailingLength : 0;
+    if (trailing > 0) this.observe({ type: 'trailing', bytes: trailing });
+    this.released = true;
+    return this.engine.release(back);
+  }
+
+  /** The transport goes now. */
+  dropTransport(): void {
+    const { transport } = this;
+    this.release(false);
+    ignoreErrors(transport);
+    if (transport.destroyed) return;
+    this.observe({ type: 'transport-closed', how: 'destroy' });
+    transport.destroy();
+  }
+
+  // ---- state
+
+  /**
+   * Moves the state on, then asks every waiting question again.
+   *
+   * @param at when it happened, in milliseconds since the connection's start.
+   */
+  dispatch(event: ClosureEvent, at: number = this.now()): void {
+    this.#step(event, at);
+    this.questions.ask();
+  }
+
+  /**
+   * The same for an event that fails the stream: no question is asked before the failure stands. The first failure
+   * stays; later ones are its consequences.
+   */
+  fail(event: ClosureEvent, failure: (closure: Closure) => CloseNotifyError): void {
+    this.#step(event, this.now());
+    const first = this.failure === null;
+    this.ending.fail(failure, this.closure);
+    this.questions.ask();
+    if (first && this.established) this.onFailed();
+  }
+
+  #step(event: ClosureEvent, at: number): void {
+    const before = verdictOf(this.ending.state);
+    this.ending.happened(event, at);
+    const verdict = verdictOf(this.ending.state);
+    if (verdict !== before) this.observe({ type: 'verdict', verdict });
+  }
+
+  /** Waits for an answer; see `Waiting`. @param deadline where the options say none. */
+  until<T>(
+    waiting: Waiting<T>,
+    options: WaitOptions,
+    deadline: number,
+    patience?: Patience,
+  ): Promise<T> {
+    const limits = options.deadline === undefined ? { signal: options.signal, deadline } : options;
+    return new StreamWait(this, waiting).within(
+      limits,
+      patience?.busy === true ? undefined : patience,
+    );
+  }
+
+  /** Milliseconds since the connection's start. */
+  now(): number {
+    return performance.now() - this.#startedAt;
+  }
+
+  observe(observation: Observation): void {
+    if (this.observer !== undefined) tell(this.observer, observation, this.now());
+  }
+}

@@ -1,0 +1,123 @@
+/** The reading side of a stream: from the engine to `read`. */
+import type { Policy } from '../closure/policy.ts';
+import { AbortError, UsageError } from '../errors.ts';
+import { process } from '../runtime.ts';
+import { checkWaitOptions, Patience, type WaitOptions } from '../wait.ts';
+import type { Connection } from './connection.ts';
+import type { Waiting } from './waiting.ts';
+
+export class Reading {
+  readonly #connection: Connection;
+  readonly #patience = new Patience();
+  /** What a shutdown took out of the way of the close_notify behind it. */
+  readonly #kept: Uint8Array[] = [];
+  #keptBytes = 0;
+  #pending = false;
+  /** Somebody else reads in the stream's stead: what arrives is theirs, not a shutdown's to collect. */
+  taken = false;
+  /** abort() was called: what was not read by then is gone. */
+  #aborted = false;
+  readonly #waiting: Waiting<Uint8Array | null>;
+
+  constructor(connection: Connection) {
+    this.#connection = connection;
+    this.#waiting = {
+      phase: 'read',
+      message: 'no data came',
+      answer: () => this.#take(),
+      over: () => this.#over(),
+    };
+  }
+
+  /** Whether a read waits. */
+  get pending(): boolean {
+    return this.#pending;
+  }
+
+  /** Bytes that a shutdown keeps readable. */
+  get keptBytes(): number {
+    return this.#keptBytes;
+  }
+
+  read(options: WaitOptions | undefined): Promise<Uint8Array | null> {
+    const connection = this.#connection;
+    try {
+      checkWaitOptions(options);
+      const signal = options?.signal;
+      if (signal?.aborted) throw new AbortError({ phase: 'read', cause: signal.reason });
+      if (this.#pending) {
+        throw new UsageError('ERR_TLS_READ_PENDING', 'another read is waiting', {
+          phase: 'read',
+          closure: connection.closure,
+          hint: 'await the first read before the next one',
+        });
+      }
+    } catch (error) {
+      return Promise.reject(error);
+    }
+    this.#pending = true;
+    const { read } = connection.policy.deadlines;
+    return connection.until(this.#waiting, options ?? {}, read, this.#patience);
+  }
+
+  #over(): void {
+    this.#pending = false;
+    // A shutdown may have waited for room, or for its turn to take what is unread.
+    process.nextTick(() => this.#connection.questions.ask());
+  }
+
+  /** The next bytes; null at the peer's close_notify; undefined where neither is there. @throws the failure. */
+  #take(): Uint8Array | null | undefined {
+    const connection = this.#connection;
+    const bytes = this.#aborted ? null : this.#next();
+    if (bytes !== null) {
+      connection.observe({ type: 'data', direction: 'received', bytes: bytes.length });
+      return bytes;
+    }
+    const { receive } = connection.ending.state;
+    if (receive.kind === 'closed' && !this.#aborted) return null;
+    if (connection.failure !== null) throw connection.failure;
+    return receive.kind === 'truncated' && connection.onlyReports ? null : undefined;
+  }
+
+  #next(): Uint8Array | null {
+    const kept = this.#kept.shift();
+    if (kept === undefined) return this.#connection.engine.take();
+    this.#keptBytes -= kept.length;
+    return kept;
+  }
+
+  /** Moves what nobody reads out of the way of the close_notify behind it. */
+  collect(unread: Policy['unread']): void {
+    if (this.#pending || this.taken) return;
+    const connection = this.#connection;
+    while (unread === 'discard' || this.#keptBytes < connection.policy.unreadLimit) {
+      const chunk = connection.engine.take();
+      if (chunk === null) return;
+      connection.late += chunk.length;
+      if (unread === 'keep') this.#keep(chunk);
+    }
+  }
+
+  /** What nobody has read outlives the engine. */
+  keepUnread(): void {
+    const { engine } = this.#connection;
+    for (let chunk = engine.take(); chunk !== null; chunk = engine.take()) this.#keep(chunk);
+  }
+
+  /** Nothing more is read. */
+  abort(): void {
+    this.#aborted = true;
+    this.#kept.length = 0;
+  }
+
+  /** No timer is kept for a next read. */
+  end(): void {
+    this.#patience.end();
+  }
+
+  #keep(chunk: Uint8Array): void {
+    this.#kept.push(chunk);
+    this.#keptBytes += chunk.length;
+  }
+}

@@ -1,0 +1,85 @@
+/** How a call of a stream waits: for an answer that the connection's state gives, a deadline, or a signal. */
+
+import type { ClosureEvent } from '../closure/machine.ts';
+import type { Closure } from '../closure/verdict.ts';
+import type { CloseNotifyError } from '../errors.ts';
+import { AbortError, type Phase, TimeoutError } from '../errors.ts';
+import type { Observation } from '../transcript/observer.ts';
+import type { Questions } from '../wait.ts';
+import { type Question, Wait } from '../wait.ts';
+
+/** What is waited for. */
+export interface Waiting<T> {
+  readonly phase: Phase;
+  /** What did not happen in time. */
+  readonly message: string;
+  /** What the caller can do about that. */
+  readonly hint?: (() => string | undefined) | undefined;
+  /**
+   * Whether running out of time or being cancelled is an event of the closure: the handshake and the shutdown end that
+   * way, a read does not.
+   */
+  readonly ends?: boolean | undefined;
+  /** Asked whenever something has changed. @returns undefined for as long as there is no answer. @throws a failure. */
+  answer(): T | undefined;
+  /** Told when the wait is over, before its promise settles. */
+  over?(): void;
+}
+
+/** The connection, as far as a wait has to do with it. */
+interface Waited {
+  readonly questions: Questions;
+  readonly closure: Closure;
+  readonly failure: CloseNotifyError | null;
+  reported: boolean;
+  observe(observation: Observation): void;
+  dispatch(event: ClosureEvent): void;
+}
+
+export class StreamWait<T> extends Wait<T> implements Question {
+  readonly #connection: Waited;
+  readonly #waiting: Waiting<T>;
+
+  constructor(connection: Waited, waiting: Waiting<T>) {
+    super();
+    this.#connection = connection;
+    this.#waiting = waiting;
+  }
+
+  ask(): void {
+    try {
+      const found = this.#waiting.answer();
+      if (found !== undefined) this.resolve(found);
+    } catch (error) {
+      if (error === this.#connection.failure) this.#connection.reported = true;
+      this.reject(error);
+    }
+  }
+
+  protected override begin(): void {
+    this.#connection.questions.add(this);
+    this.ask();
+  }
+
+  protected override end(): void {
+    this.#connection.questions.delete(this);
+    this.#waiting.over?.();
+  }
+
+  protected override onDeadline(ms: number): Error {
+    const { phase, message, ends, hint } = this.#waiting;
+    const connection = this.#connection;
+    connection.observe({ type: 'deadline', phase, ms });
+    if (ends) connection.dispatch({ type: 'deadline' });
+    const { closure } = connection;
+    return new TimeoutError(`${message} within ${ms} ms`, { phase, closure, hint: hint?.() });
+  }
+
+  protected override onAbort(reason: unknown): Error {
+    const { phase, ends } = this.#waiting;
+    const connection = this.#connection;
+    connection.observe({ type: 'call', name: 'cancel', detail: phase });
+    if (ends) connection.dispatch({ type: 'cancel' });
+    return new AbortError({ phase, closure: connection.closure, cause: reason });
+  }
+}

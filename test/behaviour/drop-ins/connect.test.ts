@@ -1,0 +1,4 @@
+import { cases } from './connect.cases.ts';
+import { compare } from './run.ts';
+
+compare('connecting', 'connect', cases);

@@ -1,0 +1,4 @@
+import { cases } from './data.cases.ts';
+import { compare } from './run.ts';
+
+compare('data', 'data', cases);

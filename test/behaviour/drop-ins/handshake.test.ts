@@ -1,0 +1,4 @@
+import { cases } from './handshake.cases.ts';
+import { compare } from './run.ts';
+
+compare('the handshake', 'handshake', cases);

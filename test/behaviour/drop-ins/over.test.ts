@@ -1,0 +1,4 @@
+import { cases } from './over.cases.ts';
+import { compare } from './run.ts';
+
+compare('over a given transport', 'over', cases);

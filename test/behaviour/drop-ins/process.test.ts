@@ -1,0 +1,4 @@
+import { cases } from './process.cases.ts';
+import { compare } from './run.ts';
+
+compare('the process around it', 'process', cases);

@@ -1,5 +1,0 @@
-/** Plain `node:tls` in the place of this package's streams, for `prove/runtimes/party.mjs`. */
-import type { Adapter } from '../../src/testing/index.ts';
-import { nodeTls } from '../testing/node-tls.ts';
-
-export const closeNotifyAdapter = (): Adapter => nodeTls;
