@@ -188,7 +188,7 @@ describePeer('curl, us as the server', openssl ?? (find('curl') ? null : 'curl')
         const { stream } = await serve(transport, tls);
         // Behind our own close_notify no alert can say so.
         await expect(stream.shutdown()).rejects.toMatchObject({ code: 'ERR_TLS_ABORTED' });
-        expect(stream.closure).toMatchObject({ verdict: 'alert', received: null });
+        expect(stream.closure).toMatchObject({ verdict: 'aborted', received: null });
         await expect(stream.unwrap()).rejects.toMatchObject({ code: 'ERR_TLS_NOT_SHUTDOWN' });
         stream.abort();
       });
