@@ -17,6 +17,8 @@ export type {
   CutCause,
   CutPoint,
   Evidence,
+  ReceiveKind,
+  SendKind,
   TransportEnd,
 } from './closure/machine.ts';
 export type { Deadlines, Policy, PolicyOptions } from './closure/policy.ts';

@@ -132,8 +132,32 @@ export type ClosureEvent =
   | { readonly type: 'release' };
 
 export type EventType = ClosureEvent['type'];
-export type SendKind = SendState['kind'];
-export type ReceiveKind = ReceiveState['kind'];
+/**
+ * What has become of our sending direction: `closed`, close_notify was handed to the transport; `closing`, it is on its
+ * way; `alerted`, a fatal alert was sent instead; `cut`, the transport took no more before it was out; `abandoned`, we
+ * gave the transport up first.
+ */
+export type SendKind =
+  | 'handshaking'
+  | 'open'
+  | 'closing'
+  | 'closed'
+  | 'alerted'
+  | 'cut'
+  | 'abandoned';
+/**
+ * What has become of the peer's bytes: `closed`, an authenticated close_notify came behind them, and they are complete;
+ * `alerted`, a fatal alert came; `rejected`, we refused them with one; `truncated`, the transport ended first;
+ * `abandoned`, we gave the transport up first.
+ */
+export type ReceiveKind =
+  | 'handshaking'
+  | 'open'
+  | 'closed'
+  | 'alerted'
+  | 'rejected'
+  | 'truncated'
+  | 'abandoned';
 export type CallerKind = CallerState['kind'];
 
 type Table<Kind extends string> = Readonly<Record<Kind, Readonly<Record<EventType, Kind>>>>;

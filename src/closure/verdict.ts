@@ -8,6 +8,8 @@ import type {
   CutCause,
   CutPoint,
   Evidence,
+  ReceiveKind,
+  SendKind,
   TransportEnd,
 } from './machine.ts';
 
@@ -113,9 +115,9 @@ export interface Closure {
    */
   readonly transportEnd: TransportEnd;
   /** What has become of our sending direction. */
-  readonly send: ClosureState['send']['kind'];
+  readonly send: SendKind;
   /** What has become of the peer's bytes. */
-  readonly receive: ClosureState['receive']['kind'];
+  readonly receive: ReceiveKind;
   /** Application bytes that our shutdown found unread, kept or discarded. */
   readonly late: number;
   /** Bytes that were accepted for writing and discarded, because a TLS 1.2 peer closed first. */

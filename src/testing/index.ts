@@ -1,5 +1,5 @@
 /** Transports, schedules and checks for testing how TLS streams end. */
-export type { Carrier } from '../transport/pair.ts';
+export type { Carrier, MemoryEnd } from '../transport/pair.ts';
 export * from './channel.ts';
 export * from './conformance.ts';
 export * from './credentials.ts';
