@@ -1,4 +1,8 @@
-/** TLS that knows how a connection ended. */
+/**
+ * TLS that knows how a connection ended.
+ *
+ * @module close-notify
+ */
 
 export { allOf, KeyLog, keyLogFile } from './capture/keylog.ts';
 export type { Unusable } from './capture/packet.ts';

@@ -1,4 +1,8 @@
-/** Client certificates: what a server asks for, and which of ours it would take. */
+/**
+ * Client certificates: what a server asks for, and which of ours it would take.
+ *
+ * @module close-notify/client-cert
+ */
 
 export type { CertificateRequest, OidFilter } from '../record/handshake.ts';
 export {

@@ -1,6 +1,8 @@
 /**
  * From plaintext to TLS on one connection: asks the server, in the words of its protocol, to begin
  * TLS. The dialogue's rules of safety are in dialogue.ts.
+ *
+ * @module close-notify/starttls
  */
 import type { Duplex } from 'node:stream';
 import { AbortError, OptionError, TimeoutError } from '../errors.ts';

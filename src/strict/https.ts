@@ -1,4 +1,8 @@
-/** An `https.Agent` whose connections are strict about their ending. */
+/**
+ * An `https.Agent` whose connections are strict about their ending.
+ *
+ * @module close-notify/https
+ */
 import https from 'node:https';
 import type { Duplex } from 'node:stream';
 import { OptionError } from '../errors.ts';

@@ -9,6 +9,8 @@
  *
  * Loading this module registers, once in the process, with the settings of the environment; calling
  * `register` puts others in their place.
+ *
+ * @module close-notify/register
  */
 import { syncBuiltinESMExports } from 'node:module';
 import tls from 'node:tls';

@@ -1,4 +1,8 @@
-/** A connector for undici whose TLS connections are strict about their ending. */
+/**
+ * A connector for undici whose TLS connections are strict about their ending.
+ *
+ * @module close-notify/undici
+ */
 import http from 'node:http';
 import https from 'node:https';
 import net from 'node:net';

@@ -1,4 +1,8 @@
-/** Transports, schedules and checks for testing how TLS streams end. */
+/**
+ * Transports, schedules and checks for testing how TLS streams end.
+ *
+ * @module close-notify/testing
+ */
 export type { Carrier, MemoryEnd } from '../transport/pair.ts';
 export * from './channel.ts';
 export * from './conformance.ts';
