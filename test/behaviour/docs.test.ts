@@ -84,16 +84,16 @@ const { options } = ts.parseJsonConfigFileContent(
 /** What the compiler says of each of these files, which are nowhere but here; all in one go. */
 function compile(files: ReadonlyMap<string, string>): Map<string, string[]> {
   const at = (name: string) => `${ROOT}test/behaviour/${name}`;
-  const texts = new Map([...files, ['before.ts', BEFORE]].map(([name, text]) => [at(name), text]));
+  const texts = new Map<string, string>([[at('before.ts'), BEFORE]]);
+  for (const [name, text] of files) texts.set(at(name), text);
   const host = ts.createCompilerHost(options);
   const { fileExists, readFile, getSourceFile } = host;
   host.fileExists = (name) => texts.has(name) || fileExists(name);
   host.readFile = (name) => texts.get(name) ?? readFile(name);
-  host.getSourceFile = (name, ...rest) => {
+  host.getSourceFile = (name, version, ...rest) => {
     const text = texts.get(name);
-    return text === undefined
-      ? getSourceFile(name, ...rest)
-      : ts.createSourceFile(name, text, ...rest);
+    if (text === undefined) return getSourceFile(name, version, ...rest);
+    return ts.createSourceFile(name, text, version);
   };
   const program = ts.createProgram([...texts.keys()], options, host);
   return new Map(
