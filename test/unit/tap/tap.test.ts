@@ -252,6 +252,21 @@ describe("the transport's end", () => {
     expect(tls.causes).toEqual(['eof record-boundary']);
   });
 
+  test('EOF that was there before waits behind it as well', async () => {
+    const { near, peer } = ends();
+    peer.end();
+    near.resume();
+    await quiet();
+    const tls = new Recorder(near, { head: record(1) });
+    tls.wants = false;
+    await quiet();
+    expect(tls.endings).toEqual([]);
+    tls.wants = true;
+    tls.tap.wanted();
+    expect(tls.fed).toEqual([record(1)]);
+    expect(tls.causes).toEqual(['eof record-boundary']);
+  });
+
   for (const [name, code, cause] of [
     ['a reset', 'ECONNRESET', 'reset'],
     ['a broken pipe', 'EPIPE', 'reset'],
@@ -448,6 +463,24 @@ describe('from TLS to the transport', () => {
     ]);
   });
 
+  test('an alert behind data counts once its own bytes are taken', async () => {
+    const { near } = ends();
+    const tls = new Recorder(near, { readable: true });
+    near.line.clog();
+    tls.tap.cork();
+    tls.tap.write(record(1, 1, HANDSHAKE));
+    tls.tap.write(FAILURE);
+    tls.tap.uncork();
+    await quiet();
+    expect(tls.tap.saidLast).toBe(true);
+    expect(near.line.deliverWrite()).toBe(true);
+    await quiet();
+    expect(tls.alerts).toEqual([]);
+    expect(near.line.deliverWrite()).toBe(true);
+    await quiet();
+    expect(tls.alerts.map(({ way }) => way)).toEqual(['sent']);
+  });
+
   test('an alert that was received is told with its record', async () => {
     const { near, peer } = ends();
     const tls = new Recorder(near, { readable: true });
@@ -558,13 +591,19 @@ describe('a transport that misbehaves', () => {
     });
   }
 
-  test('emits an ending before the engine is there to hear it', async () => {
-    const transport = acting((itself) => itself.emit('error', new Error('early')));
+  test('emits errors before the engine is there to hear them: the first is told', async () => {
+    const errors = [new Error('early'), new Error('later')];
+    const left = [...errors];
+    const transport = acting((itself) => itself.emit('error', left.shift()));
     const tls = new Recorder(transport);
+    tls.tap.cork();
     tls.tap.write(record(1));
+    tls.tap.write(record(2));
+    tls.tap.uncork();
+    expect(left).toEqual([]);
     expect(tls.endings).toEqual([]);
     await quiet();
-    expect(tls.causes).toEqual(['error record-boundary']);
+    expect(tls.endings).toEqual([{ cause: 'error', error: errors[0], where: 'record-boundary' }]);
   });
 
   for (const what of ['text', { an: 'object' }]) {
