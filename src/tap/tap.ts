@@ -518,9 +518,8 @@ class TransportListeners {
    */
   afterWriteError(ended: () => void): void {
     const transport = this.#transport;
-    for (let chunk = transport.read(); chunk !== null; chunk = transport.read()) {
-      this.#events.onData(chunk);
-    }
+    // What waits in the stream's own buffer. Each chunk that `read` returns it emits as 'data', too: that one is taken.
+    while (transport.read() !== null) {}
     this.#replace('push', (chunk: Uint8Array | null) => {
       if (chunk === null) ended();
       else this.#events.onData(chunk);
