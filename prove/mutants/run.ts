@@ -184,7 +184,7 @@ const stop = (pid: number) => process.kill(-pid, 'SIGKILL');
 async function run(copy: string, killer: Killer): Promise<string | null> {
   const { program, args, env } = runOf(killer);
   // Those run the package as it is built.
-  if (KILLERS[killer][0] === 'verdicts')
+  if (['verdicts', 'matrix'].includes(KILLERS[killer][0]))
     execFileSync(process.execPath, ['scripts/bundle.mjs'], { cwd: copy });
   const child = spawn(join(ROOT, 'node_modules/.bin', program), args, {
     cwd: copy,

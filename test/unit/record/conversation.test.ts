@@ -75,7 +75,8 @@ describe.each(ROLES)('at a %s', (role) => {
       const warnings = () => times(4, () => peer.alert(1, 90));
       wire.hear(Buffer.concat([warnings(), peer.data(), warnings(), peer.closeNotify()]));
       closed(wire);
-      expect(wire.warned).toBe(true);
+      // In TLS 1.2 OpenSSL heeds a close_notify behind a warning.
+      expect(wire.warned).toBe(version === 'TLSv1.3');
       const other = open(role, version);
       refused(
         other.hear(
