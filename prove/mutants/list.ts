@@ -39,13 +39,7 @@ export const KILLERS = {
     'test/behaviour/stream/hostile.test.ts',
     'test/behaviour/stream/transport.test.ts',
   ],
-  faces: [
-    'vitest',
-    'test/behaviour/stream/duplex.test.ts',
-    'test/behaviour/stream/web.test.ts',
-    'test/behaviour/stream/server.test.ts',
-  ],
-  kit: ['vitest', 'test/behaviour/testing/conformance.test.ts'],
+  web: ['vitest', 'test/behaviour/stream/web.test.ts', 'test/behaviour/stream/server.test.ts'],
   socket: [
     'vitest',
     'test/behaviour/strict/secure-socket.test.ts',
@@ -114,13 +108,13 @@ const unprotect = inFile('src/record/unprotect.ts', [
 const strict = inFile('src/strict/', ['socket', 'passing', 'facts', 'endings']);
 const messages = inFile('src/http-messages.ts', ['http1', 'http2', 'undici', 'responses']);
 const tap = inFile('src/tap/tap.ts', ['tap', 'streams']);
-const engine = inFile('src/engine/tapped.ts', ['streams', 'faces', 'kit']);
+const engine = inFile('src/engine/tapped.ts', ['engine', 'streams']);
 const outgoing = inFile('src/engine/outgoing.ts', ['engine', 'streams']);
 const ending = inFile('src/closure/ending.ts', ['closure', 'streams']);
-const connection = inFile('src/stream/connection.ts', ['streams', 'faces']);
-const stream = inFile('src/stream/reading.ts', ['streams', 'faces']);
-const writing = inFile('src/stream/writing.ts', ['streams', 'faces']);
-const closing = inFile('src/stream/closing.ts', ['streams', 'faces']);
+const connection = inFile('src/stream/connection.ts', ['streams', 'web']);
+const stream = inFile('src/stream/reading.ts', ['streams', 'web']);
+const writing = inFile('src/stream/writing.ts', ['streams', 'web']);
+const closing = inFile('src/stream/closing.ts', ['streams', 'web']);
 const machine = inFile('src/closure/machine.ts', ['closure', 'streams']);
 const verdict = inFile('src/closure/verdict.ts', ['closure', 'streams']);
 const native = inFile('native/src/witness.cc', ['native 20', 'native 24']);
@@ -211,11 +205,6 @@ export const MUTANTS: readonly Mutant[] = [
     'application data before Finished is taken',
     "if (!from.finished) throw new Refusal('application data before Finished');",
     '',
-    {
-      by: ['conversation', 'record'],
-      lives:
-        'a renegotiation that Node refuses is the one warning that it sends, and five in a row need a peer that asks five times',
-    },
   ),
   conversation(
     'a record of 32,768 bytes is taken',
@@ -297,11 +286,6 @@ export const MUTANTS: readonly Mutant[] = [
     'secrets of any connection are taken',
     "if (text.toString('latin1', at + 1, at + 65).toLowerCase() !== this.#name) return;",
     '',
-    {
-      by: ['conversation', 'record'],
-      lives:
-        'two bytes of length promise at most 64 KB, and what is too long is refused when it is read',
-    },
   ),
   keys('a second ClientHello begins a handshake', 'if (this.#name === name) return false;', '', {
     lives:
@@ -1186,12 +1170,6 @@ export const MUTANTS: readonly Mutant[] = [
     'a write that waits hears of no failure',
     'if (connection.failure !== null) throw connection.failure;\n    switch',
     'switch',
-  ),
-  writing(
-    'the memory of a write is its caller to change',
-    'connection.engine.write(bytes)',
-    'connection.engine.write(bytes.subarray(0, bytes.length))',
-    { lives: 'outgoing.ts takes the copy: here nothing is kept' },
   ),
   closing(
     'shutdown does not wait for the peer',

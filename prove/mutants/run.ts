@@ -9,7 +9,7 @@
  * Theory of operation. An edit is made of a text that its file has once. Where the text is not there any more, or is
  * there twice, all such mutants are told before anything runs: one that does nothing would count as one that lives.
  *
- * A copy has every file that git knows, and for its node_modules links to the packages here, so that
+ * A copy has every file that git does not ignore, and for its node_modules links to the packages here, so that
  * `close-notify-native` is the copy's own. First each killer runs on the copy as it is. One that fails without a
  * mutant proves nothing, nor does one in which no test runs: both stop the run. Then an edit is made, the killers of
  * that mutant run until one fails, and the file is put back. A killer that does not end in its time has killed, too: a
@@ -50,6 +50,11 @@ const git = (...args: string[]): string[] =>
     .split('\0')
     .filter((one) => one !== '');
 
+/** All files but those that git ignores: new ones, too. */
+const FILES = git('ls-files', '--cached', '--others', '--exclude-standard').filter((one) =>
+  existsSync(join(ROOT, one)),
+);
+
 /** A mutant, and the one file of the tree that has its text. */
 interface Found {
   readonly mutant: Mutant;
@@ -58,7 +63,6 @@ interface Found {
 
 /** @throws {Error} that tells of all whose text is not there once. */
 function find(mutants: readonly Mutant[]): Found[] {
-  const files = git('ls-files').filter((one) => existsSync(join(ROOT, one)));
   const texts = new Map<string, string>();
   const textOf = (file: string): string => {
     const text = texts.get(file) ?? readFileSync(join(ROOT, file), 'utf8');
@@ -68,7 +72,7 @@ function find(mutants: readonly Mutant[]): Found[] {
   const lost: string[] = [];
   const found = mutants.flatMap((mutant): Found[] => {
     const { file, fault, from, to } = mutant;
-    const inside = files.filter(
+    const inside = FILES.filter(
       (one) => one === file || (file.endsWith('/') && one.startsWith(file)),
     );
     const hits = inside.flatMap((one) => Array(textOf(one).split(from).length - 1).fill(one));
@@ -101,7 +105,7 @@ function choose(all: readonly Found[], args: readonly string[]): Found[] {
 
 function copyTree(): string {
   const copy = mkdtempSync(join(tmpdir(), 'close-notify-mutants-'));
-  for (const file of git('ls-files').filter((one) => existsSync(join(ROOT, one)))) {
+  for (const file of FILES) {
     mkdirSync(join(copy, dirname(file)), { recursive: true });
     cpSync(join(ROOT, file), join(copy, file));
   }
@@ -153,7 +157,8 @@ function runOf(killer: Killer): Run {
   const [node = '', name = ''] = args;
   switch (kind) {
     case 'vitest':
-      return vitest(...args);
+      // One process for all of its files: most of a run is its start.
+      return vitest('--no-isolate', '--maxWorkers', '1', ...args);
     case 'verdicts':
       return {
         ...vitest(`test/behaviour/verdicts/${name}.test.ts`),

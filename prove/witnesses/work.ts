@@ -41,7 +41,8 @@ function rows(): Row[] {
       for (const role of ['client', 'server'] as const) {
         if (role === 'server' && ending in TICKETS) continue;
         // Whole families are alike in what a program makes of them.
-        const acts = ending in SPLIT || ending in CUT ? (['nothing'] as const) : ACTS;
+        const isFamily = ending in SPLIT || ending in CUT || ending in ALERTS;
+        const acts = isFamily ? (['nothing'] as const) : ACTS;
         for (const act of acts) all.push({ ending, version, role, act });
       }
     }

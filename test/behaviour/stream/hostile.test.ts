@@ -1,17 +1,110 @@
 /** Peers, transports and callers that behave badly, and endings that come at a bad moment. */
+import net from 'node:net';
 import { Duplex } from 'node:stream';
 import { expect, test } from 'vitest';
-import { connect } from '../../../src/index.ts';
+import { accept, connect, type TlsStream } from '../../../src/index.ts';
 import { describeTls, pki } from '../../support/core-pki.ts';
-import { clean, turn, until } from '../../support/core-scope.ts';
+import { clean, type Scope, turn, until } from '../../support/core-scope.ts';
 import {
   closeBoth,
+  only,
   pair,
   pattern,
   readAll,
   rejection,
   VERSIONS,
+  type Version,
 } from '../../support/core-streams.ts';
+import { listen, reset } from '../../support/core-transport.ts';
+import { CraftedPeer } from '../../support/crafted-records.ts';
+
+/** A stream, and a peer with the keys at the other end of its TCP connection. */
+async function crafted(
+  scope: Scope,
+  role: 'client' | 'server',
+  version: Version,
+): Promise<{ stream: TlsStream; peer: CraftedPeer }> {
+  let wire: net.Socket | null = null;
+  const port = await listen(
+    scope,
+    (socket) => {
+      wire = socket;
+    },
+    { allowHalfOpen: true },
+  );
+  const transport = net.connect({ port, host: '127.0.0.1' });
+  await until('it is connected', () => wire !== null);
+  const opening =
+    role === 'client'
+      ? connect({ transport, ca: pki().ca, servername: 'localhost', ...only(version) })
+      : accept(transport, { ...pki().server, ...only(version) });
+  const other = role === 'client' ? 'server' : 'client';
+  const peer = new CraftedPeer(other, version, wire as unknown as net.Socket);
+  scope.defer(() => peer.destroy());
+  const [stream] = await Promise.all([opening, peer.ready()]);
+  scope.defer(() => stream.abort());
+  return { stream, peer };
+}
+
+const SIDES = VERSIONS.flatMap((version) => [
+  { role: 'client' as const, version },
+  { role: 'server' as const, version },
+]);
+
+for (const { role, version } of SIDES) {
+  describeTls(`a ${role}, ${version}: what the peer says last`, () => {
+    // RFC 9846 section 6.2: "Upon transmission or receipt of a fatal alert message, both parties MUST immediately close
+    // the connection." So its end says nothing that the alert has not said.
+    for (const how of ['FIN in its segment', 'FIN behind it', 'RST behind it'] as const) {
+      test(
+        `a fatal alert, then ${how}: the alert is what is told`,
+        clean(async (scope) => {
+          const { stream, peer } = await crafted(scope, role, version);
+          const bytes = Buffer.concat([peer.data('data'), peer.alert(2, 80)]);
+          if (how === 'FIN in its segment') peer.wire.end(bytes);
+          else peer.wire.write(bytes);
+          expect(String(await stream.read())).toBe('data');
+          if (how === 'FIN behind it') peer.wire.end();
+          else if (how === 'RST behind it') reset(peer.wire);
+          const told = { code: 'ERR_TLS_ALERT' };
+          expect(await rejection(stream.read())).toMatchObject(told);
+          expect(await rejection(stream.read())).toMatchObject(told);
+          expect(stream.closure).toMatchObject({
+            verdict: 'alert',
+            received: null,
+            alert: { code: 80, direction: 'received', authenticated: true },
+          });
+        }),
+      );
+    }
+
+    test(
+      'close_notify, then a fatal alert: nothing behind close_notify is looked at',
+      clean(async (scope) => {
+        // RFC 9846 section 6.1: "Any data received after a closure alert has been received MUST be ignored."
+        const { stream, peer } = await crafted(scope, role, version);
+        peer.wire.end(Buffer.concat([peer.data('data'), peer.closeNotify(), peer.alert(2, 80)]));
+        expect(String(await stream.read())).toBe('data');
+        expect(await stream.read()).toBe(null);
+        expect((await stream.close()).verdict).toBe('secure');
+      }),
+    );
+
+    test(
+      'close_notify that is not authentic closes nothing',
+      clean(async (scope) => {
+        const { stream, peer } = await crafted(scope, role, version);
+        const bytes = Buffer.concat([peer.data('data'), peer.closeNotify()]);
+        bytes[bytes.length - 1]! ^= 1;
+        peer.wire.end(bytes);
+        expect(String(await stream.read())).toBe('data');
+        expect(await rejection(stream.read())).toMatchObject({ code: 'ERR_TLS_ALERT' });
+        expect(stream.closure).toMatchObject({ verdict: 'alert', received: null });
+        expect(stream.closure.alert).toMatchObject({ code: 20, direction: 'sent' });
+      }),
+    );
+  });
+}
 
 for (const version of VERSIONS) {
   describeTls(`${version}: a close_notify that comes before the caller has done anything`, () => {
