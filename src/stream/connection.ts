@@ -53,8 +53,10 @@ export class Connection implements EngineEvents {
   readonly engine: Engine;
   readonly ending = new Ending<CloseNotifyError>();
   readonly questions = new Questions();
-  /** Whether a call has rejected with the failure already. */
+  /** Whether a call has rejected with what ended the connection, or cut our direction of it. */
   reported = false;
+  /** Whether bytes were written that the transport is not known to have taken. */
+  untaken = false;
   /** The engine has let go of the transport. */
   released = false;
   /** Application bytes that a shutdown found unread. */
@@ -64,7 +66,7 @@ export class Connection implements EngineEvents {
   readonly #startedAt: number;
   #unsent = 0;
   /** Why the transport takes no more. */
-  #sendError: Error | null = null;
+  sendError: Error | null = null;
 
   /** @throws {OptionError} */
   constructor(options: ConnectionOptions) {
@@ -76,7 +78,7 @@ export class Connection implements EngineEvents {
     this.onSession = onSession && ((session) => apart(() => onSession(session)));
     this.#startedAt = options.startedAt;
     try {
-      this.engine = options.start(this, this.policy.deadlines.close);
+      this.engine = options.start(this, this.policy.linger.time);
     } catch (cause) {
       // The engine refused its options before it touched the transport.
       throw new OptionError((cause as Error).message, { cause });
@@ -113,9 +115,10 @@ export class Connection implements EngineEvents {
     if (this.failure !== null) throw this.failure;
     if (send.kind === 'open') return;
     if (send.kind === 'cut') {
+      this.reported = true;
       throw new ShutdownError('the transport takes no more', {
         closure: this.closure,
-        cause: this.#sendError,
+        cause: this.sendError,
         hint: 'what the peer has sent can still be read',
       });
     }
@@ -143,6 +146,7 @@ export class Connection implements EngineEvents {
   }
 
   onSent(): void {
+    this.untaken = false;
     this.questions.ask();
   }
 
@@ -173,8 +177,13 @@ export class Connection implements EngineEvents {
     const place = this.established ? where : 'handshake';
     const event = transportEvent(cause, place, error?.code ?? null);
     this.observe(event);
-    const whole = this.ending.state.receive.kind === 'closed';
-    if (cause === 'eof' && (whole || this.onlyReports)) {
+    const { receive } = this.ending.state;
+    const whole = receive.kind === 'closed';
+    if (receive.kind === 'closing') {
+      // Nobody wants more of the peer. Whether it has got all of ours is another question.
+      this.sendError ??= error;
+      this.dispatch(event);
+    } else if (cause === 'eof' && (whole || this.onlyReports)) {
       this.dispatch(event);
     } else if (whole) {
       this.fail(
@@ -191,7 +200,7 @@ export class Connection implements EngineEvents {
   }
 
   onSendFailed(error: Error): void {
-    this.#sendError = error;
+    this.sendError = error;
     this.dispatch({ type: 'send-failed' });
   }
 
