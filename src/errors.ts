@@ -61,6 +61,11 @@ export class CloseNotifyError extends Error {
   readonly closure: Closure | null;
   /** What the reader can do about it; null where the message says all. */
   readonly hint: string | null;
+  /**
+   * Whether what was read may lack bytes: `closure.incomplete` at the time of the error; null where that was not known
+   * yet, or there was no connection.
+   */
+  readonly incomplete: boolean | null;
 
   constructor(code: ErrorCode, message: string, details: ErrorDetails = {}) {
     super(message, details.cause === undefined ? undefined : { cause: details.cause });
@@ -68,6 +73,7 @@ export class CloseNotifyError extends Error {
     this.phase = details.phase ?? null;
     this.closure = details.closure ?? null;
     this.hint = details.hint ?? null;
+    this.incomplete = this.closure?.incomplete ?? null;
   }
 }
 

@@ -31,6 +31,7 @@ export const KILLERS = {
   engine: ['vitest', 'test/unit/engine'],
   streams: [
     'vitest',
+    'test/behaviour/stream/close.test.ts',
     'test/behaviour/stream/closing.test.ts',
     'test/behaviour/stream/closure.test.ts',
     'test/behaviour/stream/data.test.ts',
@@ -231,8 +232,8 @@ export const MUTANTS: readonly Mutant[] = [
   ),
   reader(
     'our close_notify counts as sent before it left',
-    'this.#events.onSent(alert, end)',
-    'this.#events.onSent(alert, 0)',
+    'this.#events.onSent(alert, end, length)',
+    'this.#events.onSent(alert, 0, length)',
     { by: ['conversation', 'record', 'passing'] },
   ),
   reader(
@@ -606,8 +607,8 @@ export const MUTANTS: readonly Mutant[] = [
   ),
   stream(
     'reading ends when the transport did',
-    "if (receive.kind === 'closed' && !this.#aborted) return null;",
-    "if (receive.kind !== 'open' && !this.#aborted) return null;",
+    "if (receive.kind === 'closed' && !this.#aborted && !this.#discarded) return null;",
+    "if (receive.kind !== 'open' && !this.#aborted && !this.#discarded) return null;",
   ),
   stream('two reads wait at once', 'if (this.#pending) {', 'if (this.#pending && this.#aborted) {'),
 
@@ -1132,8 +1133,13 @@ export const MUTANTS: readonly Mutant[] = [
   stream('shutdown takes data from who reads', 'if (this.#pending || this.taken) return;', ''),
   stream(
     'unread data is kept without a limit',
-    "while (unread === 'discard' || this.#keptBytes < connection.policy.unreadLimit) {",
-    'while (connection.policy.unreadLimit >= 0) {',
+    "const full = unread === 'keep' && this.#keptBytes >= connection.policy.unreadLimit;",
+    "const full = unread === 'keep' && this.#keptBytes >= 1e12;",
+  ),
+  stream(
+    'what close() has discarded is not missed: an end is told',
+    'if (full) this.#discarded = true;',
+    'if (full) this.#discarded = false;',
   ),
   stream('what a shutdown finds unread is lost', "if (unread === 'keep') this.#keep(chunk);", ''),
   stream(
@@ -1200,23 +1206,39 @@ export const MUTANTS: readonly Mutant[] = [
   ),
   closing(
     'close({ wait: false }) hangs on a race with the peer',
-    'if (options.wait === false) connection.engine.pause();',
+    'if (!wait) connection.engine.pause();',
     '',
   ),
   closing(
-    'close() hides that the peer cut the connection',
-    'if (!known) throw error;',
-    'void known;',
+    'close() waits for the answer of who waits for FIN',
+    "if (send.kind === 'closed') this.#finish();",
+    '',
   ),
+  closing(
+    'close() waits for close_notify alone, not for FIN',
+    "return !wait || (receive.kind !== 'open' && receive.kind !== 'closing');",
+    "return !wait || receive.kind === 'closed';",
+  ),
+  closing(
+    'close() does not wait for the peer',
+    "return !wait || (receive.kind !== 'open' && receive.kind !== 'closing');",
+    'return wait || !wait;',
+  ),
+  closing('close() hides that bytes of ours are lost', 'if (lost) throw gaveUp ?? lost();', ''),
   closing(
     'close() says again what another call has said',
-    'if (!known) throw error;',
-    'if (known !== null) throw error;',
+    "if (!connection.untaken || connection.reported || send.kind === 'closed') return null;",
+    "if (!connection.untaken || send.kind === 'closed') return null;",
   ),
   closing(
-    'close() waits again where shutdown has waited in vain',
-    "if (caller.kind !== 'expired' && caller.kind !== 'cancelled') await this.#shutdown(options);",
-    'if (caller !== null) await this.#shutdown(options);',
+    'close() fails though the transport has taken all',
+    "if (!connection.untaken || connection.reported || send.kind === 'closed') return null;",
+    "if (connection.reported || send.kind === 'closed') return null;",
+  ),
+  closing(
+    'who cancels close() is not told so',
+    'if (gaveUp instanceof AbortError) throw gaveUp;',
+    '',
   ),
   closing(
     'the transport is not closed behind a failure',
@@ -1251,8 +1273,18 @@ export const MUTANTS: readonly Mutant[] = [
   ),
   verdict(
     'a received alert is told as sent',
-    "? { ...receive.alert, direction: 'received' }",
-    "? { ...receive.alert, direction: 'sent' }",
+    "return { ...receive.alert, direction: 'received' };",
+    "return { ...receive.alert, direction: 'sent' };",
+  ),
+  verdict(
+    'what was cut lacks nothing',
+    "if ('lacking' in receive) return receive.lacking;",
+    "if ('lacking' in receive) return false;",
+  ),
+  verdict(
+    'a direction that is open lacks nothing',
+    "return receive.kind === 'closed' ? false : null;",
+    'return false;',
   ),
   verdict(
     'close_notify that is on its way is told as sent',

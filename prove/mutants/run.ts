@@ -51,8 +51,8 @@ const git = (...args: string[]): string[] =>
     .filter((one) => one !== '');
 
 /** All files but those that git ignores: new ones, too. */
-const FILES = git('ls-files', '--cached', '--others', '--exclude-standard').filter((one) =>
-  existsSync(join(ROOT, one)),
+const FILES = [...new Set(git('ls-files', '--cached', '--others', '--exclude-standard'))].filter(
+  (one) => existsSync(join(ROOT, one)),
 );
 
 /** A mutant, and the one file of the tree that has its text. */

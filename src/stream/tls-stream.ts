@@ -191,19 +191,24 @@ export class TlsStream implements AsyncDisposable, TransportMembers {
   }
 
   /**
-   * Shutdown, then the transport: FIN, and reading on until the peer's FIN so that nothing of ours
-   * is lost on its way (at most `deadlines.close`). With `wait: false` the peer's close_notify is not
-   * looked at any more. Whatever happens, the transport is closed when this settles. Calling it
-   * again waits for the same, and gives the closure.
+   * 'I am done': close_notify and FIN go out behind everything written. It is over at the peer's close_notify or at its
+   * FIN, whichever is first; a peer that says neither is left at the deadline (`deadlines.close`, which covers all of
+   * this). With `wait: false` it is over once ours is handed to the transport. The transport then lingers by itself
+   * (`linger`), so that nothing of ours is lost on its way; `closed` tells when it is gone.
    *
-   * @returns the closure.
-   * @throws as `shutdown`, unless an earlier call has already rejected with that error.
+   * What the peer does not say is no error, since nobody wants more of it: the verdict is `secure` with its
+   * close_notify, and `one-sided` without. A connection that was cut before keeps its verdict.
+   *
+   * @returns the closure. Calling it again gives the same promise.
+   * @throws {TimeoutError | ShutdownError | TruncatedError | AlertError | AbortedError} where bytes that were written
+   *   are not known to have been taken by the transport, and no other call has said so.
+   * @throws {AbortError} when cancelled; the transport is destroyed then.
    */
   close(options: CloseOptions = {}): Promise<Closure> {
     return this.#closing.close(options);
   }
 
-  /** Closes. After an error that was already thrown it only cleans up. */
+  /** As `close()`. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
   }
@@ -224,6 +229,7 @@ export class TlsStream implements AsyncDisposable, TransportMembers {
         write: (bytes) => this.#writing.write(bytes, FOR_EVER),
         shutdown: () => this.shutdown({ wait: false, ...FOR_EVER }),
         close: () => this.close(),
+        idle: () => connection.dispatch({ type: 'idle' }),
         abort: () => this.abort(),
         closed: this.closed,
         get receiving() {

@@ -387,6 +387,7 @@ describe('explainRequest', () => {
 describe('the page', () => {
   const closure: IssuersReport['closure'] = {
     verdict: 'secure',
+    incomplete: false,
     initiator: 'local',
     sent: { at: 1, evidence: 'record' },
     received: { at: 2, evidence: 'record' },

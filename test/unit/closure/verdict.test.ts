@@ -123,6 +123,7 @@ describe('closureOf', () => {
     expect(Object.isFrozen(closure)).toBe(true);
     expect(closure).toEqual({
       verdict: 'secure',
+      incomplete: false,
       initiator: 'local',
       sent: { at: 5, evidence: 'record' },
       received: { at: 6, evidence: 'record' },
