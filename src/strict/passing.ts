@@ -42,17 +42,20 @@ export function isPass(transport: unknown): boolean {
 /**
  * As `tls.connect`, on `options.socket` or on a connection of its own.
  *
- * @param listener for 'secureConnect'.
- * @throws whatever `tls.connect` throws.
+ * @param make what makes the TLS socket, with these options on a pass.
+ * @throws whatever `make` throws.
  */
-export function connectPassing(options: PassingOptions, listener?: () => void): Passing {
+export function connectPassing(
+  options: PassingOptions,
+  make: (options: tls.ConnectionOptions) => tls.TLSSocket = (passing) => tls.connect(passing),
+): Passing {
   const given: Duplex | undefined = options.socket ?? undefined;
   const transport = given ?? new net.Socket();
   const witness = new RecordWitness('client');
   const connecting = given === undefined || (given instanceof net.Socket && given.pending);
   const pass = new Pass(transport, witness, connecting, isFromKernel(transport));
   if (given === undefined) pass.allowHalfOpen = options.allowHalfOpen ?? false;
-  const socket = tls.connect({ ...options, socket: pass as unknown as Duplex }, listener);
+  const socket = make({ ...options, socket: pass as unknown as Duplex });
   adopt(pass, socket);
   tellKeyLog(pass, socket, witness);
   if (given === undefined) connect(transport as net.Socket, options, socket, pass);
@@ -136,6 +139,12 @@ export function acceptPassing(
     adopt(pass, socket);
     // It was given the view.
     (socket as { server?: tls.Server }).server = server;
+  };
+  // Before its first records the server has not said which socket is this connection's. The error gets there by the
+  // pass, and the server tells of it.
+  pass.onReadError = (error) => {
+    pass.emit('error', error);
+    pass.destroy();
   };
   // Without more of it the handshake comes to nothing. Node waits for its time to be over, where the transport is
   // half-open.
