@@ -1,4 +1,4 @@
-/** Telling a socket of its failure behind all bytes that came before it. */
+/** Who reads a socket, and telling it of a failure behind all bytes that came before it. */
 import type { Duplex } from 'node:stream';
 import { isPausedWithin } from '../http-messages.ts';
 
@@ -39,4 +39,16 @@ export function afterReading(socket: Duplex, ended: boolean, then: () => void): 
       if (socket.read === withLast && !socket.destroyed) socket.emit('readable');
     });
   }
+}
+
+/** Whether somebody takes what comes, so that its end will be found. */
+export function isRead(socket: Duplex): boolean {
+  if (socket.destroyed || socket.readableEnded) return false;
+  return socket.readableFlowing === true || socket.listenerCount('readable') > 0;
+}
+
+/** Whether Node has ended the stream, told or not. Undocumented, and as old as streams. */
+export function hasEnded(socket: Duplex): boolean {
+  const { _readableState: state } = socket as { _readableState?: { ended?: boolean } };
+  return socket.readableEnded || state?.ended === true;
 }

@@ -16,8 +16,8 @@ import { syncBuiltinESMExports } from 'node:module';
 import tls from 'node:tls';
 import { OptionError } from '../errors.ts';
 import { isTap } from '../tap/tap.ts';
-import type { Strictness } from './guard.ts';
-import { isPass } from './passing.ts';
+import type { Strictness } from './channels.ts';
+import { isPass } from './pass/passing.ts';
 import { checkMode, openStrict, strictAddOn } from './secure-socket.ts';
 
 /** Options of `register`. */

@@ -13,8 +13,9 @@ import { clientContext } from '../engine/context.ts';
 import { OptionError, RuntimeError } from '../errors.ts';
 import { IS_NODE, process } from '../runtime.ts';
 import { type AddOn, addOn, type Watch } from './add-on.ts';
-import { Guard, guardOf, type Strictness, type Watching } from './guard.ts';
-import { acceptPassing, connectPassing, type Passing } from './passing.ts';
+import type { Strictness } from './channels.ts';
+import { Guard, guardOf, type Watching } from './guard.ts';
+import { acceptPassing, connectPassing, type Passing } from './pass/passing.ts';
 import { openSslWitness } from './witness.ts';
 
 /** Options of `secureSocket`: those of `tls.connect`, and ours. */

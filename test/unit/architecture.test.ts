@@ -256,8 +256,9 @@ describe('the shape of the code', () => {
     expect([...new Set(touching)].sort()).toEqual([
       'engine/context.ts',
       'engine/tapped.ts',
-      'strict/pass.ts',
-      'strict/passing.ts',
+      'strict/pass/handle.ts',
+      'strict/pass/outgoing.ts',
+      'strict/pass/passing.ts',
       'strict/register.ts',
       'strict/secure-socket.ts',
     ]);
