@@ -33,6 +33,8 @@ export interface Watch {
 export interface Binding {
   /** The version of this package that was compiled in. */
   readonly version: string;
+  /** What this package offers, as one number: it rises with each change that a library has to know of. */
+  readonly interface: number;
   /** The version of the OpenSSL that runs: '3.5.8'. */
   readonly openssl: string;
   /**

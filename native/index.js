@@ -8,6 +8,12 @@ const { createHash } = require('node:crypto');
 const { existsSync, readFileSync } = require('node:fs');
 const { version } = require('./package.json');
 
+/**
+ * What this package offers, as one number: it rises with each change that the library has to know of. A library asks
+ * for the one that it was written for, and goes on without the add-on where it finds another.
+ */
+const INTERFACE = 1;
+
 /** One binding for each thread, whatever number of copies of this package there is. */
 const SHARED = Symbol.for('close-notify-native');
 
@@ -117,6 +123,7 @@ function share(binding) {
   };
   return Object.freeze({
     version: binding.version,
+    interface: INTERFACE,
     openssl: binding.openssl,
     find: binding.find,
     mark: binding.mark,

@@ -9,7 +9,7 @@
  *
  * - The peer's close_notify is 'end'. Any other ending is an 'error', the one that `read()` rejects with. The stream
  *   tells it behind all bytes, and so does the Duplex: what waits in its own buffer is read first.
- * - An HTTP reader is special (strict/http-messages.ts): where it has no message in progress, nothing is incomplete,
+ * - An HTTP reader is special (http-messages.ts at the root): where it has no message in progress, nothing is incomplete,
  *   and where it has one, that message fails. One that has paused within what it took will read again.
  * - A failed write would make Node destroy the Duplex at once, and with it bytes that had arrived and that nobody
  *   has read yet, such as the answer of a server that refuses an upload. So if the peer's direction is over and

@@ -39,6 +39,8 @@ export const ALONE = 4;
 /** The add-on. */
 export interface AddOn {
   readonly version: string;
+  /** What it offers, as one number: INTERFACE is the one that this library was written for. */
+  readonly interface: number;
   /** The version of the OpenSSL that it runs on. */
   readonly openssl: string;
   watch(onIgnored: (watch: Watch) => void): void;
@@ -46,6 +48,9 @@ export interface AddOn {
   mark(): number;
   since(mark: number): Watch[];
 }
+
+/** The interface of the add-on that this module knows. */
+const INTERFACE = 1;
 
 /** Whether the add-on was loaded, and if not, why. */
 export type AddOnState =
@@ -81,13 +86,23 @@ function load(): AddOnState {
   if (!IS_NODE) return { native: null, reason: 'this is not Node' };
   const require = createRequire(import.meta.url);
   try {
-    return require('close-notify-native') as AddOnState;
+    return fitting(require('close-notify-native') as AddOnState);
   } catch (error) {
     const { code, message } = error as Error & { code?: string };
     const missing = code === 'MODULE_NOT_FOUND' && message.includes("'close-notify-native'");
     const reason = missing ? 'close-notify-native is not installed' : firstLine(message);
     return { native: null, reason };
   }
+}
+
+/** An add-on of another interface would be read wrongly, so it counts as none. */
+function fitting(found: AddOnState): AddOnState {
+  if (found.native === null || found.native.interface === INTERFACE) return found;
+  const { version } = found.native;
+  return {
+    native: null,
+    reason: `close-notify-native ${version} is of another release: its interface is ${found.native.interface ?? 'unknown'}, not ${INTERFACE}`,
+  };
 }
 
 const firstLine = (text: string): string => text.split('\n', 1)[0] ?? text;

@@ -5,7 +5,7 @@
 import { createHash } from 'node:crypto';
 import {
   copyFileSync,
-  existsSync,
+  cpSync,
   mkdirSync,
   mkdtempSync,
   readFileSync,
@@ -17,9 +17,11 @@ import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { find } from '../../support/runtimes.ts';
 import { child, describeNative, NATIVE, nodesAtHand, run } from './run-child.ts';
 
 const require = createRequire(import.meta.url);
+const ROOT = join(NATIVE, '..');
 const NODE_GYP_BUILD = dirname(require.resolve('node-gyp-build/package.json'));
 
 /** Prints the reason, and shows that TLS and the process are whole behind it. */
@@ -27,15 +29,6 @@ const script = (home: string) => `
   const { native, reason } = require(${JSON.stringify(home)});
   require('node:tls').createSecureContext();
   console.log(JSON.stringify(native === null ? reason : 'loaded'));`;
-
-/** The program of Bun or Deno, as npm ships them; null where it is not at hand. */
-function runtime(name: string): string | null {
-  const word = name.toLowerCase();
-  const folder = join(NATIVE, '../node_modules/.cache/runtimes', word);
-  const named = process.env[`CLOSE_NOTIFY_TEST_${name.toUpperCase()}`];
-  const program = named ?? join(folder, 'node_modules/.bin', word);
-  return existsSync(program) ? program : null;
-}
 
 /** A folder of this package of its own, with this binary. */
 class Copy {
@@ -226,8 +219,43 @@ describeNative('loading', () => {
     expect(child(process.execPath, 'listeners')).toEqual({ told: 2, uncaught: ['of mine'] });
   });
 
+  describe('the library, beside an add-on of another release', () => {
+    let home: string;
+
+    beforeAll(() => {
+      const folder = mkdtempSync(join(tmpdir(), 'release-'));
+      // Its other dependencies are found one folder up.
+      symlinkSync(join(ROOT, 'node_modules'), join(folder, 'node_modules'));
+      home = join(folder, 'library');
+      cpSync(join(ROOT, 'dist'), join(home, 'dist'), { recursive: true });
+      copyFileSync(join(ROOT, 'package.json'), join(home, 'package.json'));
+      mkdirSync(join(home, 'node_modules/close-notify-native'), { recursive: true });
+    });
+    afterAll(() => rmSync(dirname(home), { recursive: true, force: true }));
+
+    test.each([
+      ['an older one, which has no number', ''],
+      ['a newer one', 'interface: 99,'],
+    ])('%s: goes on without it, and says so', (_name, number) => {
+      const binding = `{ version: '9.9.9', ${number} watch() { throw new Error('used'); } }`;
+      writeFileSync(
+        join(home, 'node_modules/close-notify-native/index.js'),
+        `module.exports = { native: ${binding}, reason: null };`,
+      );
+      const outcome = run(process.execPath, [join(home, 'dist/cli/main.js'), 'doctor', '--json']);
+      const shown = number === '' ? 'unknown' : '99';
+      expect(JSON.parse(outcome.stdout)).toMatchObject({
+        native: {
+          version: null,
+          reason: `close-notify-native 9.9.9 is of another release: its interface is ${shown}, not 1`,
+        },
+        dropIns: 'record',
+      });
+    });
+  });
+
   for (const name of ['Bun', 'Deno']) {
-    const program = runtime(name);
+    const program = find(name === 'Deno' ? 'deno' : 'bun');
     test.skipIf(program === null)(`${name} goes on without it`, () => {
       const file = join(copy.home, 'try.cjs');
       writeFileSync(file, `console.log(require(${JSON.stringify(NATIVE)}).reason)`);
