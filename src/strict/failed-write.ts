@@ -7,7 +7,7 @@
  * as something has come, or the end has, and was not taken within the same turn of the event loop; and at once where it
  * pauses the socket.
  */
-import type { Duplex } from 'node:stream';
+import type { Readable } from 'node:stream';
 import type { EngineError } from '../engine/failure.ts';
 import { hasEnded } from './reading.ts';
 
@@ -15,13 +15,13 @@ import { hasEnded } from './reading.ts';
 export type Done = (error?: Error | null) => void;
 
 export class FailedWrite {
-  readonly #socket: Duplex;
+  readonly #socket: Readable;
   #kept: { readonly error: EngineError; readonly done: Done } | null = null;
   /** Fails the socket for what else waits for its reader; null where nothing does. */
   giveUp: (() => void) | null = null;
 
   /** @param socket whose writes these are. */
-  constructor(socket: Duplex) {
+  constructor(socket: Readable) {
     this.#socket = socket;
   }
 

@@ -1,5 +1,5 @@
 /** Who reads a socket, and telling it of a failure behind all bytes that came before it. */
-import type { Duplex } from 'node:stream';
+import type { Duplex, Readable } from 'node:stream';
 import { isPausedWithin } from '../http-messages.ts';
 
 /**
@@ -48,7 +48,7 @@ export function isRead(socket: Duplex): boolean {
 }
 
 /** Whether Node has ended the stream, told or not. Undocumented, and as old as streams. */
-export function hasEnded(socket: Duplex): boolean {
+export function hasEnded(socket: Readable): boolean {
   const { _readableState: state } = socket as { _readableState?: { ended?: boolean } };
   return socket.readableEnded || state?.ended === true;
 }
