@@ -1,4 +1,4 @@
-/** A guard without a witness: a connection of which nothing is known. */
+/** A guard without a witness: what it does where nothing is known of the connection. */
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { once } from 'node:events';
 import tls from 'node:tls';
@@ -9,7 +9,7 @@ import { describeTls, pki } from '../../support/core-pki.ts';
 import { clean } from '../../support/core-scope.ts';
 import { wired } from '../../support/strict-wire.ts';
 
-describeTls('a connection of which nothing is known', () => {
+describeTls('a guard without a witness', () => {
   for (const mode of ['error', 'report'] as const) {
     test(
       `mode '${mode}': its close_notify is not believed, and the channel says so`,
@@ -37,4 +37,25 @@ describeTls('a connection of which nothing is known', () => {
       }),
     );
   }
+
+  test(
+    'an end that comes behind its destruction is not the peer’s',
+    clean(async (scope) => {
+      const { port } = await wired(scope, tls.createServer(pki().server));
+      const truncated: unknown[] = [];
+      const hear = (message: unknown) => truncated.push(message);
+      subscribe('close-notify.truncated', hear);
+      scope.defer(() => unsubscribe('close-notify.truncated', hear));
+      const socket = tls.connect({ port, host: 'localhost', ca: pki().ca });
+      const guard = new Guard(socket, {
+        ...{ mode: 'error', evidence: 'record', engine: 'node', witness: () => null },
+      });
+      await once(socket, 'secureConnect');
+      socket.destroy();
+      expect(socket.push(null)).toBe(false);
+      await once(socket, 'close');
+      expect(guard.closure.verdict).toBe('aborted');
+      expect(truncated).toEqual([]);
+    }),
+  );
 });
