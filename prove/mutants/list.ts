@@ -20,11 +20,11 @@ export const KILLERS = {
     'test/unit/record/unprotect-rfc8448.test.ts',
   ],
   decoder: ['vitest', 'test/unit/record/decoder.test.ts'],
-  suites: ['vitest', 'test/unit/strict/passing-suites.test.ts'],
+  suites: ['vitest', 'test/unit/strict/pass/passing-suites.test.ts'],
   passing: [
     'vitest',
-    'test/unit/strict/passing.test.ts',
-    'test/unit/strict/passing-endings.test.ts',
+    'test/unit/strict/pass/passing.test.ts',
+    'test/unit/strict/pass/passing-endings.test.ts',
   ],
   closure: ['vitest', 'test/unit/closure'],
   tap: ['vitest', 'test/unit/tap'],
@@ -42,6 +42,12 @@ export const KILLERS = {
     'test/behaviour/stream/bad-input.test.ts',
   ],
   web: ['vitest', 'test/behaviour/stream/web.test.ts', 'test/behaviour/stream/server.test.ts'],
+  guard: [
+    'vitest',
+    'test/unit/strict/guard.test.ts',
+    'test/unit/strict/witnessed-ending.test.ts',
+    'test/unit/strict/failed-write.test.ts',
+  ],
   socket: [
     'vitest',
     'test/behaviour/strict/secure-socket.test.ts',
@@ -107,7 +113,7 @@ const unprotect = inFile('src/record/unprotect.ts', [
   'decoder',
 ]);
 /** What drop-ins are made of: a mutant is in one of those files. */
-const strict = inFile('src/strict/', ['socket', 'passing', 'facts', 'endings']);
+const strict = inFile('src/strict/', ['guard', 'socket', 'passing', 'facts', 'endings']);
 const messages = inFile('src/http-messages.ts', ['http1', 'http2', 'undici', 'responses']);
 const tap = inFile('src/tap/tap.ts', ['tap', 'streams']);
 const engine = inFile('src/engine/tapped.ts', ['engine', 'streams']);
@@ -349,13 +355,13 @@ export const MUTANTS: readonly Mutant[] = [
   // ---- the guard
   strict(
     'every end passes',
-    'return this.#onEnd() && push.call(socket, null);',
+    'return guard.onEnd() && push.call(socket, null);',
     'return push.call(socket, null);',
   ),
   strict(
     'ZERO_RETURN is closure: an end behind a fatal alert passes',
-    "if (receive.kind === 'alerted' || receive.kind === 'rejected') return this.#alertError();",
-    "if (receive.kind === 'alerted' || receive.kind === 'rejected') return null;",
+    "if (ending.receive === 'alerted' || ending.receive === 'rejected') return this.#alertError();",
+    "if (ending.receive === 'alerted' || ending.receive === 'rejected') return null;",
   ),
   strict(
     "a destroyed socket's end counts",
@@ -364,20 +370,18 @@ export const MUTANTS: readonly Mutant[] = [
   ),
   strict(
     'an unwatchable socket is handed out: its end passes',
-    "const { receive } = this.#ending.state;\n    if (receive.kind === 'closed') {\n      this",
-    "if (this.#witness === null) return null;\n    const { receive } = this.#ending.state;\n    if (receive.kind === 'closed') {\n      this",
-    { by: ['socket', 'register', 'engines', 'late'] },
+    'return this.#ending.state.receive.kind;',
+    "return this.#witness === null && this.#established ? 'closed' : this.#ending.state.receive.kind;",
   ),
   strict(
     'an unwatchable socket is not told of',
-    'if (reason !== null && unwatched.hasSubscribers) {',
-    'if (reason === undefined) {',
-    { by: ['socket', 'register', 'engines', 'late'] },
+    'if (reason !== null) tellUnwatched({ socket, reason });',
+    '',
   ),
   strict(
     'a cut in a record is told as one between two',
-    "const where = this.#witness?.where ?? 'unknown';",
-    "const where = 'record-boundary' as const;",
+    "return this.#witness?.where ?? 'unknown';",
+    "return 'record-boundary';",
   ),
   strict(
     'the error overtakes the bytes that came before it',
@@ -386,19 +390,17 @@ export const MUTANTS: readonly Mutant[] = [
   ),
   strict(
     'end() in a listener drops the record behind',
-    "if (this.#watching.engine === 'node' && mayRead) setImmediate(shutDown);\n      else shutDown();",
-    'if (mayRead || !mayRead) shutDown();',
-    { by: ['socket', 'matrix 20', 'matrix 24'] },
+    'if (guard.shutdownReads()) setImmediate(shutDown);\n    else shutDown();',
+    'shutDown();',
   ),
   strict(
     'an own close_notify that went out last is not told of',
-    'setImmediate(() => this.#readAlerts());',
-    '',
-    { lives: "what is read at 'close' says the same: this read only makes it known earlier" },
+    'setImmediate(() => this.look());',
+    'this.look();',
   ),
   strict(
     'who closes behind an own close_notify has aborted',
-    "if (closed && receive.kind === 'open') this.#dispatch({ type: 'waive' });",
+    "if (closed && receive === 'open') ending.happened({ type: 'waive' });",
     '',
   ),
   strict(
@@ -409,14 +411,14 @@ export const MUTANTS: readonly Mutant[] = [
   ),
   strict(
     'a reset is told as nothing',
-    'if (whole || !this.#established) return error;',
+    'if (whole || !isEstablished) return error;',
     'if (error !== null) return error;',
     { by: ['undici', 'failures', 'facts'] },
   ),
   strict(
     'a failed write throws away what has come',
-    'if (!error || !this.#established || !isTransportError(error) || !this.#isRead) {',
-    'if (error !== undefined) {',
+    'if (isTransportError(error)) guard.onWriteFailed(error, done);\n    else done(error);',
+    'done(error);',
     { by: ['uploads', 'failures'] },
   ),
   strict(
@@ -427,13 +429,19 @@ export const MUTANTS: readonly Mutant[] = [
   ),
   strict(
     'in report mode a cut is an error',
-    "if (this.mode === 'report') {\n      this.#failUnwrittenLater();",
-    "if (this.mode === ('none' as Strictness)) {\n      this.#failUnwrittenLater();",
+    "if (this.mode === 'report') {\n      this.#write.tellBehindEnd();",
+    "if (this.mode === ('none' as Strictness)) {\n      this.#write.tellBehindEnd();",
   ),
   strict(
     'a truncation is not told on the channel',
-    'if (truncations.hasSubscribers) {',
-    'if (error === null) {',
+    'if (truncations.hasSubscribers) truncations.publish(message);',
+    '',
+  ),
+  strict(
+    'a body that undici has taken, and counts as whole only when it goes on, is called cut',
+    'if (socket.readableLength === 0 && !isPausedWithin(socket)) {',
+    'if (socket.readableLength === 0) {',
+    { by: ['undici'] },
   ),
   strict(
     'who asks for more bytes than are left waits for ever',
@@ -460,7 +468,7 @@ export const MUTANTS: readonly Mutant[] = [
   // ---- who reads
   messages(
     'a response of undici has nothing to lose',
-    'responding: Boolean(parser.statusCode)',
+    'responding: Boolean(statusCode)',
     'responding: false',
     { by: ['undici'] },
   ),
@@ -956,9 +964,9 @@ export const MUTANTS: readonly Mutant[] = [
     { by: ['passing', 'facts', 'failures'] },
   ),
   strict(
-    'EOF overtakes what TLS has not been given',
-    'this.#received.push(null);',
-    'this.#received.unshift(null);',
+    'what was received last, EOF above all, overtakes what TLS has not been given',
+    'this.#received.push(bytes);',
+    'this.#received.unshift(bytes);',
     { by: ['passing', 'socket', 'endings'] },
   ),
   strict(

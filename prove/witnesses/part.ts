@@ -2,7 +2,7 @@
  * The two witnesses against each other: OpenSSL's word, which the add-on hears, and the records, which the portable
  * way reads. Both watch the very same connection.
  *
- * Theory of operation. The portable way puts Node's TLS on a pass (src/strict/pass.ts) and reads what goes by. The
+ * Theory of operation. The portable way puts Node's TLS on a pass (src/strict/pass/pass.ts) and reads what goes by. The
  * add-on watches any SSL of Node's, that one as well. So one conversation has two witnesses, which know nothing of each
  * other: neither another run, nor another schedule is between them. A crafted peer plays each ending of the catalogue,
  * to clients and servers, in both versions, while the program does nothing, or writes, or ends its side at the first

@@ -11,12 +11,12 @@ import {
   isPass,
   type Passing,
   type PassingOptions,
-} from '../../../src/strict/passing.ts';
-import { pki } from '../../support/core-pki.ts';
-import { clean, type Scope, turn, uncaughtDuring, until } from '../../support/core-scope.ts';
-import { only, VERSIONS } from '../../support/core-streams.ts';
-import { listen, reset, tcpPair } from '../../support/core-transport.ts';
-import { CraftedPeer } from '../../support/crafted-records.ts';
+} from '../../../../src/strict/pass/passing.ts';
+import { pki } from '../../../support/core-pki.ts';
+import { clean, type Scope, turn, uncaughtDuring, until } from '../../../support/core-scope.ts';
+import { only, VERSIONS } from '../../../support/core-streams.ts';
+import { listen, reset, tcpPair } from '../../../support/core-transport.ts';
+import { CraftedPeer } from '../../../support/crafted-records.ts';
 import { client, live, opened, passingServer, Seen, underTest } from './passing-sockets.ts';
 
 const CLOSE_NOTIFY = { level: 1, description: 0, authenticated: true };
