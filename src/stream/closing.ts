@@ -290,6 +290,7 @@ export class Closing {
     connection.release(false);
     connection.dispatch({ type: 'abandon', how: 'closed' });
     if (!transport.destroyed && !this.#finished) {
+      this.#finished = true;
       connection.observe({ type: 'transport-closed', how: 'end' });
     }
     const closed = closeTransport(transport, policy.linger);
