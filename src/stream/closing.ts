@@ -157,7 +157,9 @@ export class Closing {
     this.#observeCall('close', options);
     this.#reading.taken = false;
     if (this.#unwrapped || this.#aborted) return connection.closure;
-    connection.dispatch({ type: 'close' });
+    connection.ending.happened({ type: 'close' }, connection.now());
+    // And does not insist on the peer's close_notify.
+    connection.dispatch({ type: 'waive' });
     // From here on nothing that the peer says is looked at, so the outcome hangs on no race.
     if (!wait) connection.engine.pause();
     if (!signal?.aborted) connection.sendCloseNotify();
@@ -288,6 +290,7 @@ export class Closing {
     connection.release(false);
     connection.dispatch({ type: 'abandon', how: 'closed' });
     if (!transport.destroyed && !this.#finished) {
+      this.#finished = true;
       connection.observe({ type: 'transport-closed', how: 'end' });
     }
     const closed = closeTransport(transport, policy.linger);
