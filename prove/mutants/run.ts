@@ -270,7 +270,7 @@ if (args.includes('--list')) {
 const started = performance.now();
 const copies = Array.from({ length: COPIES }, copyTree);
 const tidy = () => {
-  for (const copy of copies) rmSync(copy, { recursive: true, force: true });
+  for (const copy of copies) rmSync(copy, { recursive: true, force: true, maxRetries: 5 });
 };
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
   process.once(signal, () => {
