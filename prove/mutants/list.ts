@@ -543,6 +543,10 @@ export const MUTANTS: readonly Mutant[] = [
     'alerts are told of during the handshake as if it were complete',
     'if (waits && one.alert.authenticated) this.#alerts.push(one);',
     'if (waits && one.alert.description === -1) this.#alerts.push(one);',
+    {
+      lives:
+        'Node says that the handshake is complete while it is fed the record that completes it: no alert comes between',
+    },
   ),
   engine(
     'TLS is fed on behind the alert that ended it',
@@ -660,6 +664,10 @@ export const MUTANTS: readonly Mutant[] = [
     'of two connections of one name one is taken',
     'if (match != nullptr) return nullptr;\n    match = watch;',
     'match = watch;',
+    {
+      lives:
+        'a name is a Finished message, twelve bytes of a PRF or more: nobody can make two of them that are equal',
+    },
   ),
   native(
     'a connection of OpenSSL 3.5 is not watched',
@@ -1053,6 +1061,10 @@ export const MUTANTS: readonly Mutant[] = [
     'TLS shuts down within its own call',
     "if (this.#closing !== 'asked' || feeding || handshaking || this.#failing) return;",
     "if (this.#closing !== 'asked' || (feeding && this.#failing) || handshaking) return;",
+    {
+      lives:
+        'closeWrite asks whether TLS is being fed, too, and nothing else comes here within that',
+    },
   ),
   engine(
     'TLS is fed without end',
@@ -1177,6 +1189,10 @@ export const MUTANTS: readonly Mutant[] = [
     'a write that waits hears of no failure',
     'if (connection.failure !== null) throw connection.failure;\n    switch',
     'switch',
+    {
+      lives:
+        'what fails lets go of the transport in the same step, and a direction that ended so throws the same failure',
+    },
   ),
   closing(
     'shutdown does not wait for the peer',

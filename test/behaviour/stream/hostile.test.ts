@@ -115,7 +115,8 @@ for (const { role, version } of SIDES) {
         peer.wire.write(peer.data('first'));
         expect(String(await stream.read())).toBe('first');
         const data = Array.from({ length: 6 }, () => peer.data('x'.repeat(1 << 14)));
-        near.push(Buffer.concat([...data, peer.alert(2, 80)]));
+        // One that has no name: Node says nothing of it.
+        near.push(Buffer.concat([...data, peer.alert(2, 200)]));
         await turn();
         near.destroy(Object.assign(new Error('read ECONNRESET'), { code: 'ECONNRESET' }));
         let bytes = 0;
