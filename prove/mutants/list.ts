@@ -683,7 +683,6 @@ export const MUTANTS: readonly Mutant[] = [
     'if (witness == nullptr || witness->half_made_ == nullptr) return;',
     {
       by: ['facts 24', 'native 24', 'endings 24'],
-      lives: '`Since` sets the callback behind the making of each socket, too',
     },
   ),
   native(
