@@ -344,14 +344,23 @@ add({
 
 const require = createRequire(new URL('../../.ci/runtimes/package.json', import.meta.url));
 
-/** undici by its major version; those that this Node can load. */
+/** undici by its major version; those that are installed, and that this Node can load. */
 function undicis(): Array<readonly [name: string, undici: typeof Undici]> {
-  const found: Array<readonly [string, typeof Undici]> = [
-    ['undici 6', require('undici-6')],
-    ['undici 7', createRequire(import.meta.url)('undici')],
-  ];
-  if (major > 22 || (major === 22 && minor >= 19)) found.push(['undici 8', require('undici-8')]);
-  return found;
+  const all = [
+    ['undici 6', require, 'undici-6', true],
+    ['undici 7', createRequire(import.meta.url), 'undici', true],
+    ['undici 8', require, 'undici-8', major > 22 || (major === 22 && minor >= 19)],
+  ] as const;
+  return all.flatMap(([name, from, file, loads]) => {
+    if (!loads) return [];
+    try {
+      from.resolve(file);
+    } catch (error) {
+      if (process.env['REQUIRE_PEERS'] === '1') throw error;
+      return [];
+    }
+    return [[name, from(file) as typeof Undici] as const];
+  });
 }
 
 for (const [name, undici] of undicis()) {

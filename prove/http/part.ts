@@ -64,8 +64,8 @@ async function tableIn(name: string, node: string, env: object, context: Context
   const least = asked ? 1 : context.short ? 250 : 2_000;
   context.log(`as Node's: ${list(asNodes)}`);
   return [
-    { name: `${name}: rows in the table`, value: sizes?.['table'] ?? 0, least: 15_000 },
-    { name: `${name}: clients`, value: sizes?.['clients'] ?? 0, least: 20 },
+    { name: `${name}: rows in the table`, value: sizes?.['table'] ?? 0, least: 10_000 },
+    { name: `${name}: clients`, value: sizes?.['clients'] ?? 0, least: 15 },
     { name: `${name}: rows tried`, value: rows?.['runs'] ?? 0, least },
     { name: `${name}: of these, messages that are whole`, value: rows?.['whole'] ?? 0 },
     {

@@ -237,7 +237,8 @@ async function haproxy(ground: Ground): Promise<Running> {
   mode http
   timeout connect 5s
   timeout server 5s
-  timeout client ${KEPT}ms
+  # Also for a handshake, on a machine that is busy.
+  timeout client 3s
   timeout http-keep-alive ${KEPT}ms
 frontend front
   bind 127.0.0.1:${port} ssl crt ${pem} alpn h2,http/1.1
