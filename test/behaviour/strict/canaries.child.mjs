@@ -97,7 +97,9 @@ async function httpClient() {
   look('response.complete, set by the parser', 'https, behind a response', () => told === 1);
   const idle = 'https, an idle connection';
   look('socket._httpMessage === null', idle, () => socket._httpMessage === null);
-  look("socket.listenerCount('free')", idle, () => socket.listenerCount('free') > 0);
+  look("socket.listenerCount('agentRemove')", idle, () => {
+    return socket.listenerCount('agentRemove') > 0;
+  });
   agent.destroy();
 }
 
