@@ -90,7 +90,7 @@ export type {
   Strictness,
   TruncatedMessage,
   UnwatchedMessage,
-} from './strict/guard.ts';
+} from './strict/channels.ts';
 export { type SecureSocketOptions, secureSocket, socketClosure } from './strict/secure-socket.ts';
 export { type StrictServerOptions, strictServer } from './strict/strict-server.ts';
 export type {

@@ -9,16 +9,22 @@
 export const KILLERS = {
   reader: ['vitest', 'test/unit/record/alert-reader.test.ts'],
   decoder: ['vitest', 'test/unit/record/decoder.test.ts', 'test/unit/record/keys.test.ts'],
-  suites: ['vitest', 'test/unit/strict/passing-suites.test.ts'],
+  suites: ['vitest', 'test/unit/strict/pass/passing-suites.test.ts'],
   passing: [
     'vitest',
-    'test/unit/strict/passing.test.ts',
-    'test/unit/strict/passing-endings.test.ts',
+    'test/unit/strict/pass/passing.test.ts',
+    'test/unit/strict/pass/passing-endings.test.ts',
   ],
   socket: [
     'vitest',
     'test/behaviour/strict/secure-socket.test.ts',
     'test/behaviour/strict/strict-server.test.ts',
+  ],
+  guard: [
+    'vitest',
+    'test/unit/strict/guard.test.ts',
+    'test/unit/strict/witnessed-ending.test.ts',
+    'test/unit/strict/failed-write.test.ts',
   ],
   register: ['vitest', 'test/behaviour/strict/register.test.ts'],
   http1: ['vitest', 'test/unit/http-messages.test.ts', 'test/behaviour/strict/https.test.ts'],
@@ -61,7 +67,7 @@ export interface Mutant {
 }
 
 const READER: readonly Killer[] = ['reader', 'passing', 'matrix 20'];
-const GUARD: readonly Killer[] = ['socket', 'matrix 20', 'matrix 24', 'http1'];
+const GUARD: readonly Killer[] = ['guard', 'socket', 'matrix 20', 'matrix 24', 'http1'];
 const NATIVE: readonly Killer[] = ['native', 'matrix 20', 'matrix 24'];
 
 const inFile =
@@ -81,7 +87,10 @@ const unprotect = inFile('src/record/unprotect.ts', ['reader', 'decoder', 'suite
 const witness = inFile('src/strict/witness.ts', GUARD);
 const guard = inFile('src/strict/guard.ts', GUARD);
 const reading = inFile('src/strict/reading.ts', GUARD);
-const records = inFile('src/strict/record-witness.ts', ['passing', 'matrix 20', 'matrix 24']);
+const intercept = inFile('src/strict/intercept.ts', GUARD);
+const channels = inFile('src/strict/channels.ts', GUARD);
+const witnessed = inFile('src/strict/witnessed-ending.ts', GUARD);
+const records = inFile('src/strict/pass/record-witness.ts', ['passing', 'matrix 20', 'matrix 24']);
 const messages = inFile('src/http-messages.ts', ['http1', 'http2', 'undici']);
 const sockets = inFile('src/strict/secure-socket.ts', ['socket', 'passing', 'matrix 20']);
 const STREAMS: readonly Killer[] = ['streams'];
@@ -331,58 +340,55 @@ export const MUTANTS: readonly Mutant[] = [
   ),
 
   // ---- the guard
-  guard(
+  intercept(
     'every end passes',
-    'return this.#onEnd() && push.call(socket, null);',
+    'return guard.onEnd() && push.call(socket, null);',
     'return push.call(socket, null);',
   ),
   guard(
     'ZERO_RETURN is closure: an end behind a fatal alert passes',
-    "if (receive.kind === 'alerted' || receive.kind === 'rejected') return this.#alertError();",
-    "if (receive.kind === 'alerted' || receive.kind === 'rejected') return null;",
+    "if (ending.receive === 'alerted' || ending.receive === 'rejected') return this.#alertError();",
+    "if (ending.receive === 'alerted' || ending.receive === 'rejected') return null;",
   ),
   guard(
     "a destroyed socket's end counts",
     'if (this.#failed || this.#socket.destroyed) return false;\n    const error',
     'if (this.#failed) return false;\n    const error',
   ),
-  guard(
+  witnessed(
     'an unwatchable socket is handed out: its end passes',
-    "const { receive } = this.#ending.state;\n    if (receive.kind === 'closed') {\n      this",
-    "if (this.#witness === null) return null;\n    const { receive } = this.#ending.state;\n    if (receive.kind === 'closed') {\n      this",
-    { by: ['socket', 'register', 'engines', 'late'] },
+    'return this.#ending.state.receive.kind;',
+    "return this.#witness === null && this.#established ? 'closed' : this.#ending.state.receive.kind;",
   ),
   guard(
     'an unwatchable socket is not told of',
-    'if (reason !== null && unwatched.hasSubscribers) {',
-    'if (reason === undefined) {',
-    { by: ['socket', 'register', 'engines', 'late'] },
+    'if (reason !== null) tellUnwatched({ socket, reason });',
+    '',
   ),
-  guard(
+  witnessed(
     'a cut in a record is told as one between two',
-    "const where = this.#witness?.where ?? 'unknown';",
-    "const where = 'record-boundary' as const;",
+    "return this.#witness?.where ?? 'unknown';",
+    "return 'record-boundary';",
   ),
   guard(
     'the error overtakes the bytes that came before it',
     'afterReading(socket, ended, finish);',
     'finish();',
   ),
-  guard(
+  intercept(
     'end() in a listener drops the record behind',
-    "if (this.#watching.engine === 'node' && mayRead) setImmediate(shutDown);\n      else shutDown();",
-    'if (mayRead || !mayRead) shutDown();',
+    'if (guard.shutdownReads()) setImmediate(shutDown);\n    else shutDown();',
+    'shutDown();',
     { by: ['socket', 'shutdown', 'matrix 20', 'matrix 24'] },
   ),
-  guard(
+  witnessed(
     'an own close_notify that went out last is not told of',
-    'setImmediate(() => this.#readAlerts());',
-    '',
-    { lives: "what is read at 'close' says the same: this read only makes it known earlier" },
+    'setImmediate(() => this.look());',
+    'this.look();',
   ),
   guard(
     'who closes behind an own close_notify has aborted',
-    "if (closed && receive.kind === 'open') this.#dispatch({ type: 'waive' });",
+    "if (closed && receive === 'open') ending.happened({ type: 'waive' });",
     '',
   ),
   guard(
@@ -393,14 +399,14 @@ export const MUTANTS: readonly Mutant[] = [
   ),
   guard(
     'a reset is told as nothing',
-    'if (whole || !this.#established) return error;',
+    'if (whole || !isEstablished) return error;',
     'if (error !== null) return error;',
     { by: ['undici', 'failures', 'facts'] },
   ),
-  guard(
+  intercept(
     'a failed write throws away what has come',
-    'if (!error || !this.#established || !isTransportError(error) || !this.#isRead) {',
-    'if (error !== undefined) {',
+    'if (isTransportError(error)) guard.onWriteFailed(error, done);\n    else done(error);',
+    'done(error);',
     { by: ['uploads', 'failures'] },
   ),
   guard(
@@ -411,13 +417,13 @@ export const MUTANTS: readonly Mutant[] = [
   ),
   guard(
     'in report mode a cut is an error',
-    "if (this.mode === 'report') {\n      this.#failUnwrittenLater();",
-    "if (this.mode === ('none' as Strictness)) {\n      this.#failUnwrittenLater();",
+    "if (this.mode === 'report') {\n      this.#write.tellBehindEnd();",
+    "if (this.mode === ('none' as Strictness)) {\n      this.#write.tellBehindEnd();",
   ),
-  guard(
+  channels(
     'a truncation is not told on the channel',
-    'if (truncations.hasSubscribers) {',
-    'if (error === null) {',
+    'if (truncations.hasSubscribers) truncations.publish(message);',
+    '',
   ),
   reading(
     'who asks for more bytes than are left waits for ever',
@@ -428,6 +434,12 @@ export const MUTANTS: readonly Mutant[] = [
     'who waits for more bytes is not told of the last',
     "if (!ended && socket.listenerCount('readable') > 0) {",
     'if (ended && !ended) {',
+  ),
+  reading(
+    'a body that undici has taken, and counts as whole only when it goes on, is called cut',
+    'if (socket.readableLength === 0 && !isPausedWithin(socket)) {',
+    'if (socket.readableLength === 0) {',
+    { by: ['undici'] },
   ),
   records(
     'our alert counts as sent before the transport has it',
@@ -444,7 +456,7 @@ export const MUTANTS: readonly Mutant[] = [
   // ---- who reads
   messages(
     'a response of undici has nothing to lose',
-    'responding: Boolean(parser.statusCode)',
+    'responding: Boolean(statusCode)',
     'responding: false',
     { by: ['undici'] },
   ),

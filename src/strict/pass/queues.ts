@@ -1,7 +1,7 @@
 /**
  * The queues of `nextTick` and of promises, emptied within a callback.
  *
- * Node empties them when a callback that nothing else called has returned: never within one. TLS on JavaScript's
+ * Theory of operation. Node empties them when a callback that nothing else called has returned: never within one. TLS on JavaScript's
  * bytes calls its callbacks within ours, several for one record where HTTP/2 reads it. Node's HTTP/2 rests on the
  * queues between them: it emits 'response' by `nextTick`, and 'data' at once.
  *
@@ -13,7 +13,7 @@
  */
 import { createHook, executionAsyncResource } from 'node:async_hooks';
 import { EventEmitter } from 'node:events';
-import { process } from '../runtime.ts';
+import { process } from '../../runtime.ts';
 
 const { _tickCallback: empty } = process as { _tickCallback?: () => void };
 
