@@ -983,12 +983,6 @@ export const MUTANTS: readonly Mutant[] = [
     { by: ['passing', 'endings'] },
   ),
   messages(
-    'an idle connection of an agent fails',
-    "if (exchange === null && socket.listenerCount('free') > 0) {",
-    "if (exchange === undefined && socket.listenerCount('free') > 0) {",
-    { by: ['http1', 'responses', 'facts'] },
-  ),
-  messages(
     'a body without a length is not known as one',
     "headers !== undefined && !('content-length' in headers) && !('transfer-encoding' in headers)",
     'headers === null',
