@@ -200,8 +200,9 @@ function http1(socket: HttpSocket): Reader | null {
       message: incoming && !incoming.complete ? incoming : null,
     };
   }
-  // An idle connection of an agent: only those wait to be freed again.
-  if (exchange === null && socket.listenerCount('free') > 0) {
+  // An idle connection of an agent: only those wait to be removed from it. (Node's tunnel through a proxy listens to
+  // 'free' for ever, also once the connection is the program's own.)
+  if (exchange === null && socket.listenerCount('agentRemove') > 0) {
     return { kind: 'http1', side: 'client', message: null };
   }
   return null;

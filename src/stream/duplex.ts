@@ -109,6 +109,7 @@ export class TlsDuplex extends Duplex implements TransportMembers {
     if (isPausedWithin(this)) return;
     const stake = stakeOf(this);
     // HTTP knows by itself that it has lost nothing, or which message is cut. It then hears 'close' alone.
+    if (stake === 'safe') this.#source.idle();
     if (stake === 'safe' || isAbandoned(this)) this.destroy();
     else if (stake === 'unknown' || !endByMessages(this, error, () => this.destroy())) {
       this.destroy(error);

@@ -84,6 +84,12 @@ export function openStrict(
   }
   const mark = native.mark();
   const socket = make();
+  const guard = guardOf(socket);
+  if (guard !== undefined) {
+    // `register` has made it strict already.
+    guard.mode = mode;
+    return socket;
+  }
   const own = native.mark() - mark;
   if (isTraced(options.enableTrace)) keepWatching(native, mark, socket);
   // Before the handshake is complete, an SSL is known by when it was made.
