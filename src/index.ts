@@ -87,6 +87,7 @@ export type {
   ClosureMessage,
   ConnectMessage,
   Outcome,
+  StrictConnection,
   Strictness,
   TruncatedMessage,
   UnwatchedMessage,
