@@ -278,7 +278,6 @@ export class TlsServer implements AsyncDisposable {
     transport.on('error', (error) => {
       if (transport.listenerCount('error') === 1) this.#tell(error, served, true);
     });
-    if (this.#closing !== null) served.drain();
     void this.#serve(served);
   }
 
