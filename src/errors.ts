@@ -61,6 +61,11 @@ export class CloseNotifyError extends Error {
   readonly closure: Closure | null;
   /** What the reader can do about it; null where the message says all. */
   readonly hint: string | null;
+  /**
+   * Whether what was read may lack bytes: `closure.incomplete` at the time of the error; null where that was not known
+   * yet, or there was no connection.
+   */
+  readonly incomplete: boolean | null;
 
   constructor(code: ErrorCode, message: string, details: ErrorDetails = {}) {
     super(message, details.cause === undefined ? undefined : { cause: details.cause });
@@ -68,7 +73,38 @@ export class CloseNotifyError extends Error {
     this.phase = details.phase ?? null;
     this.closure = details.closure ?? null;
     this.hint = details.hint ?? null;
+    this.incomplete = this.closure?.incomplete ?? null;
   }
+}
+
+/**
+ * Whether an error says that bytes of the peer's may be missing: one of this library whose `incomplete` is true, also
+ * where it is the cause of another error, as with `fetch`, or one of several (AggregateError, SuppressedError).
+ */
+export function isTruncated(error: unknown): boolean {
+  const seen = new Set<unknown>();
+  const waiting = [error];
+  while (waiting.length > 0) {
+    const one = waiting.pop();
+    if (typeof one !== 'object' || one === null || seen.has(one)) continue;
+    seen.add(one);
+    const { code, incomplete, cause, errors, suppressed } = one as Wrapping;
+    // By what it has, and not by its class: there may be two copies of this library.
+    if (incomplete === true && typeof code === 'string' && code.startsWith('ERR_TLS_')) return true;
+    waiting.push(cause, suppressed, (one as Wrapping).error);
+    if (Array.isArray(errors)) waiting.push(...errors);
+  }
+  return false;
+}
+
+/** What an error may have that stands for others. */
+interface Wrapping {
+  readonly code?: unknown;
+  readonly incomplete?: unknown;
+  readonly cause?: unknown;
+  readonly errors?: unknown;
+  readonly error?: unknown;
+  readonly suppressed?: unknown;
 }
 
 /** The host's name has no address: `cause` is the resolver's error. */

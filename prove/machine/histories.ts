@@ -37,6 +37,10 @@ interface History {
   readonly first: 'local' | 'peer' | null;
   /** shutdown was called while our direction was open. */
   readonly asked: boolean;
+  /** The caller wanted no more of the peer's bytes, before anything had ended them. */
+  readonly done: boolean;
+  /** HTTP said that nothing was missing, when they had ended. */
+  readonly idle: boolean;
   /** What the caller wants of the peer's close_notify, in the machine's words. */
   readonly word: ClosureState['caller']['kind'];
   readonly transport: ClosureState['transport'];
@@ -126,6 +130,8 @@ const NOTHING: History = {
   sent: null,
   first: null,
   asked: false,
+  done: false,
+  idle: false,
   word: 'using',
   transport: null,
 };
@@ -184,6 +190,8 @@ function learn(known: History, event: ClosureEvent, at: number): History {
     received,
     sent,
     first: known.first ?? closedNow,
+    done: known.done || (type === 'close' && established && known.received === null),
+    idle: known.idle || (type === 'idle' && known.received !== null),
     asked: known.asked || (type === 'shutdown' && established && known.sent === null),
     word: word !== undefined && STRENGTH[word] > STRENGTH[known.word] ? word : known.word,
     transport: known.transport ?? (type === 'abandon' ? event.how : (ENDS[type] ?? null)),
@@ -201,25 +209,30 @@ function stateOf(history: History): ClosureState {
   };
 }
 
-function receiveOf({ received, established }: History): ReceiveState {
-  if (received === null) return { kind: established ? 'open' : 'handshaking' };
+function receiveOf({ received, established, done, idle }: History): ReceiveState {
+  if (received === null) {
+    return { kind: done ? 'closing' : established ? 'open' : 'handshaking' };
+  }
   const { event, at } = received;
+  const lacking = !done && !idle;
   switch (event.type) {
     case 'close-notify-received':
       return { kind: 'closed', at, evidence: event.evidence };
     case 'alert-received':
-      return { kind: 'alerted', alert: event.alert };
+      return { kind: 'alerted', alert: event.alert, lacking };
     case 'alert-sent':
-      return { kind: 'rejected', alert: event.alert };
+      return { kind: 'rejected', alert: event.alert, lacking };
     case 'transport-eof':
-      return { kind: 'truncated', cause: 'eof', where: event.where, code: null };
+      if (done) break;
+      return { kind: 'truncated', cause: 'eof', where: event.where, code: null, lacking };
     case 'transport-reset':
-      return { kind: 'truncated', cause: 'reset', where: event.where, code: event.code };
+      if (done) break;
+      return { kind: 'truncated', cause: 'reset', where: event.where, code: event.code, lacking };
     case 'transport-error':
-      return { kind: 'truncated', cause: 'error', where: event.where, code: event.code };
-    default:
-      return { kind: 'abandoned' };
+      if (done) break;
+      return { kind: 'truncated', cause: 'error', where: event.where, code: event.code, lacking };
   }
+  return { kind: 'abandoned', lacking };
 }
 
 function sendOf({ sent, established, asked }: History): SendState {
@@ -237,13 +250,13 @@ function sendOf({ sent, established, asked }: History): SendState {
   }
 }
 
-function verdictOf({ received, sent, word }: History): Verdict {
+function verdictOf({ received, sent, word, done }: History): Verdict {
   const vain = word === 'expired' ? 'timed-out' : word === 'cancelled' ? 'aborted' : null;
   const closed = sent?.event.type === 'close-notify-sent';
   const oneSided = word === 'waived' && closed ? 'one-sided' : null;
   switch (received?.event.type) {
     case undefined:
-      return vain ?? oneSided ?? 'open';
+      return vain ?? (done ? null : oneSided) ?? 'open';
     case 'abandon':
       return vain ?? oneSided ?? 'aborted';
     case 'alert-sent':
@@ -255,7 +268,7 @@ function verdictOf({ received, sent, word }: History): Verdict {
       if (sent.event.type === 'alert-sent') return 'alert';
       return sent.event.type === 'abandon' ? (vain ?? 'aborted') : 'one-sided';
     default:
-      return 'truncated';
+      return done ? (vain ?? oneSided ?? 'aborted') : 'truncated';
   }
 }
 
@@ -269,8 +282,9 @@ function closureOf(history: History): Closure {
         : send.kind === 'alerted'
           ? { ...send.alert, direction: 'sent' as const }
           : null;
-  return {
+  const facts = {
     verdict: verdictOf(history),
+    incomplete: 'lacking' in receive ? receive.lacking : receive.kind === 'closed' ? false : null,
     initiator: history.first,
     sent: send.kind === 'closed' ? { at: send.at, evidence: send.evidence } : null,
     received: receive.kind === 'closed' ? { at: receive.at, evidence: receive.evidence } : null,
@@ -285,6 +299,7 @@ function closureOf(history: History): Closure {
     late: 0,
     unsent: 0,
   };
+  return facts as Closure;
 }
 
 function compare(
@@ -308,8 +323,8 @@ function compare(
 }
 
 function keyOf({ state, history }: { state: ClosureState; history: History }): string {
-  const { established, asked } = history;
-  return `${stateKey(state)} / ${stateKey(stateOf(history))} ${established} ${asked}`;
+  const { established, asked, done, idle } = history;
+  return `${stateKey(state)} / ${stateKey(stateOf(history))} ${established} ${asked} ${done} ${idle}`;
 }
 
 // ---- what can happen
@@ -333,6 +348,8 @@ function eventsOf(varied: boolean): Happened[] {
     'transport-reset': PLACES.map((where) => ({ type: 'transport-reset', where, code: 'EPIPE' })),
     'transport-error': PLACES.map((where) => ({ type: 'transport-error', where, code: 'EIO' })),
     'send-failed': [{ type: 'send-failed' }],
+    close: [{ type: 'close' }],
+    idle: [{ type: 'idle' }],
     wait: [{ type: 'wait' }],
     waive: [{ type: 'waive' }],
     deadline: [{ type: 'deadline' }],

@@ -191,6 +191,8 @@ export const HOUR: Readonly<Record<EventType, number>> = {
   cancel: 14,
   abandon: 15,
   release: 16,
+  close: 17,
+  idle: 18,
 };
 
 /** A state as a short text: equal ones have equal texts. */
@@ -200,6 +202,8 @@ export function stateKey({ send, receive, caller, initiator, transport }: Closur
 
 /** One direction as a short text, with all that it remembers. */
 export function directionKey(part: ClosureState['send'] | ClosureState['receive']): string {
+  if ('lacking' in part && !part.lacking)
+    return `${directionKey({ ...part, lacking: true })}, not lacking`;
   switch (part.kind) {
     case 'closed':
       return `closed at ${part.at}`;

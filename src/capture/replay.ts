@@ -441,10 +441,12 @@ class Replay {
     this.#observe(sender, { type: 'transport-closed', how: 'end' }, at);
     this.#observe(peer, event, at);
     this.#dispatch(peer, event, at);
-    // Behind close_notify FIN is one direction's end. Without, its sender has given up.
-    if (lane.closeNotify === null) {
-      this.#dispatch(sender, { type: 'abandon', how: 'closed' }, at);
-    }
+    // Whoever ends its transport wants no more, as far as the wire can say. Behind close_notify FIN is one direction's
+    // end. Without, its sender has given up.
+    this.#dispatch(sender, { type: 'close' }, at);
+    const given: ClosureEvent =
+      lane.closeNotify === null ? { type: 'abandon', how: 'closed' } : { type: 'waive' };
+    this.#dispatch(sender, given, at);
   }
 
   #reset(sender: Sender, at: number): void {
@@ -455,6 +457,7 @@ class Replay {
     this.#observe(sender, { type: 'transport-closed', how: 'destroy' }, at);
     this.#observe(peer, event, at);
     this.#dispatch(peer, event, at);
+    this.#dispatch(sender, { type: 'close' }, at);
     this.#dispatch(sender, { type: 'abandon', how: 'destroyed' }, at);
   }
 

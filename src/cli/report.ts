@@ -37,12 +37,9 @@ export function reportTarget(
 export function reportClosure(closure: Closure, offset: number): ClosureReport {
   const since = (crossed: Closure['sent']) =>
     crossed === null ? null : { ...crossed, at: microseconds(crossed.at + offset) };
-  return {
-    ...closure,
-    sent: since(closure.sent),
-    received: since(closure.received),
-    asio: toAsioErrorCode(closure),
-  };
+  const { sent, received } = closure;
+  const rounded = { ...closure, sent: since(sent), received: since(received) } as Closure;
+  return { ...rounded, asio: toAsioErrorCode(closure) };
 }
 
 /** The error, with its hint. */

@@ -151,9 +151,11 @@ function receiveOf(kind: ReceiveKind): ReceiveState {
       return { kind, at: 0, evidence: 'record' };
     case 'alerted':
     case 'rejected':
-      return { kind, alert: SOME_ALERT };
+      return { kind, alert: SOME_ALERT, lacking: true };
     case 'truncated':
-      return { kind, cause: 'eof', where: 'record-boundary', code: null };
+      return { kind, cause: 'eof', where: 'record-boundary', code: null, lacking: true };
+    case 'abandoned':
+      return { kind, lacking: true };
     default:
       return { kind };
   }

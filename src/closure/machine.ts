@@ -57,16 +57,21 @@ export type SendState =
   /** The caller gave the transport up before close_notify was out. */
   | { readonly kind: 'abandoned' };
 
-/** The receiving direction. */
+/**
+ * The receiving direction. Where it has ended without close_notify, `lacking` says whether bytes may be missing that
+ * somebody here wanted.
+ */
 export type ReceiveState =
   | { readonly kind: 'handshaking' }
   | { readonly kind: 'open' }
   /** An authenticated close_notify arrived, at this time: the peer's bytes are complete. */
   | { readonly kind: 'closed'; readonly at: number; readonly evidence: Evidence }
+  /** The caller closes: it wants no more bytes, only to know whether the peer's close_notify comes. */
+  | { readonly kind: 'closing' }
   /** A fatal alert arrived. */
-  | { readonly kind: 'alerted'; readonly alert: AlertDetail }
+  | { readonly kind: 'alerted'; readonly alert: AlertDetail; readonly lacking: boolean }
   /** We refused the peer's bytes (a record that does not authenticate, say) and sent an alert. */
-  | { readonly kind: 'rejected'; readonly alert: AlertDetail }
+  | { readonly kind: 'rejected'; readonly alert: AlertDetail; readonly lacking: boolean }
   /** The transport ended before close_notify. */
   | {
       readonly kind: 'truncated';
@@ -74,9 +79,10 @@ export type ReceiveState =
       readonly where: CutPoint;
       /** The transport's own error code, such as `ECONNRESET`; null for EOF. */
       readonly code: string | null;
+      readonly lacking: boolean;
     }
-  /** The caller gave the transport up before close_notify. */
-  | { readonly kind: 'abandoned' };
+  /** Nobody looked at the transport any more, before close_notify came. */
+  | { readonly kind: 'abandoned'; readonly lacking: boolean };
 
 /** What the local party wants of the peer's close_notify. */
 export type CallerState =
@@ -116,6 +122,10 @@ export type ClosureEvent =
   | { readonly type: 'transport-eof'; readonly where: CutPoint }
   | { readonly type: 'transport-reset'; readonly where: CutPoint; readonly code: string }
   | { readonly type: 'transport-error'; readonly where: CutPoint; readonly code: string }
+  /** The caller wants no more bytes: `close()`, `abort()`. */
+  | { readonly type: 'close' }
+  /** Who reads the bytes knows by itself that none is missing: HTTP, with no message in progress. */
+  | { readonly type: 'idle' }
   /** The transport takes no more bytes of ours. What it has received may still be read. */
   | { readonly type: 'send-failed' }
   /** The caller waits for the peer's close_notify. */
@@ -147,12 +157,13 @@ export type SendKind =
   | 'abandoned';
 /**
  * What has become of the peer's bytes: `closed`, an authenticated close_notify came behind them, and they are complete;
- * `alerted`, a fatal alert came; `rejected`, we refused them with one; `truncated`, the transport ended first;
+ * `closing`, we are closing and want no more of them; `alerted`, a fatal alert came; `rejected`, we refused them with one; `truncated`, the transport ended first;
  * `abandoned`, we gave the transport up first.
  */
 export type ReceiveKind =
   | 'handshaking'
   | 'open'
+  | 'closing'
   | 'closed'
   | 'alerted'
   | 'rejected'
@@ -177,6 +188,8 @@ const stay = <Kind extends string>(
   'transport-reset': kind,
   'transport-error': kind,
   'send-failed': kind,
+  close: kind,
+  idle: kind,
   wait: kind,
   waive: kind,
   deadline: kind,
@@ -230,7 +243,15 @@ const receiveEnds = {
  */
 export const RECEIVE_TABLE: Table<ReceiveKind> = {
   handshaking: stay('handshaking', { ...receiveEnds, established: 'open' }),
-  open: stay('open', { ...receiveEnds, 'close-notify-received': 'closed' }),
+  open: stay('open', { ...receiveEnds, 'close-notify-received': 'closed', close: 'closing' }),
+  // Who closes wants no more, so nothing can be cut.
+  closing: stay('closing', {
+    ...receiveEnds,
+    'close-notify-received': 'closed',
+    'transport-eof': 'abandoned',
+    'transport-reset': 'abandoned',
+    'transport-error': 'abandoned',
+  }),
   // "Any data received after a closure alert has been received MUST be ignored": all that follows
   // is the transport's business.
   closed: stay('closed'),
@@ -251,7 +272,11 @@ export const CALLER_TABLE: Table<CallerKind> = {
     deadline: 'expired',
     cancel: 'cancelled',
   }),
-  waiting: stay('waiting', { waive: 'waived', deadline: 'expired', cancel: 'cancelled' }),
+  waiting: stay('waiting', {
+    waive: 'waived',
+    deadline: 'expired',
+    cancel: 'cancelled',
+  }),
   waived: stay('waived', { deadline: 'expired', cancel: 'cancelled' }),
   expired: stay('expired'),
   cancelled: stay('cancelled'),
@@ -314,20 +339,27 @@ const CAUSES: Partial<Record<EventType, CutCause>> = {
 
 function nextReceive(state: ReceiveState, event: ClosureEvent, at: number): ReceiveState {
   const kind = RECEIVE_TABLE[state.kind][event.type];
+  if (event.type === 'idle' && 'lacking' in state && state.lacking) {
+    return { ...state, lacking: false };
+  }
   if (kind === state.kind) return state;
+  const lacking = state.kind !== 'closing';
   switch (kind) {
     case 'closed':
       return { kind, at, evidence: evidenceOf(event) };
     case 'alerted':
     case 'rejected':
-      return { kind, alert: alertOf(event) };
+      return { kind, alert: alertOf(event), lacking };
     case 'truncated':
       return {
         kind,
         cause: CAUSES[event.type] ?? 'error',
         where: 'where' in event ? event.where : 'record-boundary',
         code: 'code' in event ? event.code : null,
+        lacking,
       };
+    case 'abandoned':
+      return { kind, lacking };
     default:
       return { kind };
   }

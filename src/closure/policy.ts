@@ -17,8 +17,19 @@ export interface Deadlines {
   readonly write: number;
   /** `shutdown()`: our close_notify out, and where waited for, the peer's in. */
   readonly shutdown: number;
-  /** The transport's own goodbye: from our FIN to the peer's. */
+  /** All of `close()`: what is still to be sent, our close_notify, and the peer's close_notify or FIN. */
   readonly close: number;
+}
+
+/**
+ * What is left of a transport that is closed: FIN is out, and what still comes is read and thrown away. Without that
+ * the kernel answers it with RST, which can destroy our last bytes on their way to the peer.
+ */
+export interface Linger {
+  /** Milliseconds that it lasts at most; it is over with the peer's FIN. */
+  readonly time: number;
+  /** How many transports of this process may linger at once. One more, and the oldest is dropped. */
+  readonly count: number;
 }
 
 /** See the fields; all have defaults. */
@@ -44,15 +55,21 @@ export interface Policy {
    * reads: `keep` it readable (the default; at most `unreadLimit` bytes), or `discard` it.
    */
   readonly unread: 'keep' | 'discard';
-  /** Bytes that `unread: 'keep'` may hold. Beyond it the shutdown waits until somebody reads. */
+  /**
+   * Bytes that `unread: 'keep'` may hold. Beyond it `shutdown` waits until somebody reads; `close` discards the rest,
+   * and then `read` fails where it would go on.
+   */
   readonly unreadLimit: number;
   /** How long each wait may take. */
   readonly deadlines: Deadlines;
+  /** How a closed transport lingers. */
+  readonly linger: Linger;
 }
 
 /** What a caller may give: any part of a policy. */
-export type PolicyOptions = Partial<Omit<Policy, 'deadlines'>> & {
+export type PolicyOptions = Partial<Omit<Policy, 'deadlines' | 'linger'>> & {
   readonly deadlines?: Partial<Deadlines> | undefined;
+  readonly linger?: Partial<Linger> | undefined;
 };
 
 export const DEFAULT_POLICY: Policy = {
@@ -67,8 +84,9 @@ export const DEFAULT_POLICY: Policy = {
     read: 300_000,
     write: 300_000,
     shutdown: 5_000,
-    close: 2_000,
+    close: 5_000,
   },
+  linger: { time: 2_000, count: 1_000 },
 };
 
 /**
@@ -83,6 +101,7 @@ export function resolvePolicy(options: PolicyOptions = {}, base: Policy = DEFAUL
     unread: options.unread ?? base.unread,
     unreadLimit: options.unreadLimit ?? base.unreadLimit,
     deadlines: { ...base.deadlines },
+    linger: { ...base.linger, ...defined(options.linger) },
   };
   check(typeof policy.requireCloseNotify === 'boolean', 'requireCloseNotify', 'a boolean');
   check(
@@ -95,6 +114,12 @@ export function resolvePolicy(options: PolicyOptions = {}, base: Policy = DEFAUL
     typeof policy.unreadLimit === 'number' && policy.unreadLimit >= 0,
     'unreadLimit',
     'a number of bytes, 0 or more',
+  );
+  checkDeadline(policy.linger.time, 'linger.time');
+  check(
+    Number.isInteger(policy.linger.count) && policy.linger.count >= 0,
+    'linger.count',
+    'a number of transports, 0 or more',
   );
   const given = options.deadlines;
   if (given === undefined) return policy;
@@ -116,6 +141,16 @@ export function resolvePolicy(options: PolicyOptions = {}, base: Policy = DEFAUL
 /** @throws {TypeError} unless `value` is a number of milliseconds above 0. */
 export function checkDeadline(value: unknown, name: string): asserts value is number {
   check(typeof value === 'number' && value > 0, name, 'a number of milliseconds above 0');
+}
+
+/** The options of `linger` that were given. */
+function defined(given: Partial<Linger> | undefined): Partial<Linger> {
+  if (given === undefined) return {};
+  check(typeof given === 'object' && given !== null, 'linger', 'an object');
+  for (const name of Object.keys(given)) {
+    check(name === 'time' || name === 'count', `linger.${name}`, 'one of time, count');
+  }
+  return Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
 }
 
 function check(holds: boolean, name: string, wanted: string): asserts holds {

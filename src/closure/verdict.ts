@@ -48,6 +48,8 @@ export function verdictOf(state: ClosureState): Verdict {
     case 'handshaking':
     case 'open':
       return gaveUp(state) ?? waived(state) ?? 'open';
+    case 'closing':
+      return gaveUp(state) ?? 'open';
     case 'abandoned':
       return gaveUp(state) ?? waived(state) ?? 'aborted';
   }
@@ -91,10 +93,31 @@ export interface Crossed {
   readonly evidence: Evidence;
 }
 
-/** The record of how a connection ended, or stands. A snapshot: it does not change. */
-export interface Closure {
+/** A fatal alert, and who sent it. */
+export type DirectedAlert = AlertDetail & { readonly direction: 'sent' | 'received' };
+
+/** Where and how the transport ended. */
+export interface Truncation {
+  readonly where: CutPoint;
+  readonly cause: CutCause;
+  /** The transport's own error code, such as `ECONNRESET`; null for EOF. */
+  readonly code: string | null;
+}
+
+/** What every closure has. */
+interface ClosureFacts {
   /** The judgement, in one word. */
   readonly verdict: Verdict;
+  /**
+   * Whether what this side has read may lack bytes of the peer's: the question that a program has to ask before it
+   * uses them.
+   *
+   * - `null` while the peer's direction is open.
+   * - `false` when the peer's close_notify came; when `close()`, disposal or `abort()` was called before the transport
+   *   ended, so that nobody wanted more; when HTTP had no message in progress.
+   * - `true` otherwise.
+   */
+  readonly incomplete: boolean | null;
   /** Who sent close_notify first; null while nobody has. */
   readonly initiator: 'local' | 'peer' | null;
   /** Our close_notify, once it was handed to the transport; null before. */
@@ -102,13 +125,9 @@ export interface Closure {
   /** The peer's close_notify, once it came, authenticated; null before. */
   readonly received: Crossed | null;
   /** The fatal alert behind the verdict `alert`. */
-  readonly alert: (AlertDetail & { readonly direction: 'sent' | 'received' }) | null;
+  readonly alert: DirectedAlert | null;
   /** Where and how the transport ended, behind the verdict `truncated`. */
-  readonly truncation: {
-    readonly where: CutPoint;
-    readonly cause: CutCause;
-    readonly code: string | null;
-  } | null;
+  readonly truncation: Truncation | null;
   /**
    * How the transport ended: `eof` (FIN) or `reset` (RST) by the peer, `error` of its own,
    * `destroyed` or `closed` by us, `released` to the caller by `unwrap`; null while it is in use.
@@ -124,6 +143,64 @@ export interface Closure {
   readonly unsent: number;
 }
 
+/** Nothing has ended yet, or only one direction has. */
+export interface OpenClosure extends ClosureFacts {
+  readonly verdict: 'open';
+  readonly incomplete: false | null;
+  readonly truncation: null;
+}
+
+/** Both close_notify crossed. */
+export interface SecureClosure extends ClosureFacts {
+  readonly verdict: 'secure';
+  readonly incomplete: false;
+  readonly sent: Crossed;
+  readonly received: Crossed;
+  readonly alert: null;
+  readonly truncation: null;
+}
+
+/** One close_notify crossed, and that was permitted. */
+export interface OneSidedClosure extends ClosureFacts {
+  readonly verdict: 'one-sided';
+  readonly alert: null;
+  readonly truncation: null;
+}
+
+/** The transport ended before the peer's close_notify. */
+export interface TruncatedClosure extends ClosureFacts {
+  readonly verdict: 'truncated';
+  readonly incomplete: boolean;
+  readonly received: null;
+  readonly truncation: Truncation;
+}
+
+/** A fatal alert crossed. */
+export interface AlertClosure extends ClosureFacts {
+  readonly verdict: 'alert';
+  readonly incomplete: boolean;
+  readonly alert: DirectedAlert;
+  readonly truncation: null;
+}
+
+/** The caller gave up, by itself or by a deadline. */
+export interface GivenUpClosure extends ClosureFacts {
+  readonly verdict: 'aborted' | 'timed-out';
+  readonly truncation: null;
+}
+
+/**
+ * The record of how a connection ended, or stands: one type for each verdict, told apart by `verdict`. A snapshot: it
+ * does not change.
+ */
+export type Closure =
+  | OpenClosure
+  | SecureClosure
+  | OneSidedClosure
+  | TruncatedClosure
+  | AlertClosure
+  | GivenUpClosure;
+
 /** What a closure counts beside its states. */
 export interface Counters {
   readonly late: number;
@@ -137,23 +214,28 @@ function crossed(direction: ClosureState['send'] | ClosureState['receive']): Cro
   return { at: direction.at, evidence: direction.evidence };
 }
 
+/** See `Closure.incomplete`. */
+function incompleteOf(receive: ClosureState['receive']): boolean | null {
+  if ('lacking' in receive) return receive.lacking;
+  return receive.kind === 'closed' ? false : null;
+}
+
+function alertOf({ send, receive }: ClosureState): DirectedAlert | null {
+  if (receive.kind === 'alerted') return { ...receive.alert, direction: 'received' };
+  if (receive.kind === 'rejected') return { ...receive.alert, direction: 'sent' };
+  return send.kind === 'alerted' ? { ...send.alert, direction: 'sent' } : null;
+}
+
 /** The record of a state. */
 export function closureOf(state: ClosureState, counters: Counters = NO_COUNTERS): Closure {
   const { send, receive } = state;
-  const alert: Closure['alert'] =
-    receive.kind === 'alerted'
-      ? { ...receive.alert, direction: 'received' }
-      : receive.kind === 'rejected'
-        ? { ...receive.alert, direction: 'sent' }
-        : send.kind === 'alerted'
-          ? { ...send.alert, direction: 'sent' }
-          : null;
-  return Object.freeze({
+  const facts: ClosureFacts = {
     verdict: verdictOf(state),
+    incomplete: incompleteOf(receive),
     initiator: state.initiator,
     sent: crossed(send),
     received: crossed(receive),
-    alert,
+    alert: alertOf(state),
     truncation:
       receive.kind === 'truncated'
         ? { where: receive.where, cause: receive.cause, code: receive.code }
@@ -163,5 +245,7 @@ export function closureOf(state: ClosureState, counters: Counters = NO_COUNTERS)
     receive: receive.kind,
     late: counters.late,
     unsent: counters.unsent,
-  });
+  };
+  // Which facts go with which verdict is how the verdict was made; a test walks through all states.
+  return Object.freeze(facts) as Closure;
 }

@@ -2,10 +2,11 @@
 import type { Duplex } from 'node:stream';
 import type { Policy } from '../closure/policy.ts';
 import type { Closure } from '../closure/verdict.ts';
-import { AbortError, AbortedError, OptionError, TimeoutError, UsageError } from '../errors.ts';
+import { AbortError, AbortedError, OptionError, ShutdownError, UsageError } from '../errors.ts';
 import { closeTransport } from '../transport/goodbye.ts';
-import { checkWaitOptions, type WaitOptions, withLimits } from '../wait.ts';
+import { checkWaitOptions, type WaitOptions } from '../wait.ts';
 import type { Connection } from './connection.ts';
+import { callTransport } from './peer.ts';
 import type { Reading } from './reading.ts';
 import type { Writing } from './writing.ts';
 
@@ -37,6 +38,8 @@ export class Closing {
   #unwrapped = false;
   #closing: Promise<Closure> | null = null;
   #goodbye: Promise<void> | null = null;
+  /** Our FIN is out. */
+  #finished = false;
   readonly #over: Promise<Closure>;
   #end: () => void = () => {};
 
@@ -138,63 +141,113 @@ export class Closing {
   }
 
   close(options: CloseOptions): Promise<Closure> {
-    const connection = this.#connection;
     try {
       checkShutdownOptions(options);
     } catch (error) {
       return Promise.reject(error);
     }
-    const closing = this.#closing;
-    if (closing === null) {
-      this.#closing = this.#close(options);
-      return this.#closing;
-    }
-    return withLimits<Closure>(
-      (resolve) => {
-        closing.then(resolve, () => resolve(connection.closure));
-        return undefined;
-      },
-      options,
-      {
-        onDeadline: (ms) =>
-          new TimeoutError(`the stream was not closed within ${ms} ms`, {
-            phase: 'close',
-            closure: connection.closure,
-          }),
-        onAbort: (cause) => new AbortError({ phase: 'close', closure: connection.closure, cause }),
-      },
-    );
+    this.#closing ??= this.#close(options);
+    return this.#closing;
   }
 
   async #close(options: CloseOptions): Promise<Closure> {
     const connection = this.#connection;
+    const { policy } = connection;
+    const { wait = true, unread = policy.unread, signal } = options;
     this.#observeCall('close', options);
     this.#reading.taken = false;
-    if (this.#unwrapped) return connection.closure;
-    if (this.#aborted) {
-      await this.goodbye();
-      return connection.closure;
-    }
+    if (this.#unwrapped || this.#aborted) return connection.closure;
+    connection.ending.happened({ type: 'close' }, connection.now());
+    // And does not insist on the peer's close_notify.
+    connection.dispatch({ type: 'waive' });
     // From here on nothing that the peer says is looked at, so the outcome hangs on no race.
-    if (options.wait === false) connection.engine.pause();
-    const known = connection.failure !== null && connection.reported;
-    const { caller } = connection.ending.state;
+    if (!wait) connection.engine.pause();
+    if (!signal?.aborted) connection.sendCloseNotify();
+    let gaveUp: unknown = null;
     try {
-      // An earlier shutdown has waited in vain, and said so.
-      if (caller.kind !== 'expired' && caller.kind !== 'cancelled') await this.#shutdown(options);
+      await connection.until<true>(
+        {
+          phase: 'close',
+          message: 'the stream was not closed',
+          hint: () => (connection.untaken ? 'the peer does not read' : undefined),
+          answer: () => {
+            this.#reading.collect(unread, true);
+            return this.#isClosed(wait) || undefined;
+          },
+        },
+        options,
+        policy.deadlines.close,
+      );
     } catch (error) {
-      if (!known) throw error;
-    } finally {
-      const { send, receive } = connection.ending.state;
-      if (send.kind !== 'closed' || receive.kind !== 'closed') {
-        connection.fail(
-          { type: 'abandon', how: 'closed' },
-          (closure) => new AbortedError('the stream was closed', { closure }),
-        );
-      }
-      await this.goodbye();
+      gaveUp = error;
     }
+    if (this.#aborted) return connection.closure;
+    const lost = this.#lost();
+    if (gaveUp instanceof AbortError) connection.dispatch({ type: 'cancel' });
+    const { send, receive } = connection.ending.state;
+    const whole = send.kind === 'closed' && receive.kind === 'closed';
+    if (gaveUp !== null) {
+      connection.onFailed = () => {};
+      this.#giveUp();
+      this.drop();
+    } else {
+      if (!whole) this.#giveUp();
+      // Both parties have said all: nothing is to keep the process alive for the transport's own end.
+      else if (wait) callTransport(connection.transport, 'unref');
+      void this.goodbye();
+    }
+    if (gaveUp instanceof AbortError) throw gaveUp;
+    if (lost) throw gaveUp ?? lost();
     return connection.closure;
+  }
+
+  /** Nothing more comes, and nothing more goes. */
+  #giveUp(): void {
+    this.#connection.fail(
+      { type: 'abandon', how: 'closed' },
+      (closure) => new AbortedError('the stream was closed', { closure }),
+    );
+  }
+
+  /**
+   * Whether a close is over: all of ours is out or cannot go out, and the peer has said close_notify or FIN, whichever
+   * was first.
+   */
+  #isClosed(wait: boolean): boolean {
+    const connection = this.#connection;
+    if (this.#aborted) return true;
+    const { send, receive } = connection.ending.state;
+    if (send.kind === 'open' || send.kind === 'closing') return false;
+    // FIN goes out with close_notify: who waits for FIN need not be waited for.
+    if (send.kind === 'closed') this.#finish();
+    return !wait || (receive.kind !== 'open' && receive.kind !== 'closing');
+  }
+
+  #finish(): void {
+    const { transport } = this.#connection;
+    if (this.#finished || transport.destroyed) return;
+    this.#finished = true;
+    this.#connection.observe({ type: 'transport-closed', how: 'end' });
+    transport.end();
+  }
+
+  /**
+   * Whether bytes of ours are not known to have been taken by the transport, and no call has said so yet.
+   *
+   * @returns what makes the error that says it; null where nothing is lost.
+   */
+  #lost(): (() => Error) | null {
+    const connection = this.#connection;
+    const { send } = connection.ending.state;
+    if (!connection.untaken || connection.reported || send.kind === 'closed') return null;
+    const { failure } = connection;
+    if (failure !== null) return () => failure;
+    return () =>
+      new ShutdownError('the transport takes no more: bytes that were written may be lost', {
+        phase: 'close',
+        closure: connection.closure,
+        cause: connection.sendError,
+      });
   }
 
   abort(): void {
@@ -206,6 +259,8 @@ export class Closing {
     // Whatever failed before, from here on it is the caller who wants no more.
     connection.ending.forgive();
     connection.onFailed = () => {};
+    // Nobody is asked before the failure stands.
+    connection.ending.happened({ type: 'close' }, connection.now());
     connection.fail(
       { type: 'abandon', how: 'destroyed' },
       (closure) => new AbortedError('the stream was aborted', { closure }),
@@ -234,8 +289,11 @@ export class Closing {
     this.#letGo();
     connection.release(false);
     connection.dispatch({ type: 'abandon', how: 'closed' });
-    if (!transport.destroyed) connection.observe({ type: 'transport-closed', how: 'end' });
-    const closed = closeTransport(transport, policy.deadlines.close);
+    if (!transport.destroyed && !this.#finished) {
+      this.#finished = true;
+      connection.observe({ type: 'transport-closed', how: 'end' });
+    }
+    const closed = closeTransport(transport, policy.linger);
     connection.engine.destroy();
     await closed;
     this.#end();

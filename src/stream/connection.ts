@@ -53,18 +53,22 @@ export class Connection implements EngineEvents {
   readonly engine: Engine;
   readonly ending = new Ending<CloseNotifyError>();
   readonly questions = new Questions();
-  /** Whether a call has rejected with the failure already. */
+  /** Whether a call has rejected with what ended the connection, or cut our direction of it. */
   reported = false;
   /** The engine has let go of the transport. */
   released = false;
-  /** Application bytes that a shutdown found unread. */
-  late = 0;
+  /**
+   * `late`: application bytes that a shutdown found unread. `unsent`: bytes that were accepted for writing and
+   * discarded.
+   */
+  readonly counters = { late: 0, unsent: 0 };
   /** Told once, when the connection fails after its handshake. */
   onFailed: () => void = () => {};
   readonly #startedAt: number;
-  #unsent = 0;
+  /** Bytes that were written had not been taken by the transport when it took no more. */
+  #cutOff = false;
   /** Why the transport takes no more. */
-  #sendError: Error | null = null;
+  sendError: Error | null = null;
 
   /** @throws {OptionError} */
   constructor(options: ConnectionOptions) {
@@ -76,7 +80,7 @@ export class Connection implements EngineEvents {
     this.onSession = onSession && ((session) => apart(() => onSession(session)));
     this.#startedAt = options.startedAt;
     try {
-      this.engine = options.start(this, this.policy.deadlines.close);
+      this.engine = options.start(this, this.policy.linger.time);
     } catch (cause) {
       // The engine refused its options before it touched the transport.
       throw new OptionError((cause as Error).message, { cause });
@@ -85,7 +89,7 @@ export class Connection implements EngineEvents {
 
   /** How the connection ended, or stands. */
   get closure(): Closure {
-    return this.ending.closure({ late: this.late, unsent: this.#unsent });
+    return this.ending.closure(this.counters);
   }
 
   /** Why reads and writes fail from now on: what ended the connection first. */
@@ -113,9 +117,10 @@ export class Connection implements EngineEvents {
     if (this.failure !== null) throw this.failure;
     if (send.kind === 'open') return;
     if (send.kind === 'cut') {
+      this.reported = true;
       throw new ShutdownError('the transport takes no more', {
         closure: this.closure,
-        cause: this.#sendError,
+        cause: this.sendError,
         hint: 'what the peer has sent can still be read',
       });
     }
@@ -139,10 +144,6 @@ export class Connection implements EngineEvents {
   }
 
   onDrain(): void {
-    this.questions.ask();
-  }
-
-  onSent(): void {
     this.questions.ask();
   }
 
@@ -173,8 +174,13 @@ export class Connection implements EngineEvents {
     const place = this.established ? where : 'handshake';
     const event = transportEvent(cause, place, error?.code ?? null);
     this.observe(event);
-    const whole = this.ending.state.receive.kind === 'closed';
-    if (cause === 'eof' && (whole || this.onlyReports)) {
+    const { receive } = this.ending.state;
+    const whole = receive.kind === 'closed';
+    if (receive.kind === 'closing') {
+      // Nobody wants more of the peer. Whether it has got all of ours is another question.
+      this.sendError ??= error;
+      this.dispatch(event);
+    } else if (cause === 'eof' && (whole || this.onlyReports)) {
       this.dispatch(event);
     } else if (whole) {
       this.fail(
@@ -191,7 +197,7 @@ export class Connection implements EngineEvents {
   }
 
   onSendFailed(error: Error): void {
-    this.#sendError = error;
+    this.sendError = error;
     this.dispatch({ type: 'send-failed' });
   }
 
@@ -227,7 +233,7 @@ export class Connection implements EngineEvents {
     const tls12 = this.engine.info?.protocol !== 'TLSv1.3';
     if (answer === 'when-told' || (answer === 'by-version' && !tls12)) return;
     if (this.ending.state.send.kind !== 'open') return;
-    if (tls12) this.#unsent += this.engine.discardWrites();
+    if (tls12) this.counters.unsent += this.engine.discardWrites();
     this.sendCloseNotify();
   }
 
@@ -238,9 +244,16 @@ export class Connection implements EngineEvents {
     this.engine.closeWrite();
   }
 
+  /** Whether bytes that were written are not known to have been taken by the transport. */
+  get untaken(): boolean {
+    const { kind } = this.ending.state.send;
+    if (kind === 'open' || kind === 'closing') return !this.engine.sent;
+    return this.#cutOff;
+  }
+
   /** Whether bytes were discarded that the caller had written. */
   get discarded(): boolean {
-    return this.#unsent > 0;
+    return this.counters.unsent > 0;
   }
 
   /** The engine lets go of the transport. @returns what came after the peer's close_notify. */
@@ -281,14 +294,17 @@ export class Connection implements EngineEvents {
   fail(event: ClosureEvent, failure: (closure: Closure) => CloseNotifyError): void {
     this.#step(event, this.now());
     const first = this.failure === null;
-    this.ending.fail(failure, this.closure);
+    this.ending.fail(failure, this.counters);
     this.questions.ask();
     if (first && this.established) this.onFailed();
   }
 
   #step(event: ClosureEvent, at: number): void {
     const before = verdictOf(this.ending.state);
+    // The engine's word counts only as long as it is at work.
+    const untaken = this.established && this.untaken;
     this.ending.happened(event, at);
+    this.#cutOff = untaken && this.ending.state.send.kind !== 'closed';
     const verdict = verdictOf(this.ending.state);
     if (verdict !== before) this.observe({ type: 'verdict', verdict });
   }

@@ -1,6 +1,6 @@
 /** The reading side of a stream: from the engine to `read`. */
 import type { Policy } from '../closure/policy.ts';
-import { AbortError, UsageError } from '../errors.ts';
+import { AbortError, AbortedError, UsageError } from '../errors.ts';
 import { process } from '../runtime.ts';
 import { checkWaitOptions, Patience, type WaitOptions } from '../wait.ts';
 import type { Connection } from './connection.ts';
@@ -17,6 +17,8 @@ export class Reading {
   taken = false;
   /** abort() was called: what was not read by then is gone. */
   #aborted = false;
+  /** close() has thrown away what came behind the bytes that are kept. */
+  #discarded = false;
   readonly #waiting: Waiting<Uint8Array | null>;
 
   constructor(connection: Connection) {
@@ -75,8 +77,15 @@ export class Reading {
       return bytes;
     }
     const { receive } = connection.ending.state;
-    if (receive.kind === 'closed' && !this.#aborted) return null;
+    if (receive.kind === 'closed' && !this.#aborted && !this.#discarded) return null;
     if (connection.failure !== null) throw connection.failure;
+    if (this.#discarded) {
+      throw new AbortedError('close() has discarded what came here', {
+        phase: 'read',
+        closure: connection.closure,
+        hint: 'read all before close(), or raise unreadLimit',
+      });
+    }
     return receive.kind === 'truncated' && connection.onlyReports ? null : undefined;
   }
 
@@ -87,15 +96,22 @@ export class Reading {
     return kept;
   }
 
-  /** Moves what nobody reads out of the way of the close_notify behind it. */
-  collect(unread: Policy['unread']): void {
+  /**
+   * Moves what nobody reads out of the way of the close_notify behind it.
+   *
+   * @param all also what there is no room for, which is then discarded.
+   */
+  collect(unread: Policy['unread'], all = false): void {
     if (this.#pending || this.taken) return;
     const connection = this.#connection;
-    while (unread === 'discard' || this.#keptBytes < connection.policy.unreadLimit) {
+    for (;;) {
+      const full = unread === 'keep' && this.#keptBytes >= connection.policy.unreadLimit;
+      if (full && !all) return;
       const chunk = connection.engine.take();
       if (chunk === null) return;
-      connection.late += chunk.length;
-      if (unread === 'keep') this.#keep(chunk);
+      connection.counters.late += chunk.length;
+      if (full) this.#discarded = true;
+      else if (unread === 'keep') this.#keep(chunk);
     }
   }
 

@@ -19,6 +19,8 @@ export interface Source {
   shutdown(): Promise<{ readonly unsent: number }>;
   /** Closes as the stream's `close()` does, with its deadlines. */
   close(): Promise<unknown>;
+  /** Who reads knows that nothing is missing of what it wanted. */
+  idle(): void;
   /** Drops the transport now. Whatever waits rejects. */
   abort(): void;
   /** Resolves when the stream has let its transport go. Never rejects. */

@@ -5,6 +5,7 @@
 import { X509Certificate } from 'node:crypto';
 import type { Closure } from '../closure/verdict.ts';
 import type { TlsInfo } from '../engine/contract.ts';
+import { TruncationTranscript } from '../transcript/on-truncation.ts';
 import { Transcript } from '../transcript/transcript.ts';
 import type { WaitOptions } from '../wait.ts';
 import { type CloseOptions, Closing, type ShutdownOptions, type Unwrapped } from './closing.ts';
@@ -49,6 +50,10 @@ export class TlsStream implements AsyncDisposable, TransportMembers {
     this.#reading = new Reading(this.#connection);
     this.#writing = new Writing(this.#connection);
     this.#closing = new Closing(this.#connection, this.#reading, this.#writing);
+    const { observer } = options;
+    if (observer instanceof TruncationTranscript) {
+      void this.#closing.over.then((closure) => observer.conclude(closure));
+    }
   }
 
   async #handshake(signal: AbortSignal | undefined): Promise<void> {
@@ -104,9 +109,13 @@ export class TlsStream implements AsyncDisposable, TransportMembers {
     return info;
   }
 
-  /** The record of what happened, where `record` asked for one or passed one; otherwise null. */
+  /**
+   * The record of what happened, where `record` asked for one or passed one; otherwise null. One that was asked for
+   * 'on-truncation' is null until bytes may be missing.
+   */
   get transcript(): Transcript | null {
-    const { observer } = this.#connection;
+    const { observer, closure } = this.#connection;
+    if (observer instanceof TruncationTranscript && closure.incomplete !== true) return null;
     return observer instanceof Transcript ? observer : null;
   }
 
@@ -191,19 +200,24 @@ export class TlsStream implements AsyncDisposable, TransportMembers {
   }
 
   /**
-   * Shutdown, then the transport: FIN, and reading on until the peer's FIN so that nothing of ours
-   * is lost on its way (at most `deadlines.close`). With `wait: false` the peer's close_notify is not
-   * looked at any more. Whatever happens, the transport is closed when this settles. Calling it
-   * again waits for the same, and gives the closure.
+   * 'I am done': close_notify and FIN go out behind everything written. It is over at the peer's close_notify or at its
+   * FIN, whichever is first; a peer that says neither is left at the deadline (`deadlines.close`, which covers all of
+   * this). With `wait: false` it is over once ours is handed to the transport. The transport then lingers by itself
+   * (`linger`), so that nothing of ours is lost on its way; `closed` tells when it is gone.
    *
-   * @returns the closure.
-   * @throws as `shutdown`, unless an earlier call has already rejected with that error.
+   * What the peer does not say is no error, since nobody wants more of it: the verdict is `secure` with its
+   * close_notify, and `one-sided` without. A connection that was cut before keeps its verdict.
+   *
+   * @returns the closure. Calling it again gives the same promise.
+   * @throws {TimeoutError | ShutdownError | TruncatedError | AlertError | AbortedError} where bytes that were written
+   *   are not known to have been taken by the transport, and no other call has said so.
+   * @throws {AbortError} when cancelled; the transport is destroyed then.
    */
   close(options: CloseOptions = {}): Promise<Closure> {
     return this.#closing.close(options);
   }
 
-  /** Closes. After an error that was already thrown it only cleans up. */
+  /** As `close()`. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
   }
@@ -224,6 +238,7 @@ export class TlsStream implements AsyncDisposable, TransportMembers {
         write: (bytes) => this.#writing.write(bytes, FOR_EVER),
         shutdown: () => this.shutdown({ wait: false, ...FOR_EVER }),
         close: () => this.close(),
+        idle: () => connection.dispatch({ type: 'idle' }),
         abort: () => this.abort(),
         closed: this.closed,
         get receiving() {

@@ -1,17 +1,24 @@
 /** The transport's end: a goodbye that is kind to the peer. */
 import type { Duplex } from 'node:stream';
 import { setImmediate } from 'node:timers';
+import type { Linger } from '../closure/policy.ts';
 import { after } from '../wait.ts';
+
+/** What drops each transport of this process that lingers, the oldest first. */
+const lingering = new Set<() => void>();
 
 /**
  * Ends the transport kindly: FIN, then read on and discard until the peer's FIN. Closing a socket
  * with unread bytes (session tickets, say) makes the kernel send RST instead, and that can destroy
  * our last bytes on their way to the peer.
  *
- * Resolves when the transport is closed, by the peer's FIN or, after `deadline` milliseconds, by
- * force. Errors of a transport that is being given up are of no interest to anyone.
+ * Resolves when the transport is closed, by the peer's FIN or by force, as `linger` has it. Errors of a transport that
+ * is being given up are of no interest to anyone.
  */
-export async function closeTransport(transport: Duplex, deadline: number): Promise<void> {
+export async function closeTransport(
+  transport: Duplex,
+  { time: deadline, count }: Linger,
+): Promise<void> {
   if (transport.closed) {
     ignoreErrors(transport);
     transport.destroy();
@@ -28,6 +35,7 @@ export async function closeTransport(transport: Duplex, deadline: number): Promi
       transport.off('end', check);
       transport.off('finish', check);
       transport.off('data', discard);
+      lingering.delete(drop);
       resolve();
     };
     // Until it has told 'close' it may fail, and then it is over.
@@ -57,6 +65,9 @@ export async function closeTransport(transport: Duplex, deadline: number): Promi
       // A transport that cannot even be ended.
       drop();
     }
+    if (transport.destroyed) return;
+    lingering.add(drop);
+    if (lingering.size > count) lingering.values().next().value?.();
   });
 }
 

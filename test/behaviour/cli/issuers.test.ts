@@ -70,6 +70,7 @@ describeTls('our own server', () => {
         authorizationError: null,
         closure: {
           verdict: 'secure',
+          incomplete: false,
           initiator: expect.stringMatching(/^(local|peer)$/),
           sent: { at: expect.any(Number), evidence: 'record' },
           received: { at: expect.any(Number), evidence: 'record' },
@@ -387,6 +388,7 @@ describe('explainRequest', () => {
 describe('the page', () => {
   const closure: IssuersReport['closure'] = {
     verdict: 'secure',
+    incomplete: false,
     initiator: 'local',
     sent: { at: 1, evidence: 'record' },
     received: { at: 2, evidence: 'record' },

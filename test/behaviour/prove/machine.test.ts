@@ -6,6 +6,7 @@ import { hunt, type Mutant, withMutant } from '../../../prove/machine/mutants.ts
 import { SUBJECT } from '../../../prove/machine/part.ts';
 import { type Counterexample, search } from '../../../prove/machine/search.ts';
 import type { Rules, Subject } from '../../../prove/machine/world.ts';
+import type { Closure } from '../../../src/closure/verdict.ts';
 import { expectWhole } from './expect-whole.ts';
 
 const RULES: Rules = {
@@ -104,7 +105,8 @@ describe('a search', () => {
       closureOf: (state) => {
         const closure = SUBJECT.closureOf(state);
         const { received } = closure;
-        return { ...closure, received: received && { ...received, at: received.at + 1 } };
+        const late = received && { ...received, at: received.at + 1 };
+        return { ...closure, received: late } as Closure;
       },
     };
     expect(brokenBy(subject).name).toBe('theRecordIsTheTruth');
@@ -176,7 +178,7 @@ function withoutTables(): Subject['step'] {
     const next = SUBJECT.step(state, event, at);
     if (state.receive.kind !== 'open' || event.type !== 'transport-eof') return next;
     const { where } = event;
-    const receive = { kind: 'truncated', cause: 'eof', where, code: null } as const;
+    const receive = { kind: 'truncated', cause: 'eof', where, code: null, lacking: true } as const;
     return { ...next, receive, initiator: state.initiator };
   };
 }

@@ -56,6 +56,7 @@ async function browse(
     // To its end.
   }
   await stream.close();
+  await stream.closed;
   expect(stream.closure.verdict).toBe('secure');
   return record;
 }
@@ -123,6 +124,7 @@ describeTls('a recorder', () => {
             const stream = await accept(socket, options);
             await stream.read();
             await stream.close();
+            await stream.closed;
             ended();
           });
           scope.defer(() => listening[Symbol.asyncDispose]());
@@ -165,6 +167,7 @@ describeTls('a recorder', () => {
             ...only(version),
           });
           await stream.close({ wait: false });
+          await stream.closed;
           expect(stream.closure.verdict).toBe('one-sided');
           const packets = dissect(save(scope, recorder.bytes()));
           expectSound(packets);
@@ -207,7 +210,8 @@ describeTls('a recorder', () => {
         client.destroy(Object.assign(new Error('reset'), { code: 'ECONNRESET' }));
         await expect(reading).rejects.toMatchObject({ code: 'ERR_TLS_TRUNCATED' });
         far.abort();
-        await stream.close().catch(() => {});
+        await stream.close();
+        await stream.closed;
         const packets = dissect(save(scope, recorder.bytes()));
         expect(portsWith(packets, 'rst')).toEqual(['443']);
         expect(portsWith(packets, 'fin')).toEqual([]);

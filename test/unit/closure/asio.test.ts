@@ -131,7 +131,10 @@ describe('toAsioErrorCode', () => {
   });
 
   test('a received alert whose detail is missing still has a code', () => {
-    const given = { ...closure([received(40, 'handshake_failure')]), alert: null };
+    const given = {
+      ...closure([received(40, 'handshake_failure')]),
+      alert: null,
+    } as unknown as Closure;
     expect(toAsioErrorCode(given)).toMatchObject({ category: 'asio.ssl', value: 167_772_389 });
   });
 });

@@ -96,7 +96,7 @@ test('the verdict table has every combination of states once, with the verdict t
       }
     }
   }
-  expect(seen.size).toBe(7 * 7 * 5);
+  expect(seen.size).toBe(8 * 7 * 5);
 });
 
 test('a state made for the table has the kinds that were asked for', () => {

@@ -15,6 +15,8 @@ const byType: { readonly [T in EventType]: Extract<ClosureEvent, { type: T }> } 
   'transport-reset': { type: 'transport-reset', where: 'record-boundary', code: 'ECONNRESET' },
   'transport-error': { type: 'transport-error', where: 'handshake', code: 'ETIMEDOUT' },
   'send-failed': { type: 'send-failed' },
+  close: { type: 'close' },
+  idle: { type: 'idle' },
   wait: { type: 'wait' },
   waive: { type: 'waive' },
   deadline: { type: 'deadline' },

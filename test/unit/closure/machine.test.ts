@@ -30,6 +30,7 @@ const SEND: readonly SendKind[] = [
 const RECEIVE: readonly ReceiveKind[] = [
   'handshaking',
   'open',
+  'closing',
   'closed',
   'alerted',
   'rejected',
@@ -47,7 +48,7 @@ interface Rule<Kind> {
 }
 
 const sendAlive = (kind: SendKind) => ['handshaking', 'open', 'closing'].includes(kind);
-const receiveAlive = (kind: ReceiveKind) => ['handshaking', 'open'].includes(kind);
+const receiveAlive = (kind: ReceiveKind) => ['handshaking', 'open', 'closing'].includes(kind);
 
 const SEND_RULES: ReadonlyArray<Rule<SendKind>> = [
   {
@@ -92,8 +93,14 @@ const RECEIVE_RULES: ReadonlyArray<Rule<ReceiveKind>> = [
     becomes: 'open',
   },
   {
-    says: 'it is closed only from open, by a close_notify: "This alert notifies the recipient that the sender will not send any more messages on this connection" (RFC 9846 section 6.1)',
-    governs: (kind, event) => kind === 'open' && event === 'close-notify-received',
+    says: 'close() wants no more of it',
+    governs: (kind, event) => kind === 'open' && event === 'close',
+    becomes: 'closing',
+  },
+  {
+    says: 'it is closed only behind the handshake, by a close_notify: "This alert notifies the recipient that the sender will not send any more messages on this connection" (RFC 9846 section 6.1)',
+    governs: (kind, event) =>
+      (kind === 'open' || kind === 'closing') && event === 'close-notify-received',
     becomes: 'closed',
   },
   {
@@ -108,8 +115,14 @@ const RECEIVE_RULES: ReadonlyArray<Rule<ReceiveKind>> = [
   },
   {
     says: 'EOF, reset and error of the transport truncate it: "in order to avoid a truncation attack" (RFC 5246 section 7.2.1)',
-    governs: (kind, event) => receiveAlive(kind) && event.startsWith('transport-'),
+    governs: (kind, event) =>
+      receiveAlive(kind) && kind !== 'closing' && event.startsWith('transport-'),
     becomes: 'truncated',
+  },
+  {
+    says: 'behind close() they truncate nothing: nobody wants more',
+    governs: (kind, event) => kind === 'closing' && event.startsWith('transport-'),
+    becomes: 'abandoned',
   },
   {
     says: 'giving the transport up abandons it',
@@ -261,6 +274,7 @@ describe('the parts are moved independently', () => {
             const state = stateOf(receive, send, caller);
             const next = step(state, event, 7);
             const same =
+              !(event.type === 'idle' && 'lacking' in state.receive) &&
               next.send.kind === send &&
               next.receive.kind === receive &&
               next.caller.kind === caller &&
@@ -292,6 +306,7 @@ describe('what a state remembers', () => {
     expect(step(open, { type: 'alert-received', alert }, 2).receive).toEqual({
       kind: 'alerted',
       alert,
+      lacking: true,
     });
     expect(step(open, { type: 'alert-sent', alert }, 2)).toMatchObject({
       receive: { kind: 'rejected', alert },
@@ -306,6 +321,7 @@ describe('what a state remembers', () => {
         cause: 'eof',
         where,
         code: null,
+        lacking: true,
       });
       for (const cause of ['reset', 'error'] as const) {
         const type = `transport-${cause}` as const;
@@ -314,8 +330,26 @@ describe('what a state remembers', () => {
           cause,
           where,
           code: 'ECODE',
+          lacking: true,
         });
       }
+    }
+  });
+
+  test('whether bytes may be missing: not if close() came before the end, nor if the reader knows better', () => {
+    const ends = (['alert-received', 'alert-sent', 'transport-eof', 'abandon'] as const).map(
+      (type) => EVENT[type],
+    );
+    for (const end of ends) {
+      const lacking = (...events: ReadonlyArray<(typeof EVENTS)[number]>) => {
+        const { receive } = events.reduce((state, event) => step(state, event, 2), open);
+        return 'lacking' in receive ? receive.lacking : null;
+      };
+      expect(lacking(end), end.type).toBe(true);
+      expect(lacking(end, EVENT.close), end.type).toBe(true);
+      expect(lacking(EVENT.close, end), end.type).toBe(false);
+      expect(lacking(end, EVENT.idle), end.type).toBe(false);
+      expect(lacking(EVENT.idle, end), end.type).toBe(true);
     }
   });
 

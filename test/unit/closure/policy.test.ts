@@ -16,10 +16,21 @@ describe('resolvePolicy', () => {
         read: 300_000,
         write: 300_000,
         shutdown: 5_000,
-        close: 2_000,
+        close: 5_000,
       },
+      linger: { time: 2_000, count: 1_000 },
     });
     for (const limit of Object.values(policy.deadlines)) expect(Number.isFinite(limit)).toBe(true);
+  });
+
+  test('linger: in parts, and refused by name', () => {
+    expect(resolvePolicy({ linger: { time: 5 } }).linger).toEqual({ time: 5, count: 1_000 });
+    expect(resolvePolicy({ linger: { count: 0 } }).linger).toEqual({ time: 2_000, count: 0 });
+    for (const linger of [{ time: 0 }, { count: -1 }, { count: 0.5 }, { bytes: 1 }, 7, null]) {
+      expect(() => resolvePolicy({ linger } as unknown as object), JSON.stringify(linger)).toThrow(
+        /^linger/,
+      );
+    }
   });
 
   test('undefined is the default, also for a single deadline', () => {
