@@ -610,6 +610,35 @@ describeTls('what a server tells', () => {
     }),
   );
 
+  // The functions among the options of TLS are the program's, and called in the middle of a handshake.
+  for (const version of VERSIONS) {
+    for (const [how, SNICallback] of Object.entries<NonNullable<tls.TlsOptions['SNICallback']>>({
+      throws: () => {
+        throw new Error('no such name');
+      },
+      'gives an error': (_name, done) => done(new Error('no such name')),
+      'gives an error later': (_name, done) => setImmediate(done, new Error('no such name')),
+      'gives what is none': (_name, done) => done(null, {} as tls.SecureContext),
+      'never answers': () => {},
+    })) {
+      test(
+        `${version}: an SNICallback that ${how} is told, and leaves nothing open`,
+        clean(async (scope) => {
+          const errors: Error[] = [];
+          const deadlines = { handshake: how === 'never answers' ? 50 : 10_000 };
+          const onError = (error: Error) => errors.push(error);
+          const server = made(scope, { ...only(version), SNICallback, onError, deadlines });
+          const { port } = await server.listen(0, '127.0.0.1');
+          await rejection(connect({ host: 'localhost', port, ca: pki().ca, family: 4 }));
+          await until('it is told', () => errors.length > 0);
+          await until('nothing is left', () => server.connections + server.pending === 0);
+          const code = how === 'never answers' ? 'ERR_TLS_TIMEOUT' : 'ERR_TLS_HANDSHAKE';
+          expect(errors).toMatchObject([{ code }]);
+        }),
+      );
+    }
+  }
+
   test(
     'an error when it accepts is told, ends nothing, and is of no connection',
     clean(async (scope) => {
