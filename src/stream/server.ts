@@ -25,6 +25,7 @@ import {
   checkStreamOptions,
   contextOf,
   observerOf,
+  peerOf,
 } from './connect.ts';
 import { isOfConnection, rejectedCallOn } from './origin.ts';
 import { type OnStreamContext, Served } from './served.ts';
@@ -40,8 +41,12 @@ export interface ServerOptions extends Omit<AcceptOptions, 'head' | 'signal' | '
    * own becomes an unhandled rejection.
    */
   readonly onError?: ((error: Error, transport: net.Socket | null) => void) | undefined;
-  /** Makes the observer of each connection; `true` makes a transcript, in `stream.transcript`. */
-  readonly record?: true | ((transport: net.Socket) => Observer | undefined) | undefined;
+  /** Makes the observer of each connection; `true` and `'on-truncation'` as in `accept`. */
+  readonly record?:
+    | true
+    | 'on-truncation'
+    | ((transport: net.Socket) => Observer | undefined)
+    | undefined;
   /** How many connections may be open at once; any number by default. Further ones are dropped. */
   readonly maxConnections?: number | undefined;
   /** Told of each connection that `maxConnections` drops, as 'drop' of a `net.Server` tells it. */
@@ -410,7 +415,7 @@ function splitSignal(args: readonly unknown[]): {
 
 /** @throws what the program's function throws. @throws {OptionError} where it gives something else. */
 function observerFor(record: ServerOptions['record'], transport: net.Socket): Observer | undefined {
-  if (record === undefined || record === true) return observerOf(record);
+  if (typeof record !== 'function') return observerOf(record, peerOf(transport));
   const observer = record(transport);
   if (observer !== undefined && typeof observer?.observe !== 'function') {
     throw new OptionError('record must give undefined or have an observe method');
@@ -438,8 +443,9 @@ function checkServerOptions(options: ServerOptions, onStream: OnStream): void {
     }
   }
   const { record } = options;
-  if (record !== undefined && record !== true && typeof record !== 'function') {
-    throw new OptionError('record must be true or a function');
+  const words: readonly unknown[] = [undefined, true, 'on-truncation'];
+  if (!words.includes(record) && typeof record !== 'function') {
+    throw new OptionError("record must be true, 'on-truncation' or a function");
   }
 }
 
