@@ -84,19 +84,21 @@ describeTls('an HTTP client', () => {
             for (const mode of ['error', 'report'] as const) {
               const { told, failed, port } = await exchange(scope, mode, answer, end);
               const messages = ofClients(told);
-              expect(messages.map(({ incomplete }) => incomplete)).toEqual([!isWhole]);
-              expect(messages).toMatchObject([
-                { role: 'client', host: 'localhost', port, protocol: 'TLSv1.3' },
-              ]);
-              const [message] = messages;
-              expect(message?.error.incomplete).toBe(!isWhole);
-              expect(isTruncated(message?.error)).toBe(!isWhole);
+              // An agent may close a connection that has nothing more to say before its peer does.
+              if (!isWhole) expect(messages).toHaveLength(1);
+              for (const message of messages) {
+                expect(message).toMatchObject({
+                  ...{ role: 'client', host: 'localhost', port, protocol: 'TLSv1.3' },
+                  ...{ incomplete: !isWhole, error: { incomplete: !isWhole } },
+                });
+                expect(isTruncated(message.error)).toBe(!isWhole);
+              }
               // In report mode Node itself finds some of these out.
               if (mode === 'error' && end !== 'RST') expect(failed).toBe(!isWhole);
               const closure = told.closures.find(({ role }) => role === 'client');
               expect(closure).toMatchObject({
                 incomplete: !isWhole,
-                closure: { verdict: 'truncated', incomplete: !isWhole },
+                closure: { incomplete: !isWhole },
               });
             }
           }),
@@ -196,19 +198,15 @@ describe('a server', () => {
       server.listen(0, '127.0.0.1');
       await once(server, 'listening');
       const { port } = server.address() as { port: number };
-      const { connect } = await import('node:net');
-      const { connect: connectTls } = await import('node:tls');
-      const raw = connect(port, '127.0.0.1');
-      await once(raw, 'connect');
-      const socket = connectTls({ socket: raw, ca: pki().ca, servername: 'localhost' });
+      const { connect } = await import('node:tls');
+      const socket = connect({ host: '127.0.0.1', port, ca: pki().ca, servername: 'localhost' });
       socket.on('error', () => {});
       await once(socket, 'secureConnect');
-      socket.write('half');
-      const near = raw.localPort;
-      await until('it has arrived', () => socket.bytesWritten > 0 && raw.writableLength === 0);
-      raw.end();
+      const near = socket.localPort;
+      await new Promise((resolve) => socket.write('half', resolve));
+      // Node's destroy() says no close_notify.
+      socket.destroy();
       await until('it is told', () => told.truncated.length > 0);
-      raw.destroy();
       expect(told.truncated).toMatchObject([
         {
           role: 'server',
