@@ -57,8 +57,6 @@ export interface EngineEvents {
   onTransportEnd(ending: TransportEnding): void;
   /** The transport takes no more. What it has received can still be read. */
   onSendFailed(error: Error): void;
-  /** All that was written has been taken by the transport. */
-  onSent(): void;
   /** Nothing more comes of TLS. Told once. */
   onFailure(failure: EngineFailure): void;
   /** Where present: a record crossed the wire. `type` is as its header says. */
@@ -98,6 +96,8 @@ export interface Engine {
   write(bytes: Uint8Array): boolean;
   /** Whether `write` takes more without a wait. */
   readonly writable: boolean;
+  /** Whether the transport has taken all that was written. */
+  readonly sent: boolean;
   /** Sends close_notify behind all that was written. */
   closeWrite(): void;
   /** Discards what was written and is not encrypted yet (TLS 1.2). @returns how many bytes that is. */

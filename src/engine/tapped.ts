@@ -245,6 +245,10 @@ export class TappedEngine implements Engine, TapEvents {
     this.#endWhenDue();
   }
 
+  get sent(): boolean {
+    return this.#outgoing?.length === 0 && this.#socket?.writableLength === 0 && this.#tap.taken;
+  }
+
   closeWrite(): void {
     if (this.#closing !== 'no') return;
     this.#closing = 'asked';
@@ -331,11 +335,6 @@ export class TappedEngine implements Engine, TapEvents {
   /** @internal */
   onSendFailed(error: Error): void {
     this.#events.onSendFailed(error);
-  }
-
-  /** @internal */
-  onTaken(): void {
-    if (this.#outgoing?.length === 0 && this.#socket?.writableLength === 0) this.#events.onSent();
   }
 
   /** @internal */

@@ -44,8 +44,11 @@ export type { EndingAlert } from './conversation.ts';
 export interface AlertReaderEvents {
   /** @param warned whether a warning came before. */
   onReceived(alert: EndingAlert, warned: boolean): void;
-  /** @param end how many bytes were sent up to the end of this alert's record. */
-  onSent(alert: EndingAlert, end: number): void;
+  /**
+   * @param end how many bytes were sent up to the end of this alert's record.
+   * @param length of that record, with its header.
+   */
+  onSent(alert: EndingAlert, end: number, length: number): void;
 }
 
 /** Bytes that may wait for a key. */
@@ -268,7 +271,8 @@ export class AlertReader {
       return false;
     }
     if (from.protection === null || (tls13 && this.#isClear(from, type))) {
-      this.#take(from, type, body as Uint8Array, false, end);
+      const clear = body as Uint8Array;
+      this.#take(from, type, clear, false, end, HEADER_LENGTH + clear.length);
       return true;
     }
     if (body === null) {
@@ -281,7 +285,7 @@ export class AlertReader {
     if (tls13 && body.length > MAX_CIPHERTEXT_13) throw new Refusal('a record that is too long');
     const plain = from.protection.unprotector.unprotect(header, body);
     if (plain === null) throw new Refusal('a record that is not authentic');
-    this.#take(from, plain.type, plain.content, true, end);
+    this.#take(from, plain.type, plain.content, true, end, HEADER_LENGTH + body.length);
     return true;
   }
 
@@ -312,6 +316,7 @@ export class AlertReader {
     content: Uint8Array,
     isProtected: boolean,
     end: number,
+    length: number,
   ): void {
     const alert = this.#conversation.take(from, type, content, isProtected);
     if (type === CONTENT_TYPE.applicationData && !from.ours) {
@@ -320,7 +325,7 @@ export class AlertReader {
     }
     if (alert === null) return;
     this.#stop(from);
-    if (from.ours) this.#events.onSent(alert, end);
+    if (from.ours) this.#events.onSent(alert, end, length);
     else this.#events.onReceived(alert, from.warned);
   }
 

@@ -55,8 +55,6 @@ export class Connection implements EngineEvents {
   readonly questions = new Questions();
   /** Whether a call has rejected with what ended the connection, or cut our direction of it. */
   reported = false;
-  /** Whether bytes were written that the transport is not known to have taken. */
-  untaken = false;
   /** The engine has let go of the transport. */
   released = false;
   /** Application bytes that a shutdown found unread. */
@@ -65,6 +63,8 @@ export class Connection implements EngineEvents {
   onFailed: () => void = () => {};
   readonly #startedAt: number;
   #unsent = 0;
+  /** Bytes that were written had not been taken by the transport when it took no more. */
+  #cutOff = false;
   /** Why the transport takes no more. */
   sendError: Error | null = null;
 
@@ -142,11 +142,6 @@ export class Connection implements EngineEvents {
   }
 
   onDrain(): void {
-    this.questions.ask();
-  }
-
-  onSent(): void {
-    this.untaken = false;
     this.questions.ask();
   }
 
@@ -247,6 +242,13 @@ export class Connection implements EngineEvents {
     this.engine.closeWrite();
   }
 
+  /** Whether bytes that were written are not known to have been taken by the transport. */
+  get untaken(): boolean {
+    const { kind } = this.ending.state.send;
+    if (kind === 'open' || kind === 'closing') return !this.engine.sent;
+    return this.#cutOff;
+  }
+
   /** Whether bytes were discarded that the caller had written. */
   get discarded(): boolean {
     return this.#unsent > 0;
@@ -297,7 +299,10 @@ export class Connection implements EngineEvents {
 
   #step(event: ClosureEvent, at: number): void {
     const before = verdictOf(this.ending.state);
+    // The engine's word counts only as long as it is at work.
+    const untaken = this.established && this.untaken;
     this.ending.happened(event, at);
+    this.#cutOff = untaken && this.ending.state.send.kind !== 'closed';
     const verdict = verdictOf(this.ending.state);
     if (verdict !== before) this.observe({ type: 'verdict', verdict });
   }

@@ -34,9 +34,7 @@ export class Writing {
       const bytes = typeof data === 'string' ? Buffer.from(data) : data;
       connection.observe({ type: 'data', direction: 'sent', bytes: bytes.length });
       // Most writes need not wait, and then not a promise of their own either.
-      if (bytes.length === 0) return DONE;
-      connection.untaken = true;
-      if (connection.engine.write(bytes)) return DONE;
+      if (bytes.length === 0 || connection.engine.write(bytes)) return DONE;
     } catch (error) {
       return Promise.reject(error);
     }

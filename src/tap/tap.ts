@@ -40,8 +40,6 @@ export interface TapEvents {
   onAlert(way: Way, alert: EndingAlert, at: number): void;
   onTransportEnd(ending: TransportEnding): void;
   onSendFailed(error: Error): void;
-  /** The transport has taken all that TLS wrote. */
-  onTaken(): void;
   readonly onRecord?: ((way: Way, type: number, length: number) => void) | undefined;
   readonly onBytes?: ((way: Way, bytes: Uint8Array) => void) | undefined;
 }
@@ -106,7 +104,7 @@ export class Tap extends Duplex {
     this.#reader = readable
       ? new AlertReader(role, {
           onReceived: (alert) => this.#onAlert(alert),
-          onSent: (alert, end) => this.#out.expect(alert, end),
+          onSent: (alert, end, length) => this.#out.expect(alert, end, length),
         })
       : null;
     this.#listeners = new TransportListeners(transport, {
@@ -146,6 +144,11 @@ export class Tap extends Duplex {
   /** Whether an alert of ours that ends our direction was written. */
   get saidLast(): boolean {
     return this.#out.alert !== null;
+  }
+
+  /** Whether the transport has taken all that TLS wrote, or all but an alert that ends our direction. */
+  get taken(): boolean {
+    return this.#out.allButAlert;
   }
 
   /** Whether the transport has taken all that TLS wrote, or will take nothing more. */
@@ -351,7 +354,6 @@ export class Tap extends Duplex {
     const alert = this.#out.taken(total);
     // It may be known only when the transport is somebody else's.
     if (alert !== null) this.#events.onAlert('sent', alert, this.#out.writtenAt);
-    if (!this.#detached && this.#out.settled) this.#events.onTaken();
   }
 
   override _read(): void {
@@ -399,6 +401,7 @@ class Outgoing {
   #taken = 0;
   #alert: EndingAlert | null = null;
   #end = 0;
+  #start = Number.POSITIVE_INFINITY;
   /** When that was written, on the clock of `performance.now()`. */
   writtenAt = 0;
   #told = false;
@@ -411,16 +414,21 @@ class Outgoing {
     return this.#taken === this.#written;
   }
 
+  get allButAlert(): boolean {
+    return this.#taken >= Math.min(this.#start, this.#written);
+  }
+
   /** @returns how many bytes were written, these included. */
   add(bytes: number): number {
     this.#written += bytes;
     return this.#written;
   }
 
-  /** An alert is being written whose record ends at `end`. */
-  expect(alert: EndingAlert, end: number): void {
+  /** An alert is being written whose record ends at `end`, and has this length. */
+  expect(alert: EndingAlert, end: number, length: number): void {
     this.#alert = alert;
     this.#end = end;
+    this.#start = end - length;
     this.writtenAt = performance.now();
   }
 
