@@ -386,6 +386,8 @@ class World implements Disposable {
         return this.#after(side, ends);
       case 'abort':
         side.aborted = true;
+        // A shutdown that waits, waits in vain.
+        if (alive && side.state.caller.kind === 'waiting') side.event({ type: 'cancel' });
         if (alive) side.event({ type: 'close' });
         side.failed = true;
         side.giveUp('destroyed');

@@ -499,6 +499,11 @@ export class Model {
 
   #abort(turn: Turn): void {
     const { me } = turn;
+    // A shutdown that waits, waits in vain.
+    if (me.call === 'wait' && !me.truth.waived) me.truth.gaveUp ??= 'cancel';
+    if (!me.failed && me.state.caller.kind === 'waiting') {
+      me.state = this.#step(me.state, { type: 'cancel' });
+    }
     this.#wantsNoMore(turn);
     me.unread = 0;
     // It has the last word: a close that still waits has no more to say.

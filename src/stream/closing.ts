@@ -157,7 +157,8 @@ export class Closing {
     this.#observeCall('close', options);
     this.#reading.taken = false;
     if (this.#unwrapped || this.#aborted) return connection.closure;
-    connection.dispatch({ type: 'close' });
+    // What has failed stays as it ended: nobody chooses afterwards not to have waited.
+    if (connection.failure === null) connection.dispatch({ type: 'close' });
     // From here on nothing that the peer says is looked at, so the outcome hangs on no race.
     if (!wait) connection.engine.pause();
     if (!signal?.aborted) connection.sendCloseNotify();
@@ -254,11 +255,18 @@ export class Closing {
     connection.observe({ type: 'call', name: 'abort', detail: null });
     this.#aborted = true;
     this.#reading.abort();
-    // Whatever failed before, from here on it is the caller who wants no more.
-    connection.ending.forgive();
     connection.onFailed = () => {};
-    // Nobody is asked before the failure stands.
-    connection.ending.happened({ type: 'close' }, connection.now());
+    // What has failed stays as it ended. Nobody is asked before the failure stands.
+    const { ending } = connection;
+    if (connection.failure === null) {
+      // A shutdown that waits, waits in vain.
+      if (ending.state.caller.kind === 'waiting') {
+        ending.happened({ type: 'cancel' }, connection.now());
+      }
+      ending.happened({ type: 'close' }, connection.now());
+    }
+    // Whatever failed before, from here on it is the caller who wants no more.
+    ending.forgive();
     connection.fail(
       { type: 'abandon', how: 'destroyed' },
       (closure) => new AbortedError('the stream was aborted', { closure }),
