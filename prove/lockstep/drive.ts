@@ -564,7 +564,8 @@ class World implements Disposable {
         truncation: closure.truncation,
         send: closure.send,
         receive: closure.receive,
-        transportEnd: closure.transportEnd,
+        // Behind close_notify nobody reads on, and so nobody is told of FIN.
+        transportEnd: closure.receive === 'closed' ? null : closure.transportEnd,
       });
     if (short(said) !== short(due)) {
       throw new Disagreement(
