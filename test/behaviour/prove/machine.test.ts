@@ -50,7 +50,7 @@ describe('a search', () => {
     expect(moves).toContain('delivers the end of the handshake');
     expect(moves.at(-1)).toBe('delivers FIN');
     const drawing = drawCounterexample(broken);
-    expect(drawing).toMatch(/^noTruncationIsMissed: [AB]: eof record-boundary, but open\n/);
+    expect(drawing).toMatch(/^noTruncationIsMissed: [AB]: eof record-boundary, but aborted\n/);
     expect(drawing).toContain('must share knowledge that the connection is ending');
     expect(drawing).toContain('3 moves, none fewer will do');
     // Each move is a row, in its order, between the two lanes.
