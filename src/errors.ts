@@ -77,6 +77,36 @@ export class CloseNotifyError extends Error {
   }
 }
 
+/**
+ * Whether an error says that bytes of the peer's may be missing: one of this library whose `incomplete` is true, also
+ * where it is the cause of another error, as with `fetch`, or one of several (AggregateError, SuppressedError).
+ */
+export function isTruncated(error: unknown): boolean {
+  const seen = new Set<unknown>();
+  const waiting = [error];
+  while (waiting.length > 0) {
+    const one = waiting.pop();
+    if (typeof one !== 'object' || one === null || seen.has(one)) continue;
+    seen.add(one);
+    const { code, incomplete, cause, errors, suppressed } = one as Wrapping;
+    // By what it has, and not by its class: there may be two copies of this library.
+    if (incomplete === true && typeof code === 'string' && code.startsWith('ERR_TLS_')) return true;
+    waiting.push(cause, suppressed, (one as Wrapping).error);
+    if (Array.isArray(errors)) waiting.push(...errors);
+  }
+  return false;
+}
+
+/** What an error may have that stands for others. */
+interface Wrapping {
+  readonly code?: unknown;
+  readonly incomplete?: unknown;
+  readonly cause?: unknown;
+  readonly errors?: unknown;
+  readonly error?: unknown;
+  readonly suppressed?: unknown;
+}
+
 /** The host's name has no address: `cause` is the resolver's error. */
 export class ResolveError extends CloseNotifyError {
   override readonly name = 'ResolveError';

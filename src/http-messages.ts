@@ -53,7 +53,7 @@ type Reader =
       readonly message: Incoming | null;
     }
   | { readonly kind: 'http2'; readonly streams: readonly Http2Stream[] }
-  | { readonly kind: 'undici'; readonly responding: boolean };
+  | { readonly kind: 'undici'; readonly responding: boolean; readonly paused: boolean };
 
 /** What is at stake when the socket ends now. */
 export function stakeOf(socket: Duplex): Stake {
@@ -67,6 +67,15 @@ export function stakeOf(socket: Duplex): Stake {
     case 'undici':
       return reader.responding ? 'at-stake' : 'safe';
   }
+}
+
+/**
+ * Whether the reader has stopped in what it has taken, and cannot say yet what it has. undici's parser waits for whoever
+ * reads the body, its last bytes included, before it counts the message as whole. It then reads from the socket again.
+ */
+export function isPausedWithin(socket: Duplex): boolean {
+  const reader = readerOf(socket);
+  return reader?.kind === 'undici' && reader.paused;
 }
 
 /** Whether the reader takes a connection reset for a whole close-delimited body. */
@@ -191,8 +200,9 @@ function http1(socket: HttpSocket): Reader | null {
       message: incoming && !incoming.complete ? incoming : null,
     };
   }
-  // An idle connection of an agent: only those wait to be freed again.
-  if (exchange === null && socket.listenerCount('free') > 0) {
+  // An idle connection of an agent: only those wait to be removed from it. (Node's tunnel through a proxy listens to
+  // 'free' for ever, also once the connection is the program's own.)
+  if (exchange === null && socket.listenerCount('agentRemove') > 0) {
     return { kind: 'http1', side: 'client', message: null };
   }
   return null;
@@ -239,7 +249,8 @@ const isWhole = (stream: Http2Stream): boolean =>
 function undici(socket: Duplex): Reader | null {
   const parser = bySymbol(socket, 'parser');
   if (!isObject(parser) || !('statusCode' in parser) || !('shouldKeepAlive' in parser)) return null;
-  return { kind: 'undici', responding: Boolean(parser.statusCode) };
+  const { statusCode, paused } = parser as { statusCode: unknown; paused?: unknown };
+  return { kind: 'undici', responding: Boolean(statusCode), paused: paused === true };
 }
 
 const isObject = (value: unknown): value is object => typeof value === 'object' && value !== null;

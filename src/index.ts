@@ -25,8 +25,20 @@ export type {
   SendKind,
   TransportEnd,
 } from './closure/machine.ts';
-export type { Deadlines, Policy, PolicyOptions } from './closure/policy.ts';
-export type { Closure, Crossed, Verdict } from './closure/verdict.ts';
+export type { Deadlines, Linger, Policy, PolicyOptions } from './closure/policy.ts';
+export type {
+  AlertClosure,
+  Closure,
+  Crossed,
+  DirectedAlert,
+  GivenUpClosure,
+  OneSidedClosure,
+  OpenClosure,
+  SecureClosure,
+  TruncatedClosure,
+  Truncation,
+  Verdict,
+} from './closure/verdict.ts';
 export type {
   ArrowRow,
   ArrowStyle,
@@ -78,7 +90,7 @@ export type {
   Strictness,
   TruncatedMessage,
   UnwatchedMessage,
-} from './strict/guard.ts';
+} from './strict/channels.ts';
 export { type SecureSocketOptions, secureSocket, socketClosure } from './strict/secure-socket.ts';
 export { type StrictServerOptions, strictServer } from './strict/strict-server.ts';
 export type {
@@ -93,6 +105,7 @@ export type {
   UnreadableEntry,
 } from './transcript/entries.ts';
 export type { Direction, Observation, Observer } from './transcript/observer.ts';
+export type { RecordedMessage } from './transcript/on-truncation.ts';
 export { Transcript, type TranscriptOptions } from './transcript/transcript.ts';
 export type { TranscriptJson } from './transcript/transcript-json.ts';
 export type { TransportOptions } from './transport/open.ts';

@@ -380,15 +380,14 @@ class World implements Disposable {
       case 'close':
       case 'leave':
         if (alive) side.event({ type: 'close' });
+        if (alive) side.event({ type: 'waive' });
         if (ends) side.event({ type: 'shutdown' });
         side.closing = call;
         this.#begin(side, call, stream.close({ wait: call === 'close' }));
         return this.#after(side, ends);
       case 'abort':
         side.aborted = true;
-        // A shutdown that waits, waits in vain.
-        if (alive && side.state.caller.kind === 'waiting') side.event({ type: 'cancel' });
-        if (alive) side.event({ type: 'close' });
+        side.event({ type: 'close' });
         side.failed = true;
         side.giveUp('destroyed');
         stream.abort();

@@ -155,7 +155,6 @@ const STRENGTH: Readonly<Record<History['word'], number>> = {
 const WORDS: Partial<Record<EventType, History['word']>> = {
   wait: 'waiting',
   waive: 'waived',
-  close: 'waived',
   deadline: 'expired',
   cancel: 'cancelled',
 };

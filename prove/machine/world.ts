@@ -490,7 +490,12 @@ export class Model {
   /** `close`: the caller wants no more bytes. close_notify goes out, unless the stream has failed. */
   #close(turn: Turn, kind: 'wait' | 'waive'): void {
     const { me } = turn;
-    this.#wantsNoMore(turn);
+    // What has failed stays as it ended: nobody chooses afterwards not to have waited.
+    if (!me.failed) {
+      this.#wantsNoMore(turn);
+      waive(me);
+      this.#dispatch(turn, { type: 'waive' });
+    }
     if (kind === 'waive' && me.tap === 'fed') me.tap = 'stopped';
     if (me.state.send.kind === 'open' && !me.failed) this.#dispatch(turn, { type: 'shutdown' });
     me.close = kind;
@@ -499,11 +504,6 @@ export class Model {
 
   #abort(turn: Turn): void {
     const { me } = turn;
-    // A shutdown that waits, waits in vain.
-    if (me.call === 'wait' && !me.truth.waived) me.truth.gaveUp ??= 'cancel';
-    if (!me.failed && me.state.caller.kind === 'waiting') {
-      me.state = this.#step(me.state, { type: 'cancel' });
-    }
     this.#wantsNoMore(turn);
     me.unread = 0;
     // It has the last word: a close that still waits has no more to say.
@@ -516,11 +516,8 @@ export class Model {
     this.#destroyTransport(turn);
   }
 
-  /** What has failed stays as it ended, and by nobody's choice. */
   #wantsNoMore({ me }: Turn): void {
-    if (me.failed) return;
     if (me.truth.received === null) me.truth.done = true;
-    waive(me);
     me.state = this.#step(me.state, { type: 'close' });
   }
 

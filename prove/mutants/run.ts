@@ -1,17 +1,24 @@
 /**
  * Runs the mutants, each in a copy of the tree, and says which the tests kill.
  *
- *     npm run mutants                    all of them
- *     npm run mutants -- guard native    those whose file or fault has one of these words
+ *     npm run mutants                          all of them
+ *     npm run mutants -- guard native/         those whose file or fault has one of these texts
+ *     npm run mutants -- --changed [commit]    those of files that differ from a commit, of main by default
+ *     npm run mutants -- --list                which there are; runs nothing
  *
- * Theory of operation. A copy has every file that git knows, and for its node_modules links to the packages here, so
- * that `close-notify-native` is the copy's own. First each killer runs on the copy as it is: one that fails without a
- * mutant proves nothing, and stops the run. Then an edit is made, the killers of that mutant run until one fails, and the
- * file is put back. A killer that does not end in its time has killed, too: a hang is a failure.
+ * Theory of operation. An edit is made of a text that its file has once. Where the text is not there any more, or is
+ * there twice, all such mutants are told before anything runs: one that does nothing would count as one that lives.
+ *
+ * A copy has every file that git does not ignore, and for its node_modules links to the packages here, so that
+ * `close-notify-native` is the copy's own. First each killer runs on the copy as it is. One that fails without a
+ * mutant proves nothing, nor does one in which no test runs: both stop the run. Then an edit is made, the killers of
+ * that mutant run until one fails, and the file is put back. A killer that does not end in its time has killed, too: a
+ * hang is a failure. Mutants of the add-on come last, each behind a build of its own; one that does not compile stops
+ * the run.
  *
  * The exit code is 0 if all that live say why (`lives` in list.ts), and none of those is killed after all.
  */
-import { execFileSync, spawn } from 'node:child_process';
+import { execFileSync, spawn, spawnSync } from 'node:child_process';
 import {
   cpSync,
   existsSync,
@@ -31,18 +38,78 @@ import { KILLERS, type Killer, MUTANTS, type Mutant } from './list.ts';
 const ROOT = fileURLToPath(new URL('../../', import.meta.url));
 
 /** Milliseconds after which a killer counts as hanging. */
-const LIMIT = 240_000;
+const LIMIT = 180_000;
 
-/** Never shared with the tests that run elsewhere on this machine. */
+/** How many run side by side. */
 const COPIES = Math.min(2, availableParallelism());
+
+// ---- which mutants
+
+const git = (...args: string[]): string[] =>
+  execFileSync('git', [...args, '-z'], { cwd: ROOT, encoding: 'utf8' })
+    .split('\0')
+    .filter((one) => one !== '');
+
+/** All files but those that git ignores: new ones, too. */
+const FILES = [...new Set(git('ls-files', '--cached', '--others', '--exclude-standard'))].filter(
+  (one) => existsSync(join(ROOT, one)),
+);
+
+/** A mutant, and the one file of the tree that has its text. */
+interface Found {
+  readonly mutant: Mutant;
+  readonly file: string;
+}
+
+/** @throws {Error} that tells of all whose text is not there once. */
+function find(mutants: readonly Mutant[]): Found[] {
+  const texts = new Map<string, string>();
+  const textOf = (file: string): string => {
+    const text = texts.get(file) ?? readFileSync(join(ROOT, file), 'utf8');
+    texts.set(file, text);
+    return text;
+  };
+  const lost: string[] = [];
+  const found = mutants.flatMap((mutant): Found[] => {
+    const { file, fault, from, to } = mutant;
+    const inside = FILES.filter(
+      (one) => one === file || (file.endsWith('/') && one.startsWith(file)),
+    );
+    const hits = inside.flatMap((one) => Array(textOf(one).split(from).length - 1).fill(one));
+    if (hits.length === 1 && from !== to) return [{ mutant, file: hits[0] as string }];
+    lost.push(`${file}: ${fault}: its text is there ${hits.length} times`);
+    return [];
+  });
+  const names = mutants.map(({ file, fault }) => `${file}: ${fault}`);
+  const twice = names.filter((one, i) => names.indexOf(one) !== i);
+  lost.push(...twice.map((one) => `${one}: there are two of this name`));
+  if (lost.length > 0) {
+    throw new Error(`mutants that say nothing any more (mend list.ts):\n  ${lost.join('\n  ')}`);
+  }
+  return found;
+}
+
+function choose(all: readonly Found[], args: readonly string[]): Found[] {
+  if (args[0] === '--changed') {
+    const changed = new Set(git('diff', '--name-only', args[1] ?? 'main'));
+    return all.filter(({ file }) => changed.has(file));
+  }
+  const texts = args.filter((one) => !one.startsWith('--'));
+  return all.filter(
+    ({ mutant, file }) =>
+      texts.length === 0 || texts.some((one) => `${file} ${mutant.fault}`.includes(one)),
+  );
+}
+
+// ---- where they run
 
 function copyTree(): string {
   const copy = mkdtempSync(join(tmpdir(), 'close-notify-mutants-'));
-  const files = execFileSync('git', ['ls-files', '-z'], { cwd: ROOT, encoding: 'utf8' });
-  for (const file of files.split('\0').filter((one) => one && existsSync(join(ROOT, one)))) {
+  for (const file of FILES) {
     mkdirSync(join(copy, dirname(file)), { recursive: true });
     cpSync(join(ROOT, file), join(copy, file));
   }
+  // As new as it is here, or it would be built again at once.
   cpSync(join(ROOT, 'native/build'), join(copy, 'native/build'), { recursive: true });
   const runtimes = '.ci/runtimes/node_modules';
   if (existsSync(join(ROOT, runtimes))) symlinkSync(join(ROOT, runtimes), join(copy, runtimes));
@@ -58,39 +125,80 @@ function copyTree(): string {
   return copy;
 }
 
+/** Builds the copy's add-on from its sources. */
+function buildAddOn(copy: string): void {
+  const script = join(copy, 'native/scripts/install.js');
+  const { stderr } = spawnSync(process.execPath, [script], { cwd: copy, encoding: 'utf8' });
+  if (stderr.trim() !== 'close-notify-native: built') throw new Error(stderr);
+}
+
+/** A mutant that a file of the copy has, until it is put back. */
+function mutate(copy: string, { mutant, file }: Found): () => void {
+  const path = join(copy, file);
+  const text = readFileSync(path, 'utf8');
+  writeFileSync(path, text.split(mutant.from).join(mutant.to));
+  return () => writeFileSync(path, text);
+}
+
+// ---- what kills them
+
+interface Run {
+  readonly program: string;
+  readonly args: readonly string[];
+  readonly env?: Readonly<Record<string, string>>;
+}
+
+function runOf(killer: Killer): Run {
+  const [kind, ...args] = KILLERS[killer];
+  const vitest = (...more: readonly string[]) => ({
+    program: 'vitest',
+    args: ['run', '--bail', '1', '--reporter', 'dot', ...more],
+  });
+  const [node = '', name = ''] = args;
+  switch (kind) {
+    case 'vitest':
+      // One process for all of its files: most of a run is its start.
+      return vitest('--no-isolate', '--maxWorkers', '1', ...args);
+    case 'verdicts':
+      return {
+        ...vitest(`test/behaviour/verdicts/${name}.test.ts`),
+        env: { VERDICTS_NODE: node },
+      };
+    case 'native':
+      return {
+        ...vitest('test/behaviour/native/witness.test.ts', '-t', `on Node v${node}\\.`),
+        // An add-on that does not load is a failure, and no reason to skip.
+        env: { REQUIRE_PEERS: '1' },
+      };
+    case 'matrix':
+      return {
+        program: 'tsx',
+        args: ['prove/main.ts', '--only', 'matrix', '--short', '--seed', '1'],
+        env: { MATRIX_NODE: node, MATRIX_ROWS: '400', MATRIX_STREAMS: '0' },
+      };
+  }
+}
+
+/** The killers that run, each the leader of a group of its own. */
+const running = new Set<number>();
+
+/** Ends a killer and the processes of its own. */
+const stop = (pid: number) => process.kill(-pid, 'SIGKILL');
+
 /** @returns null where it passes; else what failed first. */
 async function run(copy: string, killer: Killer): Promise<string | null> {
-  const [kind, ...args] = KILLERS[killer];
-  const bin = (name: string) => join(ROOT, 'node_modules/.bin', name);
-  const [program, argv, env] =
-    kind === 'vitest'
-      ? ([bin('vitest'), ['run', '--bail', '1', '--reporter', 'dot', ...args], {}] as const)
-      : kind === 'verdicts'
-        ? ([
-            bin('vitest'),
-            [
-              'run',
-              '--bail',
-              '1',
-              '--reporter',
-              'dot',
-              `test/behaviour/verdicts/${args[1]}.test.ts`,
-            ],
-            { VERDICTS_NODE: args[0] },
-          ] as const)
-        : ([
-            bin('tsx'),
-            ['prove/main.ts', '--only', 'matrix', '--short', '--seed', '1'],
-            { MATRIX_NODE: args[0], MATRIX_ROWS: '400', MATRIX_STREAMS: '0' },
-          ] as const);
-  // They run the package as it is built.
-  if (kind === 'verdicts') execFileSync(process.execPath, ['scripts/bundle.mjs'], { cwd: copy });
-  const child = spawn(program, argv, {
+  const { program, args, env } = runOf(killer);
+  // Those run the package as it is built.
+  if (['verdicts', 'matrix'].includes(KILLERS[killer][0]))
+    execFileSync(process.execPath, ['scripts/bundle.mjs'], { cwd: copy });
+  const child = spawn(join(ROOT, 'node_modules/.bin', program), args, {
     cwd: copy,
     detached: true,
     env: { ...process.env, REQUIRE_PEERS: '', ...env },
     stdio: ['ignore', 'pipe', 'pipe'],
   });
+  const pid = child.pid as number;
+  running.add(pid);
   let said = '';
   for (const stream of [child.stdout, child.stderr]) {
     stream.on('data', (bytes) => {
@@ -100,98 +208,113 @@ async function run(copy: string, killer: Killer): Promise<string | null> {
   let hangs = false;
   const timer = setTimeout(() => {
     hangs = true;
-    // It and the processes of its own.
-    process.kill(-(child.pid as number), 'SIGKILL');
+    stop(pid);
   }, LIMIT);
   const code = await new Promise<number | null>((resolve) => child.once('close', resolve));
+  running.delete(pid);
   clearTimeout(timer);
   if (hangs) return 'it hangs';
-  if (code === 0) return null;
   // biome-ignore lint/suspicious/noControlCharactersInRegex: the colours of a terminal.
   const plain = said.replace(/\u001b\[[0-9;]*m/g, '');
-  const line = /(?:FAIL|BROKEN: matrix:) .*/.exec(plain)?.[0];
+  if (code === 0) {
+    if (program === 'vitest' && !/Tests +[1-9]\d* passed/.test(plain))
+      throw new Error(`${killer} runs no test:\n${plain.slice(-2_000)}`);
+    return null;
+  }
+  const line = /(?:FAIL|BROKEN: matrix:) .*|Unhandled Error.*\n.*/.exec(plain)?.[0];
   if (line === undefined)
     throw new Error(`${killer} broke without a failure:\n${plain.slice(-2_000)}`);
-  return line;
+  return line.trim();
 }
 
-/** Makes the edit. @throws {Error} where it is not one edit. */
-function mutate(copy: string, { file, from, to, fault }: Mutant): () => void {
-  const path = join(copy, file);
-  const text = readFileSync(path, 'utf8');
-  const parts = text.split(from);
-  if (parts.length !== 2)
-    throw new Error(`${fault}: its text is ${parts.length - 1} times in ${file}`);
-  writeFileSync(path, parts.join(to));
-  return () => writeFileSync(path, text);
-}
+// ---- the run
 
-/** Builds the copy's add-on. */
-const build = (copy: string) =>
-  execFileSync('npm', ['run', '--silent', 'build', '-w', 'native'], {
-    cwd: copy,
-    stdio: 'ignore',
-  });
-
-const words = process.argv.slice(2);
-const chosen = MUTANTS.filter(
-  ({ file, fault }) => words.length === 0 || words.some((one) => `${file} ${fault}`.includes(one)),
-);
-const copies = Array.from({ length: COPIES }, copyTree);
-const survivors: string[] = [];
-let killed = 0;
-let wrong = 0;
-try {
-  // Every edit is there before the first test runs.
-  for (const mutant of chosen) mutate(copies[0] as string, mutant)();
-  const needed = [...new Set(chosen.flatMap(({ by }) => by))];
-  await inTurn([...needed], async (copy, killer) => {
-    const why = await run(copy, killer);
-    if (why !== null) throw new Error(`${killer} fails without a mutant: ${why}`);
-  });
-  console.log(`${needed.length} killers pass without a mutant`);
-  await inTurn([...chosen], async (copy, mutant) => {
-    const restore = mutate(copy, mutant);
-    const isNative = mutant.file.startsWith('native/');
-    if (isNative) build(copy);
-    let by: string | null = null;
-    try {
-      for (const killer of mutant.by) {
-        const why = await run(copy, killer);
-        if (why !== null) {
-          by = `${killer}: ${why}`;
-          break;
-        }
-      }
-    } finally {
-      restore();
-      if (isNative) build(copy);
+/** @returns the killer and what failed in it; null where the mutant lives. */
+async function kill(copy: string, found: Found): Promise<string | null> {
+  const restore = mutate(copy, found);
+  try {
+    if (isNative(found)) buildAddOn(copy);
+    for (const killer of found.mutant.by) {
+      const why = await run(copy, killer);
+      if (why !== null) return `${killer}: ${why}`;
     }
-    const name = `${mutant.file}: ${mutant.fault}`;
-    if (by !== null) {
-      killed++;
-      console.log(`killed    ${name}\n          by ${by.slice(0, 160)}`);
-      if (mutant.lives === undefined) return;
-      wrong++;
-      console.log('          but list.ts says why it lives: strike that out');
-      return;
-    }
-    survivors.push(`${name}\n          ${mutant.lives ?? 'WITHOUT A REASON'}`);
-    if (mutant.lives === undefined) wrong++;
-    console.log(`LIVES     ${name}`);
-  });
-} finally {
-  for (const copy of copies) rmSync(copy, { recursive: true, force: true });
+    return null;
+  } finally {
+    restore();
+  }
 }
-console.log(`\n${chosen.length} mutants, ${killed} killed, ${survivors.length} live:`);
-for (const one of survivors) console.log(`  ${one}`);
-process.exit(wrong === 0 && killed + survivors.length === chosen.length ? 0 : 1);
+
+const isNative = ({ file }: Found): boolean => file.startsWith('native/');
 
 /** Does all of them, one at a time in each copy. */
-async function inTurn<T>(left: T[], go: (copy: string, one: T) => Promise<void>): Promise<void> {
+async function inTurn<T>(
+  copies: readonly string[],
+  all: readonly T[],
+  go: (copy: string, one: T) => Promise<void>,
+): Promise<void> {
+  const left = [...all];
   await Promise.all(
     copies.map(async (copy) => {
       for (let one = left.shift(); one !== undefined; one = left.shift()) await go(copy, one);
     }),
   );
 }
+
+const args = process.argv.slice(2);
+const chosen = choose(find(MUTANTS), args);
+if (args.includes('--list')) {
+  for (const { mutant, file } of chosen) console.log(`${file}: ${mutant.fault}`);
+  console.log(`${chosen.length} mutants`);
+  process.exit(0);
+}
+const started = performance.now();
+const copies = Array.from({ length: COPIES }, copyTree);
+const tidy = () => {
+  for (const copy of copies) rmSync(copy, { recursive: true, force: true, maxRetries: 5 });
+};
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
+  process.once(signal, () => {
+    for (const pid of running) stop(pid);
+    tidy();
+    process.exit(1);
+  });
+}
+const survivors: string[] = [];
+let killed = 0;
+/** Mutants whose outcome is not what list.ts says. */
+let wrong = 0;
+try {
+  const needed = [...new Set(chosen.flatMap(({ mutant }) => mutant.by))];
+  await inTurn(copies, needed, async (copy, killer) => {
+    const why = await run(copy, killer);
+    if (why !== null) throw new Error(`${killer} fails without a mutant: ${why}`);
+  });
+  console.log(`${needed.length} killers pass without a mutant`);
+  const inOrder = chosen.toSorted((one, other) => Number(isNative(one)) - Number(isNative(other)));
+  await inTurn(copies, inOrder, async (copy, found) => {
+    const { fault, lives } = found.mutant;
+    const before = performance.now();
+    const by = await kill(copy, found);
+    const took = `${((performance.now() - before) / 1_000).toFixed(0)} s`;
+    const name = `${found.file}: ${fault}`;
+    if (by !== null) {
+      killed++;
+      console.log(`killed    ${name}\n          in ${took} by ${by.slice(0, 160)}`);
+    } else {
+      survivors.push(`${name}\n          survives: ${lives ?? 'WITHOUT A REASON'}`);
+      console.log(`LIVES     ${name}\n          in ${took}`);
+    }
+    if ((by !== null) === (lives === undefined)) return;
+    wrong++;
+    if (lives !== undefined)
+      console.log('          but list.ts says why it lives: strike that out');
+  });
+} finally {
+  tidy();
+}
+const minutes = ((performance.now() - started) / 60_000).toFixed(1);
+console.log(
+  `\n${chosen.length} mutants, ${killed} killed, ${survivors.length} live (${minutes} minutes):`,
+);
+for (const one of survivors) console.log(`  ${one}`);
+process.exit(wrong === 0 && killed + survivors.length === chosen.length ? 0 : 1);

@@ -444,9 +444,9 @@ class Replay {
     // Whoever ends its transport wants no more, as far as the wire can say. Behind close_notify FIN is one direction's
     // end. Without, its sender has given up.
     this.#dispatch(sender, { type: 'close' }, at);
-    if (lane.closeNotify === null) {
-      this.#dispatch(sender, { type: 'abandon', how: 'closed' }, at);
-    }
+    const given: ClosureEvent =
+      lane.closeNotify === null ? { type: 'abandon', how: 'closed' } : { type: 'waive' };
+    this.#dispatch(sender, given, at);
   }
 
   #reset(sender: Sender, at: number): void {

@@ -118,8 +118,8 @@ export class Screen implements Display {
       this.#terminal.paragraph(this.#paint('bad', this.#cut(text, 2000)));
     } else {
       const deadline = wait ? (timeout ?? DEFAULT_POLICY.deadlines.shutdown) : undefined;
-      const meaning = explain(closure, { peer: 'The server', deadline });
-      const tone = closure.verdict === 'secure' ? 'good' : wait ? 'bad' : 'warn';
+      const meaning = explain(closure, { peer: 'The server', deadline, idle: true });
+      const tone = closure.verdict === 'secure' ? 'good' : 'warn';
       this.#terminal.paragraph(`${this.#paint(tone, `${closure.verdict}:`)} ${meaning}`);
     }
   }

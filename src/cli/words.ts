@@ -8,18 +8,25 @@ export interface Wording {
   readonly peer: string;
   /** The deadline of the shutdown, in milliseconds, if it is known. */
   readonly deadline?: number | undefined;
+  /** Whether nothing was asked of the peer, and no data came: then nothing can be lost. */
+  readonly idle?: boolean | undefined;
 }
 
 /** What happened, and what it means. */
-export function explain(closure: Closure, { peer, deadline }: Wording): string {
+export function explain(closure: Closure, { peer, deadline, idle = false }: Wording): string {
   const late =
     closure.late > 0
       ? ` (It had sent ${closure.late.toLocaleString('en-US')} bytes that nobody read.)`
       : '';
-  return happened(closure, peer, deadline) + late;
+  return happened(closure, peer, deadline, idle && closure.late === 0) + late;
 }
 
-function happened(closure: Closure, peer: string, deadline: number | undefined): string {
+function happened(
+  closure: Closure,
+  peer: string,
+  deadline: number | undefined,
+  idle: boolean,
+): string {
   const { verdict, truncation, alert, initiator, received } = closure;
   switch (verdict) {
     case 'open':
@@ -43,6 +50,9 @@ function happened(closure: Closure, peer: string, deadline: number | undefined):
         return `${peer} ${how} before the handshake was complete: no TLS connection was made.`;
       }
       const where = truncation?.where === 'inside-record' ? ' in the middle of a record,' : '';
+      if (idle && where === '') {
+        return `${peer} does not answer close_notify (many do not): it ${how}. Nothing was asked, so nothing was lost.`;
+      }
       return `${peer} ${how}${where} without close_notify: nobody can tell whether its last bytes were cut off, by an attacker for instance.`;
     }
     case 'alert': {

@@ -144,7 +144,7 @@ export class ClientCertificateFinder {
     if (http !== undefined && !/^\/[\x21-\x7e]*$/.test(http)) {
       throw new OptionError("http must be a path, such as '/private'");
     }
-    const watcher = new RequestWatcher(record === true ? undefined : record);
+    const watcher = new RequestWatcher(typeof record === 'object' ? record : undefined);
     let stream: TlsStream;
     try {
       stream = await connect({ ...target, ...connectOptions, record: watcher });

@@ -122,7 +122,7 @@ export type ClosureEvent =
   | { readonly type: 'transport-eof'; readonly where: CutPoint }
   | { readonly type: 'transport-reset'; readonly where: CutPoint; readonly code: string }
   | { readonly type: 'transport-error'; readonly where: CutPoint; readonly code: string }
-  /** The caller wants no more bytes, and does not insist on the peer's close_notify: `close()`, `abort()`. */
+  /** The caller wants no more bytes: `close()`, `abort()`. */
   | { readonly type: 'close' }
   /** Who reads the bytes knows by itself that none is missing: HTTP, with no message in progress. */
   | { readonly type: 'idle' }
@@ -269,13 +269,11 @@ export const CALLER_TABLE: Table<CallerKind> = {
   using: stay('using', {
     wait: 'waiting',
     waive: 'waived',
-    close: 'waived',
     deadline: 'expired',
     cancel: 'cancelled',
   }),
   waiting: stay('waiting', {
     waive: 'waived',
-    close: 'waived',
     deadline: 'expired',
     cancel: 'cancelled',
   }),

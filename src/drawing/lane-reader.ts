@@ -281,6 +281,8 @@ export class LaneReader {
     code: string | null = null,
   ): void {
     const fine = this.#explained[end] || this.#over;
+    // Where no data crossed, none was cut; but for half a record, which somebody began.
+    const harmless = this.#idle && where === 'record-boundary';
     this.#over = true;
     const place =
       where === 'handshake'
@@ -294,7 +296,7 @@ export class LaneReader {
     this.#arrow(at, end, {
       style,
       match: 'end',
-      tone: fine ? 'quiet' : 'bad',
+      tone: fine ? 'quiet' : harmless ? 'warn' : 'bad',
       text: fine
         ? name
         : where === 'handshake'
@@ -302,7 +304,7 @@ export class LaneReader {
           : `${name}${place} without close_notify`,
       details,
     });
-    if (!fine && end === 'received' && where !== 'handshake') this.#tear(at);
+    if (!fine && !harmless && end === 'received' && where !== 'handshake') this.#tear(at);
   }
 
   #tear(at: number): void {

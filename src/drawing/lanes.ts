@@ -79,7 +79,7 @@ export function drawLanes(
     : (options.offset ?? (right.transcript.origin ?? 0) - (left.transcript.origin ?? 0));
   const story = tellStory(
     left.transcript,
-    { local: names[0], peer: names[1], protocol },
+    { local: names[0], peer: names[1], protocol, idle },
     both ? { transcript: right.transcript, offset } : null,
   );
   const leftDrafts = new LaneReader(0, left.transcript, 0, reading).read();

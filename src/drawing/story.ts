@@ -15,6 +15,8 @@ export interface Parties {
   readonly peer: string;
   /** The TLS version, if it is known: the two differ in what they ask of the responder. */
   readonly protocol: string | null;
+  /** Whether it is known that no application data crossed. */
+  readonly idle?: boolean | undefined;
 }
 
 const RULES = {
@@ -183,21 +185,31 @@ const TELLERS: Readonly<Record<Verdict, (facts: Facts, words: Words, parties: Pa
     meaning: 'Each side knows that it has all that the other one sent: nothing was cut off.',
     rule: RULES.notify,
   }),
-  'one-sided': ({ received }, { We, Peer, peer, our }) =>
-    received === null
+  'one-sided': ({ received, end, waited }, { We, Peer, peer, our }) =>
+    received === null && (end !== null || waited !== null)
       ? {
           tone: 'warn',
-          headline: `${We} sent close_notify and did not wait for ${peer}.`,
-          meaning: `That is permitted; but nothing is known of the last bytes that ${peer} sent.`,
+          headline:
+            end === null
+              ? `${We} closed. ${Peer} sent neither close_notify nor FIN${withinOf(waited)}.`
+              : `${We} closed. ${Peer} ended the TCP connection, too, without close_notify of its own.`,
+          meaning: `That is permitted: who closes wants no more, so nothing that was wanted is missing.`,
           rule: RULES.needNotWait,
         }
-      : {
-          tone: 'warn',
-          headline: `${Peer} sent close_notify, but its transport was gone before it took ${our} answer.`,
-          meaning: `All that ${peer} sent has arrived; ${peer} cannot know the same.`,
-          rule: RULES.needNotWait,
-        },
-  truncated: ({ end, established, sent }, { Peer, peer, We }) => {
+      : received === null
+        ? {
+            tone: 'warn',
+            headline: `${We} sent close_notify and did not wait for ${peer}.`,
+            meaning: `That is permitted; but nothing is known of the last bytes that ${peer} sent.`,
+            rule: RULES.needNotWait,
+          }
+        : {
+            tone: 'warn',
+            headline: `${Peer} sent close_notify, but its transport was gone before it took ${our} answer.`,
+            meaning: `All that ${peer} sent has arrived; ${peer} cannot know the same.`,
+            rule: RULES.needNotWait,
+          },
+  truncated: ({ end, established, sent }, { Peer, peer, We }, { idle }) => {
     const how =
       end?.type === 'transport-eof'
         ? 'ended the TCP connection (FIN)'
@@ -213,14 +225,17 @@ const TELLERS: Readonly<Record<Verdict, (facts: Facts, words: Words, parties: Pa
       };
     }
     const where = end?.where === 'inside-record' ? ', in the middle of a record' : '';
+    const harmless = idle === true && where === '';
     return {
-      tone: 'bad',
+      tone: harmless ? 'warn' : 'bad',
       headline:
         sent === null
           ? `${Peer} ${how}${where} without sending close_notify.`
           : `${We} sent close_notify. ${Peer} sent none: it ${how}${where}.`,
-      meaning: `Nobody can tell whether the last bytes that ${peer} sent were cut off, by an attacker for instance.`,
-      rule: RULES.unknown,
+      meaning: harmless
+        ? `${Peer} does not answer close_notify (many do not). Nothing was asked, so nothing was lost.`
+        : `Nobody can tell whether the last bytes that ${peer} sent were cut off, by an attacker for instance.`,
+      rule: harmless ? RULES.mustSend : RULES.unknown,
     };
   },
   alert: ({ alert }, { Peer, We, peer }) => {
@@ -250,7 +265,7 @@ const TELLERS: Readonly<Record<Verdict, (facts: Facts, words: Words, parties: Pa
     rule: sent === null ? RULES.mustSend : RULES.share,
   }),
   'timed-out': ({ received, waited, sent }, { Peer, peer, our, We }, { protocol }) => {
-    const within = waited === null ? '' : ` within ${waited.toLocaleString('en-US')} ms`;
+    const within = withinOf(waited);
     return received === null && sent !== null
       ? {
           tone: 'bad',
@@ -269,6 +284,9 @@ const TELLERS: Readonly<Record<Verdict, (facts: Facts, words: Words, parties: Pa
         };
   },
 };
+
+const withinOf = (waited: number | null): string =>
+  waited === null ? '' : ` within ${waited.toLocaleString('en-US')} ms`;
 
 /** The ending that a verdict and what led to it are like. */
 function resemblance(verdict: Verdict, facts: Facts): Resemblance | null {

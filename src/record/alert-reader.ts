@@ -42,7 +42,7 @@ export type { EndingAlert } from './conversation.ts';
 
 /** What the reader tells. */
 export interface AlertReaderEvents {
-  /** @param warned whether a warning came before. */
+  /** @param warned whether a warning came before, in TLS 1.3: OpenSSL 3.5 heeds no close_notify behind one there. */
   onReceived(alert: EndingAlert, warned: boolean): void;
   /**
    * @param end how many bytes were sent up to the end of this alert's record.
@@ -326,7 +326,7 @@ export class AlertReader {
     if (alert === null) return;
     this.#stop(from);
     if (from.ours) this.#events.onSent(alert, end, length);
-    else this.#events.onReceived(alert, from.warned);
+    else this.#events.onReceived(alert, this.#keys.tls13 && from.warned);
   }
 
   #refuse(from: Direction, error: Error): void {

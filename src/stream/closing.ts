@@ -158,7 +158,11 @@ export class Closing {
     this.#reading.taken = false;
     if (this.#unwrapped || this.#aborted) return connection.closure;
     // What has failed stays as it ended: nobody chooses afterwards not to have waited.
-    if (connection.failure === null) connection.dispatch({ type: 'close' });
+    if (connection.failure === null) {
+      connection.ending.happened({ type: 'close' }, connection.now());
+      // And does not insist on the peer's close_notify.
+      connection.dispatch({ type: 'waive' });
+    }
     // From here on nothing that the peer says is looked at, so the outcome hangs on no race.
     if (!wait) connection.engine.pause();
     if (!signal?.aborted) connection.sendCloseNotify();
@@ -255,18 +259,11 @@ export class Closing {
     connection.observe({ type: 'call', name: 'abort', detail: null });
     this.#aborted = true;
     this.#reading.abort();
-    connection.onFailed = () => {};
-    // What has failed stays as it ended. Nobody is asked before the failure stands.
-    const { ending } = connection;
-    if (connection.failure === null) {
-      // A shutdown that waits, waits in vain.
-      if (ending.state.caller.kind === 'waiting') {
-        ending.happened({ type: 'cancel' }, connection.now());
-      }
-      ending.happened({ type: 'close' }, connection.now());
-    }
     // Whatever failed before, from here on it is the caller who wants no more.
-    ending.forgive();
+    connection.ending.forgive();
+    connection.onFailed = () => {};
+    // Nobody is asked before the failure stands.
+    connection.ending.happened({ type: 'close' }, connection.now());
     connection.fail(
       { type: 'abandon', how: 'destroyed' },
       (closure) => new AbortedError('the stream was aborted', { closure }),
@@ -296,6 +293,7 @@ export class Closing {
     connection.release(false);
     connection.dispatch({ type: 'abandon', how: 'closed' });
     if (!transport.destroyed && !this.#finished) {
+      this.#finished = true;
       connection.observe({ type: 'transport-closed', how: 'end' });
     }
     const closed = closeTransport(transport, policy.linger);

@@ -12,6 +12,7 @@ import {
 } from '../engine/tapped.ts';
 import { AbortError, OptionError, RuntimeError } from '../errors.ts';
 import { type Observer, tell } from '../transcript/observer.ts';
+import { TruncationTranscript } from '../transcript/on-truncation.ts';
 import { Transcript } from '../transcript/transcript.ts';
 import { openTransport, TRANSPORT_KEYS, type TransportOptions } from '../transport/open.ts';
 import { checkWaitOptions } from '../wait.ts';
@@ -26,8 +27,12 @@ export interface StreamOptions extends PolicyOptions {
   /**
    * Who is told what happens on the connection: a `Transcript`, for instance. `true` makes one, and
    * `stream.transcript` has it.
+   *
+   * `'on-truncation'` makes one that is kept only where bytes may be missing: without payload or secrets, of 64 entries
+   * at most. `stream.transcript` has it then; where the environment names a folder in `CLOSE_NOTIFY_RECORD` it is
+   * written there, and `close-notify draw` reads it.
    */
-  readonly record?: Observer | true | undefined;
+  readonly record?: Observer | true | 'on-truncation' | undefined;
   /**
    * Whether a closure that is only inferred is refused, where the runtime gives no key log (Deno): the call then
    * rejects at once with `ERR_TLS_RUNTIME`. False by default; `closure.received.evidence` says what a claim rests on.
@@ -92,7 +97,7 @@ const NOT_TLS_KEYS: ReadonlySet<string> = new Set([...STREAM_KEYS, ...TRANSPORT_
  */
 export async function connect(options: ConnectOptions): Promise<TlsStream> {
   const startedAt = performance.now();
-  const { policy, signal, head, observer } = checkStreamOptions(options);
+  const { policy, signal, head, observer } = checkStreamOptions(options, targetOf(options));
   checkTarget(options);
   if (signal?.aborted) {
     options.transport?.destroy();
@@ -147,7 +152,7 @@ const contexts = new WeakMap<object, ServerContext>();
  *   TimeoutError | AbortError}; the transport is then closed, except for an OptionError.
  */
 export async function accept(transport: Duplex, options: AcceptOptions = {}): Promise<TlsStream> {
-  const checked = checkStreamOptions(options);
+  const checked = checkStreamOptions(options, peerOf(transport));
   checkTransport(transport);
   return acceptWith(contextOf(options), transport, checked);
 }
@@ -197,7 +202,7 @@ export interface CheckedStreamOptions {
 }
 
 /** @internal @throws {OptionError | RuntimeError} */
-export function checkStreamOptions(options: StreamOptions): CheckedStreamOptions {
+export function checkStreamOptions(options: StreamOptions, peer?: string): CheckedStreamOptions {
   if (typeof options !== 'object' || options === null) {
     throw new OptionError('options must be an object');
   }
@@ -206,8 +211,13 @@ export function checkStreamOptions(options: StreamOptions): CheckedStreamOptions
   if (head !== undefined && !(head instanceof Uint8Array)) {
     throw new OptionError('head must be a Uint8Array');
   }
-  if (record !== undefined && record !== true && typeof record?.observe !== 'function') {
-    throw new OptionError('record must be true or have an observe method');
+  if (
+    record !== undefined &&
+    record !== true &&
+    record !== 'on-truncation' &&
+    typeof record?.observe !== 'function'
+  ) {
+    throw new OptionError("record must be true, 'on-truncation', or have an observe method");
   }
   if (requireEvidence !== undefined && typeof requireEvidence !== 'boolean') {
     throw new OptionError('requireEvidence must be a boolean');
@@ -218,14 +228,30 @@ export function checkStreamOptions(options: StreamOptions): CheckedStreamOptions
     });
   }
   try {
-    return { policy: resolvePolicy(options), signal, head, observer: observerOf(record) };
+    return { policy: resolvePolicy(options), signal, head, observer: observerOf(record, peer) };
   } catch (cause) {
     throw new OptionError((cause as Error).message, { cause });
   }
 }
 
+/** What to call a server in a record. */
+function targetOf({ host, port, path, transport }: ConnectOptions): string | undefined {
+  if (host !== undefined) return port === undefined ? `${host}` : `${host}:${port}`;
+  return path ?? (transport && peerOf(transport));
+}
+
+/** @internal What to call whoever is at the other end of a transport. */
+export function peerOf(transport: Duplex): string | undefined {
+  const { remoteAddress, remotePort } = transport as Partial<net.Socket>;
+  return remoteAddress === undefined ? undefined : `${remoteAddress}:${remotePort}`;
+}
+
 /** @internal What `record` asks for. */
-export function observerOf(record: Observer | true | undefined): Observer | undefined {
+export function observerOf(
+  record: Observer | true | 'on-truncation' | undefined,
+  peer?: string,
+): Observer | undefined {
+  if (record === 'on-truncation') return new TruncationTranscript({ local: 'us', peer });
   return record === true ? new Transcript() : record;
 }
 

@@ -10,7 +10,7 @@
  * - The peer's close_notify is 'end'. Any other ending is an 'error', the one that `read()` rejects with. The stream
  *   tells it behind all bytes, and so does the Duplex: what waits in its own buffer is read first.
  * - An HTTP reader is special (http-messages.ts at the root): where it has no message in progress, nothing is incomplete,
- *   and where it has one, that message fails.
+ *   and where it has one, that message fails. One that has paused within what it took will read again.
  * - A failed write would make Node destroy the Duplex at once, and with it bytes that had arrived and that nobody
  *   has read yet, such as the answer of a server that refuses an upload. So if the peer's direction is over and
  *   somebody reads, the writer is told only when the reader has everything.
@@ -21,7 +21,13 @@
  */
 import { Duplex } from 'node:stream';
 import { OptionError } from '../errors.ts';
-import { endByMessages, failMessages, isAbandoned, stakeOf } from '../http-messages.ts';
+import {
+  endByMessages,
+  failMessages,
+  isAbandoned,
+  isPausedWithin,
+  stakeOf,
+} from '../http-messages.ts';
 import { process } from '../runtime.ts';
 import { addressOf, callTransport, type TransportMembers } from './peer.ts';
 import { finishWriting, type Source } from './source.ts';
@@ -100,6 +106,7 @@ export class TlsDuplex extends Duplex implements TransportMembers {
   readonly #failWhenRead = () => {
     const error = this.#readFailure;
     if (error === null || this.readableLength > 0 || this.destroyed) return;
+    if (isPausedWithin(this)) return;
     const stake = stakeOf(this);
     // HTTP knows by itself that it has lost nothing, or which message is cut. It then hears 'close' alone.
     if (stake === 'safe') this.#source.idle();

@@ -5,6 +5,7 @@
 import { X509Certificate } from 'node:crypto';
 import type { Closure } from '../closure/verdict.ts';
 import type { TlsInfo } from '../engine/contract.ts';
+import { TruncationTranscript } from '../transcript/on-truncation.ts';
 import { Transcript } from '../transcript/transcript.ts';
 import type { WaitOptions } from '../wait.ts';
 import { type CloseOptions, Closing, type ShutdownOptions, type Unwrapped } from './closing.ts';
@@ -49,6 +50,10 @@ export class TlsStream implements AsyncDisposable, TransportMembers {
     this.#reading = new Reading(this.#connection);
     this.#writing = new Writing(this.#connection);
     this.#closing = new Closing(this.#connection, this.#reading, this.#writing);
+    const { observer } = options;
+    if (observer instanceof TruncationTranscript) {
+      void this.#closing.over.then((closure) => observer.conclude(closure));
+    }
   }
 
   async #handshake(signal: AbortSignal | undefined): Promise<void> {
@@ -104,9 +109,13 @@ export class TlsStream implements AsyncDisposable, TransportMembers {
     return info;
   }
 
-  /** The record of what happened, where `record` asked for one or passed one; otherwise null. */
+  /**
+   * The record of what happened, where `record` asked for one or passed one; otherwise null. One that was asked for
+   * 'on-truncation' is null until bytes may be missing.
+   */
   get transcript(): Transcript | null {
-    const { observer } = this.#connection;
+    const { observer, closure } = this.#connection;
+    if (observer instanceof TruncationTranscript && closure.incomplete !== true) return null;
     return observer instanceof Transcript ? observer : null;
   }
 

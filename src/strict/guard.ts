@@ -4,23 +4,21 @@
  * Theory of operation. In a TlsStream we act for the caller: answer a close_notify, keep the transport, wait
  * kindly. Here the program at the socket goes on deciding as it always did, and everything is to happen as on a
  * plain socket, but for one thing: a stream that the transport cut gives an error where Node gives 'end'. So the
- * socket is Node's `tls.TLSSocket`, made by Node, and a guard watches it at three places:
+ * socket is Node's `tls.TLSSocket`, made by Node, and a guard watches it at three places (intercept.ts):
  *
  * - `push(null)`, by which Node ends a stream, for EOF and for close_notify alike. The guard asks its witness
  *   which it was. Only an authenticated close_notify lets the end pass.
  * - `destroy`, by which Node fails a socket for what the kernel said of it.
  * - The callbacks of writes. A write that fails would have Node destroy the socket, and with it an answer that has
- *   arrived; so its failure is told behind what there is to read.
+ *   arrived; so its failure is told behind what there is to read (failed-write.ts).
  *
- * The guard feeds the closure machine, so that the ending has a verdict, and tells `diagnostics_channel` what it
- * did. Errors that Node gives anyway stay Node's: a reset is ECONNRESET, for programs that try again when they see
+ * What the witness has seen goes to the closure machine, so that the ending has a verdict (witnessed-ending.ts), and
+ * `diagnostics_channel` is told what the guard did (channels.ts). Errors that Node gives anyway stay Node's: a reset is ECONNRESET, for programs that try again when they see
  * it, and a cut during the handshake is what `tls.connect` calls it.
  */
-import { channel } from 'node:diagnostics_channel';
 import { errorMonitor } from 'node:events';
 import type { TLSSocket } from 'node:tls';
-import { alertEvent, closes, Ending, transportEvent } from '../closure/ending.ts';
-import type { ClosureEvent, Evidence } from '../closure/machine.ts';
+import { transportEvent } from '../closure/ending.ts';
 import type { Closure } from '../closure/verdict.ts';
 import { type EngineError, eventOf, isTlsError } from '../engine/failure.ts';
 import { truncatedError } from '../engine/truncation.ts';
@@ -32,56 +30,22 @@ import {
   stakeOf,
   trustsResets,
 } from '../http-messages.ts';
-import { alertName } from '../record/alert.ts';
 import { process } from '../runtime.ts';
 import { causeOf } from '../tap/tap.ts';
-import { afterReading } from './reading.ts';
-import type { Witness, WitnessedAlert } from './witness.ts';
-
-/** What to do about a truncation: raise it, or let it pass as Node does and only report it. */
-export type Strictness = 'error' | 'report';
-
-/** What became of a socket whose stream had ended without closure. */
-export type Outcome = 'error' | 'end';
-
-/** What the channel `close-notify.connect` carries: a connection that is made strict. */
-export interface ConnectMessage {
-  readonly socket: TLSSocket;
-  readonly mode: Strictness;
-  /** What the closure of this connection will rest on. */
-  readonly evidence: Exclude<Evidence, 'inferred'>;
-  /** `node`: Node's TLS on the transport itself; `tapped`: on a tap, where the add-on is not. */
-  readonly engine: 'node' | 'tapped';
-}
-
-/** What the channel `close-notify.unwatched` carries: a connection of which nothing can be claimed. */
-export interface UnwatchedMessage {
-  readonly socket: TLSSocket;
-  readonly reason: string;
-}
-
-/** What the channel `close-notify.truncated` carries. */
-export interface TruncatedMessage {
-  readonly socket: TLSSocket;
-  /** An AlertError where a fatal alert cut the stream and Node did not say so. */
-  readonly error: TruncatedError | AlertError;
-  /**
-   * `error`: the program got an error. `end`: it saw an ordinary end, because it asked only for a
-   * report, or because HTTP knew that nothing was missing.
-   */
-  readonly outcome: Outcome;
-}
-
-/** What the channel `close-notify.closure` carries: a connection is over. */
-export interface ClosureMessage {
-  readonly socket: TLSSocket;
-  readonly closure: Closure;
-}
-
-const connects = channel('close-notify.connect');
-const unwatched = channel('close-notify.unwatched');
-const truncations = channel('close-notify.truncated');
-const closures = channel('close-notify.closure');
+import {
+  type ConnectMessage,
+  type Outcome,
+  type Strictness,
+  tellClosure,
+  tellConnect,
+  tellTruncated,
+  tellUnwatched,
+} from './channels.ts';
+import { type Done, FailedWrite } from './failed-write.ts';
+import { intercept } from './intercept.ts';
+import { afterReading, hasEnded, isRead } from './reading.ts';
+import type { Witness } from './witness.ts';
+import { WitnessedEnding } from './witnessed-ending.ts';
 
 const guards = new WeakMap<TLSSocket, Guard>();
 
@@ -99,21 +63,15 @@ export interface Watching {
   readonly trace?: () => void;
 }
 
-type Callback = (error?: Error | null) => void;
-
 /** Watches one socket. */
 export class Guard {
   mode: Strictness;
   readonly #socket: TLSSocket;
   readonly #watching: Watching;
-  #witness: Witness | null = null;
-  #startedAt = performance.now();
-  #established = false;
-  readonly #ending = new Ending();
-  readonly #told: Record<'received' | 'sent', WitnessedAlert | null> = {
-    received: null,
-    sent: null,
-  };
+  readonly #ending = new WitnessedEnding();
+  readonly #write: FailedWrite;
+  /** The `push` that was there before. */
+  readonly #push: TLSSocket['push'];
   /** The stream was let end. */
   #ended = false;
   /** The socket has failed, or is about to: no end and no error of Node's counts any more. */
@@ -122,26 +80,20 @@ export class Guard {
   #cause: Error | null = null;
   /** Fails the socket for a transport that broke behind the peer's close_notify; null while there is none. */
   #broken: (() => void) | null = null;
-  /** A write that failed, and how to tell of it. */
-  #unwritten: { readonly error: Error; readonly tell: Callback } | null = null;
-  /** Fails the socket though its reader has not taken all that came; null where nothing waits for that. */
-  #giveUp: (() => void) | null = null;
-  readonly #push: TLSSocket['push'];
 
   /** Watches a socket that Node has made; a server's, once its handshake is complete. */
   constructor(socket: TLSSocket, watching: Watching) {
     this.mode = watching.mode;
     this.#socket = socket;
     this.#watching = watching;
-    this.#push = socket.push;
+    this.#write = new FailedWrite(socket);
     guards.set(socket, this);
-    this.#intercept();
+    this.#push = this.#intercept();
+    if (watching.trace !== undefined) socket.enableTrace = watching.trace;
     socket.on(errorMonitor as unknown as 'error', (error) => this.#onError(error));
     socket.on('close', () => this.#onClosed());
-    const { evidence, engine } = watching;
-    if (connects.hasSubscribers) {
-      connects.publish({ socket, mode: this.mode, evidence, engine } satisfies ConnectMessage);
-    }
+    const { mode, evidence, engine } = watching;
+    tellConnect({ socket, mode, evidence, engine });
     const secure = (socket as { secureConnecting?: boolean }).secureConnecting === false;
     if (secure) this.#onSecure();
     else socket.prependOnceListener('secureConnect', () => this.#onSecure());
@@ -153,59 +105,32 @@ export class Guard {
 
   /** How the connection ended, or stands. */
   get closure(): Closure {
-    this.#readAlerts();
-    return this.#ending.closure();
+    return this.#ending.closure;
   }
 
-  #intercept(): void {
-    const socket = this.#socket;
-    const { push, destroy, _write, _writev, _final } = socket;
-    socket.push = (chunk: unknown, encoding?: BufferEncoding): boolean => {
-      if (this.#unwritten !== null) this.#checkReader();
-      if (chunk !== null) return push.call(socket, chunk, encoding);
-      return this.#onEnd() && push.call(socket, null);
-    };
-    socket.destroy = (error?: Error, ...rest: []) => {
-      this.#readAlerts();
-      if (!(error instanceof Error) || this.#failed || !isTransportError(error)) {
-        return destroy.call(socket, error, ...rest);
-      }
-      const told = this.#onTransportError(error);
-      if (this.#failBehindEnd(told)) return socket;
-      return destroy.call(socket, told, ...rest);
-    };
-    socket._write = (chunk, encoding, done) => {
-      if (this.#broken !== null) this.#broken();
-      else _write.call(socket, chunk, encoding, (error) => this.#onWritten(error, done));
-    };
-    if (_writev !== undefined) {
-      socket._writev = (chunks, done) => {
-        if (this.#broken !== null) this.#broken();
-        else _writev.call(socket, chunks, (error) => this.#onWritten(error, done));
-      };
-    }
-    socket._final = (done) => {
-      if (this.#broken !== null) {
-        this.#broken();
-        return;
-      }
-      const shutDown = () =>
-        _final.call(socket, (error) => {
-          done(error);
-          this.#readAlerts();
-          // What Node handed to the transport, it takes out of OpenSSL's buffer in the next turn.
-          if (this.#told.sent === null) setImmediate(() => this.#readAlerts());
-        });
-      // Within a call of OpenSSL, in which data and the end of the handshake are told, Node's shutdown would read the
-      // next record and drop it. So it waits for the end of this turn. A tap gives OpenSSL one record at a time, and
-      // behind the peer's close_notify OpenSSL reads none: there close_notify leaves in one segment with what OpenSSL
-      // has made in this call, a server's session tickets above all.
-      const mayRead = !this.#ended || this.#ending.state.receive.kind !== 'closed';
-      if (this.#watching.engine === 'node' && mayRead) setImmediate(shutDown);
-      else shutDown();
-    };
-    const { trace } = this.#watching;
-    if (trace !== undefined) socket.enableTrace = trace;
+  #intercept(): TLSSocket['push'] {
+    return intercept(this.#socket, {
+      onPush: () => this.#write.onPush(),
+      onEnd: () => this.#onEnd(),
+      onDestroy: () => this.#ending.look(),
+      onTransportError: (error) => (this.#failed ? error : this.#failBy(error)),
+      onWriteFailed: (error, done) => this.#onWriteFailed(error, done),
+      mayWrite: () => {
+        this.#broken?.();
+        return this.#broken === null;
+      },
+      shutdownReads: () => this.#shutdownReads,
+      onShutdown: () => this.#ending.lookForOwn(),
+    });
+  }
+
+  /**
+   * A tap gives OpenSSL one record at a time, and behind the peer's close_notify OpenSSL reads none: there close_notify
+   * leaves in one segment with what OpenSSL has made in this call, a server's session tickets above all.
+   */
+  get #shutdownReads(): boolean {
+    const isOver = this.#ended && this.#ending.receive === 'closed';
+    return this.#watching.engine === 'node' && !isOver;
   }
 
   /**
@@ -214,32 +139,24 @@ export class Guard {
    * @returns what the socket is to fail with now; null where it fails later, or has already.
    */
   onTransportFailed(error: Error): Error | null {
-    this.#readAlerts();
+    this.#ending.look();
     if (this.#failed) return null;
-    const told = this.#onTransportError(error);
-    if (this.#failBehindEnd(told)) return null;
-    if (!isAbandoned(this.#socket)) return told;
+    const told = this.#failBy(error);
+    if (told === null || !isAbandoned(this.#socket)) return told;
     this.#socket.destroy();
     return null;
   }
 
   #onSecure(): void {
     const socket = this.#socket;
-    this.#established = true;
-    this.#witness = this.#watching.witness(this);
-    this.#startedAt = this.#witness?.startedAt ?? this.#startedAt;
-    // An alert may have come together with the last of the handshake, and Node tells of that later.
-    this.#dispatch({ type: 'established' }, this.#startedAt);
+    const witness = this.#watching.witness(this);
+    this.#ending.establish(witness);
     const reason =
-      this.#witness === null
-        ? 'its TLS began before the add-on was loaded'
-        : this.#witness.unreadable;
-    if (reason !== null && unwatched.hasSubscribers) {
-      unwatched.publish({ socket, reason } satisfies UnwatchedMessage);
-    }
+      witness === null ? 'its TLS began before the add-on was loaded' : witness.unreadable;
+    if (reason !== null) tellUnwatched({ socket, reason });
     // A server may learn of its socket late, after a callback that took its time.
     if (hasEnded(socket)) this.#onEarlyEnd();
-    else if (this.#witness?.ignored) this.onIgnored();
+    else if (witness?.ignored) this.onIgnored();
   }
 
   // ---- the end
@@ -253,7 +170,7 @@ export class Guard {
       return true;
     }
     if (this.mode === 'report') {
-      this.#failUnwrittenLater();
+      this.#write.tellBehindEnd();
       this.#tell(error, 'end');
       return true;
     }
@@ -271,27 +188,27 @@ export class Guard {
 
   /** The end of the stream, judged. @returns the error that belongs there, or null. */
   #howItEnded(): TruncatedError | AlertError | null {
-    this.#readAlerts();
-    const { receive } = this.#ending.state;
-    if (receive.kind === 'closed') {
-      this.#failUnwrittenLater();
+    const ending = this.#ending;
+    ending.look();
+    if (ending.receive === 'closed') {
+      this.#write.tellBehindEnd();
       return null;
     }
     // Node ends the handshake in its own words.
-    if (!this.#established) {
-      this.#dispatch(transportEvent('eof', 'handshake', null));
+    if (!ending.isEstablished) {
+      ending.happened(transportEvent('eof', 'handshake', null));
       return null;
     }
-    if (receive.kind === 'alerted' || receive.kind === 'rejected') return this.#alertError();
-    const failed: EngineError | undefined = this.#unwritten?.error;
-    if (failed === undefined) {
-      const where = this.#witness?.where ?? 'unknown';
-      this.#dispatch(transportEvent('eof', where, null));
+    if (ending.receive === 'alerted' || ending.receive === 'rejected') return this.#alertError();
+    const failed = this.#write.error;
+    if (failed === null) {
+      const { where } = ending;
+      ending.happened(transportEvent('eof', where, null));
       return truncatedError('eof', where, this.closure, null);
     }
     // The kernel tells of a reset once, and told the write.
     const cause = causeOf(failed);
-    this.#dispatch(transportEvent(cause, 'unknown', failed.code ?? null));
+    ending.happened(transportEvent(cause, 'unknown', failed.code ?? null));
     return truncatedError(cause, 'unknown', this.closure, failed);
   }
 
@@ -307,7 +224,8 @@ export class Guard {
 
   /** OpenSSL has seen close_notify, and Node will not be told. */
   onIgnored(): void {
-    if (this.#ended || this.#failed || !this.#established || this.#socket.destroyed) return;
+    const mayEnd = this.#ending.isEstablished && !this.#ended && !this.#failed;
+    if (!mayEnd || this.#socket.destroyed) return;
     this.#socket.push(null);
     this.#socket.read(0);
   }
@@ -321,13 +239,13 @@ export class Guard {
     const socket = this.#socket;
     this.#failed = true;
     // A write that failed says more, and programs look for its code.
-    const told = this.#unwritten?.error ?? error;
+    const told = this.#write.error ?? error;
     let done = false;
     const finish = () => {
       if (done) return;
       done = true;
       const stake = stakeOf(socket);
-      if (stake === 'safe' && this.#unwritten !== null) this.#tellUnwritten();
+      if (stake === 'safe' && this.#write.error !== null) this.#write.tell();
       else if (stake === 'safe') this.#pushEnd();
       else if (stake === 'unknown' || !endByMessages(socket, told, () => this.#pushEnd())) {
         const mistaken = stake === 'at-stake' && trustsResets(socket);
@@ -335,9 +253,9 @@ export class Guard {
         socket.destroy(isAbandoned(socket) ? undefined : this.#cause);
       }
       this.#tell(error, stake === 'safe' ? 'end' : 'error');
-      this.#tellUnwritten();
+      this.#write.tell();
     };
-    this.#giveUp = finish;
+    this.#write.giveUp = finish;
     afterReading(socket, ended, finish);
   }
 
@@ -350,15 +268,22 @@ export class Guard {
 
   // ---- failures
 
-  /** The transport has failed. @returns what the socket is to fail with. */
-  #onTransportError(error: EngineError): Error {
+  /** The transport has failed. @returns what the socket is to fail with now; null where it fails later. */
+  #failBy(error: EngineError): Error | null {
+    const told = this.#judge(error);
+    return this.#failBehindEnd(told) ? null : told;
+  }
+
+  /** The failure of the transport, judged. @returns what the socket is to fail with. */
+  #judge(error: EngineError): Error {
+    const { isEstablished, receive } = this.#ending;
     this.#cause = error;
-    const whole = this.#ending.state.receive.kind === 'closed';
+    const whole = receive === 'closed';
     // A kernel that was reset may have dropped bytes that had come.
-    const where = this.#established ? 'unknown' : 'handshake';
+    const where = isEstablished ? 'unknown' : 'handshake';
     const cause = causeOf(error);
-    this.#dispatch(transportEvent(cause, where, error.code ?? null));
-    if (whole || !this.#established) return error;
+    this.#ending.happened(transportEvent(cause, where, error.code ?? null));
+    if (whole || !isEstablished) return error;
     const truncated = truncatedError(cause, where, this.closure, error);
     this.#tell(truncated, 'error');
     // An error already. Only who takes it for an end gets another.
@@ -387,7 +312,7 @@ export class Guard {
     }
     const busy = socket.writableLength > 0 || (socket.writableEnded && !socket.writableFinished);
     const waits = lost || busy;
-    if (socket.readableEnded || (waits && !this.#isRead)) return false;
+    if (socket.readableEnded || (waits && !isRead(socket))) return false;
     this.#failed = true;
     this.#broken = () => {
       if (socket.destroyed) return;
@@ -397,8 +322,8 @@ export class Guard {
     };
     socket.once('end', () => process.nextTick(() => this.#broken?.()));
     if (waits) {
-      this.#giveUp = this.#broken;
-      this.#checkReader();
+      this.#write.giveUp = this.#broken;
+      this.#write.checkReader();
     }
     return true;
   }
@@ -410,68 +335,33 @@ export class Guard {
     return socket.readableEnded && said && socket.writableLength === 0;
   }
 
-  /** A write is over. One that failed is told behind what there is to read, where somebody reads. */
-  #onWritten(error: Error | null | undefined, tell: Callback): void {
-    if (!error || !this.#established || !isTransportError(error) || !this.#isRead) {
-      tell(error);
+  /** A write that failed is told behind what there is to read, where somebody reads. */
+  #onWriteFailed(error: EngineError, done: Done): void {
+    if (!this.#ending.isEstablished || this.#failed || !isRead(this.#socket)) {
+      done(error);
       return;
     }
-    this.#unwritten = { error, tell };
-    // Who pauses may be waiting for this very write.
-    this.#socket.once('pause', () => this.#tellUnwritten());
-    if (this.#ended) this.#failUnwrittenLater();
-    this.#checkReader();
-  }
-
-  /** Whether somebody takes what comes, so that its end will be found. */
-  get #isRead(): boolean {
-    const socket = this.#socket;
-    if (this.#failed || socket.destroyed || socket.readableEnded) return false;
-    return socket.readableFlowing === true || socket.listenerCount('readable') > 0;
-  }
-
-  /**
-   * Whoever reads takes what has come within this turn of the event loop. Who does not (an iterator whose body waits
-   * for its write, say) may be waiting for what is kept from it.
-   */
-  #checkReader(): void {
-    setImmediate(() => {
-      const socket = this.#socket;
-      const isOver = hasEnded(socket) && !socket.readableEnded;
-      if (socket.readableLength === 0 && !isOver) return;
-      if (this.#giveUp !== null) this.#giveUp();
-      else this.#tellUnwritten();
-    });
-  }
-
-  /** Nothing more comes of the peer. Who has read all may hear of the write. */
-  #failUnwrittenLater(): void {
-    if (this.#unwritten !== null) this.#socket.once('end', () => this.#tellUnwritten());
-  }
-
-  /** Node destroys the socket for it. */
-  #tellUnwritten(): void {
-    const unwritten = this.#unwritten;
-    this.#unwritten = null;
-    unwritten?.tell(unwritten.error);
+    this.#write.keep(error, done);
+    if (this.#ended) this.#write.tellBehindEnd();
   }
 
   /** Before anyone else hears of it: Node's HTTP parser would take what it has for the whole. */
   #onError(error: EngineError): void {
+    const ending = this.#ending;
+    const { isEstablished } = ending;
     // An error that the program destroyed its socket with is its own affair, but for a body that only the
     // connection's end could complete.
     const cut = error === this.#cause || isTlsError(error);
     const strict = this.mode === 'error';
-    if (this.#established && strict && this.#ending.state.receive.kind !== 'closed') {
+    if (isEstablished && strict && ending.receive !== 'closed') {
       failMessages(this.#socket, error, cut ? 'all' : 'endless');
     }
     if (this.#failed) return;
-    this.#readAlerts();
-    this.#readRefusal();
+    ending.lookForRefusal();
     const { authorizationError } = this.#socket as unknown as { authorizationError: string | null };
-    const unauthorized = this.#established ? null : authorizationError || null;
-    this.#dispatch(eventOf(error, unauthorized, this.#established));
-    if (!this.#established || !isTlsError(error) || !strict) return;
+    const unauthorized = isEstablished ? null : authorizationError || null;
+    ending.happened(eventOf(error, unauthorized, isEstablished));
+    if (!isEstablished || !isTlsError(error) || !strict) return;
     // 'end' must not follow that, and Node leaves the socket standing. But whoever listens hears the error
     // first, and this may be a call of OpenSSL, which cannot be freed under its own feet.
     this.#failed = true;
@@ -480,73 +370,19 @@ export class Guard {
 
   #onClosed(): void {
     // Whoever waits for it.
-    this.#tellUnwritten();
-    this.#readAlerts();
-    const { send, receive } = this.#ending.state;
-    const closed = send.kind === 'closed';
+    this.#write.tell();
+    const ending = this.#ending;
+    ending.look();
+    const closed = ending.send === 'closed';
+    const { receive } = ending;
     // Who closes behind an own close_notify chose not to wait for the peer's.
-    if (closed && receive.kind === 'open') this.#dispatch({ type: 'waive' });
-    const how = closed && receive.kind === 'closed' ? 'closed' : 'destroyed';
-    this.#dispatch({ type: 'abandon', how });
-    if (closures.hasSubscribers) {
-      const { closure } = this;
-      closures.publish({ socket: this.#socket, closure } satisfies ClosureMessage);
-    }
+    if (closed && receive === 'open') ending.happened({ type: 'waive' });
+    const how = closed && receive === 'closed' ? 'closed' : 'destroyed';
+    ending.happened({ type: 'abandon', how });
+    tellClosure(this.#socket, () => this.closure);
   }
 
   #tell(error: TruncatedError | AlertError, outcome: Outcome): void {
-    if (truncations.hasSubscribers) {
-      truncations.publish({ socket: this.#socket, error, outcome } satisfies TruncatedMessage);
-    }
+    tellTruncated({ socket: this.#socket, error, outcome });
   }
-
-  // ---- what the witness says
-
-  /** Tells the machine of the alerts that have crossed, in the order in which they did. */
-  #readAlerts(): void {
-    const witness = this.#witness;
-    if (witness === null || (this.#told.received !== null && this.#told.sent !== null)) return;
-    const { received, sent } = witness;
-    const sentFirst = sent !== null && (received === null || sent.at <= received.at);
-    if (sentFirst) this.#dispatchAlert('sent', sent, witness);
-    if (received !== null) this.#dispatchAlert('received', received, witness);
-    if (sent !== null && !sentFirst) this.#dispatchAlert('sent', sent, witness);
-  }
-
-  /** OpenSSL has refused the peer's bytes; the alert that says so may be on its way still. */
-  #readRefusal(): void {
-    const witness = this.#witness;
-    const written = witness?.written ?? null;
-    if (witness !== null && written !== null && !closes(written)) {
-      this.#dispatchAlert('sent', written, witness);
-    }
-  }
-
-  #dispatchAlert(
-    direction: 'received' | 'sent',
-    alert: WitnessedAlert,
-    { evidence }: Witness,
-  ): void {
-    // Once each: asked again, a witness says the same.
-    if (this.#told[direction] !== null) return;
-    this.#told[direction] = alert;
-    this.#dispatch(alertEvent(direction, alert, alertName(alert.description), evidence), alert.at);
-  }
-
-  /** @param at when it happened, on the clock of `performance.now()`. */
-  #dispatch(event: ClosureEvent, at: number = performance.now()): void {
-    this.#ending.happened(event, Math.max(0, at - this.#startedAt));
-  }
-}
-
-/** Whether an error is Node's, about reading or writing a socket. Errors of files have other words. */
-function isTransportError({ code, syscall, message }: EngineError & { syscall?: string }): boolean {
-  const ofSocket = syscall === 'read' || syscall === 'write' || syscall === 'shutdown';
-  return ofSocket && message.startsWith(`${syscall} ${code}`);
-}
-
-/** Whether Node has ended the stream, told or not. Undocumented, and as old as streams. */
-function hasEnded(socket: TLSSocket): boolean {
-  const { _readableState: state } = socket as unknown as { _readableState?: { ended?: boolean } };
-  return socket.readableEnded || state?.ended === true;
 }

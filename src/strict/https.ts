@@ -6,7 +6,7 @@
 import https from 'node:https';
 import type { Duplex } from 'node:stream';
 import { OptionError } from '../errors.ts';
-import type { Strictness } from './guard.ts';
+import type { Strictness } from './channels.ts';
 import { checkMode, type SecureSocketOptions, secureSocket, strictAddOn } from './secure-socket.ts';
 import { SessionCache } from './session-cache.ts';
 

@@ -1,8 +1,10 @@
-/** Telling a socket of its failure behind all bytes that came before it. */
-import type { Duplex } from 'node:stream';
+/** Who reads a socket, and telling it of a failure behind all bytes that came before it. */
+import type { Duplex, Readable } from 'node:stream';
+import { isPausedWithin } from '../http-messages.ts';
 
 /**
- * Calls `then` once the socket's decrypted bytes have been read, at once where there are none.
+ * Calls `then` once the socket's decrypted bytes have been read, at once where there are none. A reader that has taken
+ * them and paused within them (undici) has not read them before it reads on.
  *
  * Whoever takes bytes out of a Readable (a pipe, an iterator, 'data') does it through `read`. A reader that asks
  * for more bytes than are left gets those that are left, as from any stream that has ended.
@@ -11,7 +13,7 @@ import type { Duplex } from 'node:stream';
  *   `then` is called within that read.
  */
 export function afterReading(socket: Duplex, ended: boolean, then: () => void): void {
-  if (socket.readableLength === 0) {
+  if (socket.readableLength === 0 && !isPausedWithin(socket)) {
     then();
     return;
   }
@@ -37,4 +39,16 @@ export function afterReading(socket: Duplex, ended: boolean, then: () => void): 
       if (socket.read === withLast && !socket.destroyed) socket.emit('readable');
     });
   }
+}
+
+/** Whether somebody takes what comes, so that its end will be found. */
+export function isRead(socket: Duplex): boolean {
+  if (socket.destroyed || socket.readableEnded) return false;
+  return socket.readableFlowing === true || socket.listenerCount('readable') > 0;
+}
+
+/** Whether Node has ended the stream, told or not. Undocumented, and as old as streams. */
+export function hasEnded(socket: Readable): boolean {
+  const { _readableState: state } = socket as { _readableState?: { ended?: boolean } };
+  return socket.readableEnded || state?.ended === true;
 }

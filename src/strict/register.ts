@@ -16,8 +16,8 @@ import { syncBuiltinESMExports } from 'node:module';
 import tls from 'node:tls';
 import { OptionError } from '../errors.ts';
 import { isTap } from '../tap/tap.ts';
-import type { Strictness } from './guard.ts';
-import { isPass } from './passing.ts';
+import type { Strictness } from './channels.ts';
+import { isPass } from './pass/passing.ts';
 import { checkMode, openStrict, strictAddOn } from './secure-socket.ts';
 
 /** Options of `register`. */
@@ -120,8 +120,10 @@ function install(): StrictConnect {
     if (settings === null || taken || !settings.includes(host)) {
       return Reflect.apply(original, tls, args);
     }
-    const make = () => Reflect.apply(original, tls, args) as tls.TLSSocket;
-    return openStrict(make, options, settings.mode, listener);
+    // Never by `tls.connect`: that may be somebody else's by now, who has called us.
+    const make = (passing?: tls.ConnectionOptions): tls.TLSSocket =>
+      Reflect.apply(original, tls, passing === undefined ? args : [passing, listener]);
+    return openStrict(make, options, settings.mode);
   };
   installed = Object.assign(strict, { [ORIGINAL]: original, [SETTINGS]: null });
   put(installed);

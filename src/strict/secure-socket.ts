@@ -13,8 +13,9 @@ import { clientContext } from '../engine/context.ts';
 import { OptionError, RuntimeError } from '../errors.ts';
 import { IS_NODE, process } from '../runtime.ts';
 import { type AddOn, addOn, type Watch } from './add-on.ts';
-import { Guard, guardOf, type Strictness, type Watching } from './guard.ts';
-import { acceptPassing, connectPassing, type Passing } from './passing.ts';
+import type { Strictness } from './channels.ts';
+import { Guard, guardOf, type Watching } from './guard.ts';
+import { acceptPassing, connectPassing, type Passing } from './pass/passing.ts';
 import { openSslWitness } from './witness.ts';
 
 /** Options of `secureSocket`: those of `tls.connect`, and ours. */
@@ -56,7 +57,7 @@ export function secureSocket(options: SecureSocketOptions, listener?: () => void
   const { mode = 'error', ...tlsOptions } = options;
   checkMode(mode);
   const all = { ...tlsOptions, secureContext: sharedContext(tlsOptions) };
-  return openStrict(() => tls.connect(all, listener), all, mode, listener);
+  return openStrict((passing = all) => tls.connect(passing, listener), all, mode);
 }
 
 /** On Deno and Bun, whose refusal comes later, there are no contexts to share. */
@@ -67,23 +68,28 @@ function sharedContext(options: ConnectionOptions): tls.SecureContext | undefine
 /**
  * @internal A strict socket with these options.
  *
- * @param make has Node make it, listener and all.
+ * @param make has Node make it, listener and all; with other options, where it is given some.
  * @throws {RuntimeError} on Deno and Bun.
  */
 export function openStrict(
-  make: () => TLSSocket,
+  make: (passing?: ConnectionOptions) => TLSSocket,
   options: ConnectionOptions,
   mode: Strictness,
-  listener?: () => void,
 ): TLSSocket {
   const { native } = strictAddOn();
   if (native === null || isForeign(options.socket)) {
-    const passing = connectPassing(options, listener);
+    const passing = connectPassing(options, make);
     guardByRecords(passing, mode, options.socket);
     return passing.socket;
   }
   const mark = native.mark();
   const socket = make();
+  const guard = guardOf(socket);
+  if (guard !== undefined) {
+    // `register` has made it strict already.
+    guard.mode = mode;
+    return socket;
+  }
   const own = native.mark() - mark;
   if (isTraced(options.enableTrace)) keepWatching(native, mark, socket);
   // Before the handshake is complete, an SSL is known by when it was made.

@@ -3,7 +3,7 @@ import type { Duplex } from 'node:stream';
 import type { Server } from 'node:tls';
 import { OptionError } from '../errors.ts';
 import { noteRequest, REQUESTS } from '../http-messages.ts';
-import type { Strictness } from './guard.ts';
+import type { Strictness } from './channels.ts';
 import { acceptStrict, checkMode, guardSocket, strictAddOn } from './secure-socket.ts';
 
 /** Options of `strictServer`. */

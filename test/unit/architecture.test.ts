@@ -180,6 +180,35 @@ describe('the shape of the code', () => {
     expect(circles(byFile)).toEqual([]);
   });
 
+  test('each file is read in one sitting: 450 lines of code at most, and 15 fields in a class', () => {
+    const tooMuch: string[] = [];
+    let mostFields = 0;
+    for (const file of files) {
+      const text = readFileSync(join(src, file), 'utf8');
+      const source = ts.createSourceFile(file, text, ts.ScriptTarget.Latest, true);
+      const lines = new Set<number>();
+      const lineOf = (at: number) => source.getLineAndCharacterOfPosition(at).line;
+      const visit = (node: ts.Node): void => {
+        if (ts.isJSDoc(node)) return;
+        const children = node.getChildren(source);
+        if (children.length === 0 && node.getWidth(source) > 0) {
+          const last = lineOf(node.getEnd());
+          for (let line = lineOf(node.getStart(source)); line <= last; line++) lines.add(line);
+        }
+        if (ts.isClassLike(node)) {
+          const fields = node.members.filter(ts.isPropertyDeclaration).length;
+          mostFields = Math.max(mostFields, fields);
+          if (fields > 15) tooMuch.push(`${file}: ${node.name?.text} has ${fields} fields`);
+        }
+        children.forEach(visit);
+      };
+      visit(source);
+      if (lines.size > 450) tooMuch.push(`${file}: ${lines.size} lines`);
+    }
+    expect(tooMuch).toEqual([]);
+    expect(mostFields).toBeGreaterThan(5);
+  });
+
   test('a circle is found, through whatever it leads, and one only', () => {
     const all = new Map([
       ['a', ['b', 'e']],
@@ -256,8 +285,9 @@ describe('the shape of the code', () => {
     expect([...new Set(touching)].sort()).toEqual([
       'engine/context.ts',
       'engine/tapped.ts',
-      'strict/pass.ts',
-      'strict/passing.ts',
+      'strict/pass/handle.ts',
+      'strict/pass/outgoing.ts',
+      'strict/pass/passing.ts',
       'strict/register.ts',
       'strict/secure-socket.ts',
     ]);

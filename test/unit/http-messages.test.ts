@@ -10,7 +10,7 @@ import type { Duplex } from 'node:stream';
 import tls from 'node:tls';
 import { Client } from 'undici';
 import { expect, test } from 'vitest';
-import { failMessages, stakeOf, trustsResets } from '../../src/http-messages.ts';
+import { failMessages, isPausedWithin, stakeOf, trustsResets } from '../../src/http-messages.ts';
 import { describeTls, pki } from '../support/core-pki.ts';
 import { clean, type Scope, until } from '../support/core-scope.ts';
 import { ANSWERS, site, turns } from '../support/strict-wire.ts';
@@ -250,6 +250,26 @@ describeTls('undici', () => {
       await body.text();
       await turns();
       expect(stakeOf(socket)).toBe('safe');
+    }),
+  );
+
+  test(
+    'paused within the response until its body is read',
+    clean(async (scope) => {
+      scope.peersStay();
+      const { port, rest } = await inTwo(scope, 'content-length');
+      const socket = plain(scope, port);
+      const client = new Client(`https://localhost:${port}`, {
+        connect: ((_: unknown, callback: (error: null, socket: tls.TLSSocket) => void) =>
+          socket.once('secureConnect', () => callback(null, socket))) as never,
+      });
+      scope.defer(() => client.destroy());
+      const { body } = await client.request({ path: '/', method: 'GET', highWaterMark: 1 });
+      await rest();
+      await until('its parser is paused', () => isPausedWithin(socket));
+      expect(stakeOf(socket)).toBe('at-stake');
+      await body.text();
+      expect(isPausedWithin(socket)).toBe(false);
     }),
   );
 

@@ -82,7 +82,7 @@ describe('probe --diagram', () => {
 });
 
 describe('--transcript, and draw', () => {
-  it('what the probe saved can be read, and draws the same', async () => {
+  it('what the probe saved can be read, and draws the same, but that nothing was asked', async () => {
     await using server = await truncating();
     const file = join(folder, 'truncated.json');
     const probed = await run(['probe', `127.0.0.1:${server.port}`, '--transcript', file]);
@@ -94,7 +94,8 @@ describe('--transcript, and draw', () => {
     const drawn = await run(['draw', file]);
     expect({ code: drawn.code, stderr: drawn.stderr }).toEqual({ code: 0, stderr: '' });
     const lanes = (text: string) => text.split('\n').filter((line) => /[│┴╲]/.test(line));
-    expect(lanes(drawn.stdout)).toEqual(lanes(probed.stdout));
+    const torn = (line: string) => line.includes('╲');
+    expect(lanes(drawn.stdout).filter((line) => !torn(line))).toEqual(lanes(probed.stdout));
     expect(lanes(drawn.stdout).length).toBeGreaterThan(5);
     expect(drawn.stdout).toContain('TRUNCATED: the last bytes may be missing');
     expect(drawn.stdout).toContain('the receiver cannot know that all the data');

@@ -70,6 +70,7 @@ describeTls('our own server', () => {
         authorizationError: null,
         closure: {
           verdict: 'secure',
+          incomplete: false,
           initiator: expect.stringMatching(/^(local|peer)$/),
           sent: { at: expect.any(Number), evidence: 'record' },
           received: { at: expect.any(Number), evidence: 'record' },

@@ -44,6 +44,22 @@ const hello = (answer: http2.ServerHttp2Stream): void => {
   answer.end('hello');
 };
 
+for (const event of ['response', 'end']) {
+  add(`a tick that throws, of a listener to '${event}'`, null, async (env) => {
+    const { port } = await env.web2(hello);
+    const client = session(env, port);
+    const request = stream(env, client);
+    request.once(event, () => {
+      process.nextTick(() => {
+        throw new Error(`from ${event}`);
+      });
+    });
+    await env.closed(request);
+    client.close();
+    await env.event(client, 'close');
+  });
+}
+
 add('a request and close()', 'test-http2-client-request-options-errors', async (env) => {
   const { port } = await env.web2(hello);
   const client = session(env, port);

@@ -49,6 +49,7 @@ describeNative('the witness', () => {
         ]),
         'unseen bytes that make up for missing ones': 'unknown',
         'more alerts than are kept': [17, 16, 0],
+        'an alert of ours behind a write that waits, and one alone': [[[20, false]], [[20, true]]],
         'a close_notify behind user_canceled': behindCanceled.map((is) => ({ ...is, same: true })),
         'the same, and Node leaves an error in the queue behind it': behindCanceled,
       });

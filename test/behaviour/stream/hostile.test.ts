@@ -1,17 +1,162 @@
 /** Peers, transports and callers that behave badly, and endings that come at a bad moment. */
+import net from 'node:net';
 import { Duplex } from 'node:stream';
 import { expect, test } from 'vitest';
-import { connect } from '../../../src/index.ts';
+import { accept, connect, type TlsStream } from '../../../src/index.ts';
 import { describeTls, pki } from '../../support/core-pki.ts';
-import { clean, turn, until } from '../../support/core-scope.ts';
+import { clean, type Scope, turn, until } from '../../support/core-scope.ts';
 import {
   closeBoth,
+  only,
   pair,
   pattern,
   readAll,
   rejection,
   VERSIONS,
+  type Version,
 } from '../../support/core-streams.ts';
+import { listen, reset } from '../../support/core-transport.ts';
+import { CraftedPeer } from '../../support/crafted-records.ts';
+
+/**
+ * A stream, and a peer with the keys at the other end of its TCP connection. Between the two is a Duplex, by which more
+ * can be received at once, the end included, than a kernel says within one turn.
+ */
+async function crafted(
+  scope: Scope,
+  role: 'client' | 'server',
+  version: Version,
+): Promise<{ stream: TlsStream; peer: CraftedPeer; near: Duplex }> {
+  let wire: net.Socket | null = null;
+  const port = await listen(
+    scope,
+    (socket) => {
+      wire = socket;
+    },
+    { allowHalfOpen: true },
+  );
+  const raw = net.connect({ port, host: '127.0.0.1' });
+  await until('it is connected', () => wire !== null);
+  const near = new Duplex({
+    read() {},
+    write: (chunk, _encoding, done) => void raw.write(chunk, () => done()),
+    final: (done) => void raw.end(() => done()),
+    destroy(error, done) {
+      raw.destroy();
+      done(error);
+    },
+  });
+  raw.on('data', (chunk) => near.push(chunk));
+  raw.on('end', () => near.push(null));
+  raw.on('error', (error) => near.destroy(error));
+  const opening =
+    role === 'client'
+      ? connect({ transport: near, ca: pki().ca, servername: 'localhost', ...only(version) })
+      : accept(near, { ...pki().server, ...only(version) });
+  const other = role === 'client' ? 'server' : 'client';
+  const peer = new CraftedPeer(other, version, wire as unknown as net.Socket);
+  scope.defer(async () => {
+    peer.destroy();
+    raw.destroy();
+    await until('all is closed', () => raw.closed && peer.wire.closed);
+  });
+  const [stream] = await Promise.all([opening, peer.ready()]);
+  scope.defer(() => stream.abort());
+  return { stream, peer, near };
+}
+
+const SIDES = VERSIONS.flatMap((version) => [
+  { role: 'client' as const, version },
+  { role: 'server' as const, version },
+]);
+
+for (const { role, version } of SIDES) {
+  describeTls(`a ${role}, ${version}: what the peer says last`, () => {
+    // RFC 9846 section 6.2: "Upon transmission or receipt of a fatal alert message, both parties MUST immediately close
+    // the connection." So its end says nothing that the alert has not said. And section 6: "Unknown Alert types MUST be
+    // treated as error alerts."
+    for (const code of [80, 200]) {
+      for (const how of ['EOF at once', 'FIN behind it', 'RST behind it'] as const) {
+        test(
+          `the fatal alert ${code}, then ${how}: the alert is what is told`,
+          clean(async (scope) => {
+            const { stream, peer, near } = await crafted(scope, role, version);
+            peer.wire.write(peer.data('first'));
+            expect(String(await stream.read())).toBe('first');
+            const bytes = Buffer.concat([peer.data('data'), peer.alert(2, code)]);
+            if (how === 'EOF at once') {
+              near.push(bytes);
+              near.push(null);
+            } else {
+              peer.wire.write(bytes);
+            }
+            expect(String(await stream.read())).toBe('data');
+            if (how === 'FIN behind it') peer.wire.end();
+            else if (how === 'RST behind it') reset(peer.wire);
+            const told = { code: 'ERR_TLS_ALERT' };
+            expect(await rejection(stream.read())).toMatchObject(told);
+            expect(await rejection(stream.read())).toMatchObject(told);
+            expect(stream.closure).toMatchObject({
+              verdict: 'alert',
+              received: null,
+              alert: { code, direction: 'received', authenticated: true },
+            });
+            peer.wire.end();
+            await stream.closed;
+          }),
+        );
+      }
+    }
+
+    test(
+      'a fatal alert behind more than is read, then a reset: all data, then the alert',
+      clean(async (scope) => {
+        const { stream, peer, near } = await crafted(scope, role, version);
+        peer.wire.write(peer.data('first'));
+        expect(String(await stream.read())).toBe('first');
+        const data = Array.from({ length: 6 }, () => peer.data('x'.repeat(1 << 14)));
+        // One that has no name: Node says nothing of it.
+        near.push(Buffer.concat([...data, peer.alert(2, 200)]));
+        await turn();
+        near.destroy(Object.assign(new Error('read ECONNRESET'), { code: 'ECONNRESET' }));
+        let bytes = 0;
+        const all = (async () => {
+          for await (const chunk of stream) bytes += chunk.length;
+        })();
+        expect(await rejection(all)).toMatchObject({ code: 'ERR_TLS_ALERT' });
+        expect(bytes).toBe(6 << 14);
+        expect(stream.closure).toMatchObject({ verdict: 'alert', received: null });
+        peer.wire.destroy();
+      }),
+    );
+
+    test(
+      'close_notify, then a fatal alert: nothing behind close_notify is looked at',
+      clean(async (scope) => {
+        // RFC 9846 section 6.1: "Any data received after a closure alert has been received MUST be ignored."
+        const { stream, peer } = await crafted(scope, role, version);
+        peer.wire.end(Buffer.concat([peer.data('data'), peer.closeNotify(), peer.alert(2, 80)]));
+        expect(String(await stream.read())).toBe('data');
+        expect(await stream.read()).toBe(null);
+        expect((await stream.close()).verdict).toBe('secure');
+      }),
+    );
+
+    test(
+      'close_notify that is not authentic closes nothing',
+      clean(async (scope) => {
+        const { stream, peer } = await crafted(scope, role, version);
+        const bytes = Buffer.concat([peer.data('data'), peer.closeNotify()]);
+        bytes[bytes.length - 1]! ^= 1;
+        peer.wire.end(bytes);
+        expect(String(await stream.read())).toBe('data');
+        expect(await rejection(stream.read())).toMatchObject({ code: 'ERR_TLS_ALERT' });
+        expect(stream.closure).toMatchObject({ verdict: 'alert', received: null });
+        expect(stream.closure.alert).toMatchObject({ code: 20, direction: 'sent' });
+      }),
+    );
+  });
+}
 
 for (const version of VERSIONS) {
   describeTls(`${version}: a close_notify that comes before the caller has done anything`, () => {
@@ -96,6 +241,58 @@ for (const version of VERSIONS) {
     );
   });
 }
+
+describeTls('a transport that ends while something is written', () => {
+  const broken = () => Object.assign(new Error('write EPIPE'), { code: 'EPIPE', syscall: 'write' });
+
+  for (const version of VERSIONS) {
+    test(
+      `${version}: a write that waits hears of the cut`,
+      clean(async (scope) => {
+        const { client, server, serverTransport } = await pair(scope, version);
+        const writing = rejection(client.write(pattern(8_000_000)));
+        // FIN, and no close_notify; nobody reads what is written.
+        serverTransport.end();
+        expect(await writing).toMatchObject({ code: 'ERR_TLS_TRUNCATED' });
+        server.abort();
+      }),
+    );
+
+    test(
+      `${version}: one that takes no more can still be read`,
+      clean(async (scope) => {
+        const { client, server, clientTransport } = await pair(scope, version);
+        clientTransport._write = (_chunk, _encoding, done) => done(broken());
+        const sending = server.write(pattern(400_000)).catch(() => {});
+        const failed = client.write('refused').then(async () => {
+          await until('it is known', () => client.closure.send === 'cut');
+          return rejection(client.write('more'));
+        });
+        expect(await failed).toMatchObject({ code: 'ERR_TLS_SHUTDOWN' });
+        expect((await client.read())?.length).toBeGreaterThan(0);
+        client.abort();
+        await sending;
+        server.abort();
+      }),
+    );
+  }
+
+  test(
+    "TLS 1.3: broken behind the peer's close_notify it has cut nothing that was received",
+    clean(async (scope) => {
+      // RFC 9846 section 6.1: close_notify "does not have any effect on its read side", so we may go on writing.
+      const { client, server, clientTransport } = await pair(scope, 'TLSv1.3');
+      await server.shutdown({ wait: false });
+      await until('close_notify is here', () => client.closure.received !== null);
+      clientTransport.destroy(Object.assign(new Error('read ECONNRESET'), { code: 'ECONNRESET' }));
+      await until('it is known', () => client.closure.transportEnd !== null);
+      expect(await rejection(client.write('more'))).toMatchObject({ code: 'ERR_TLS_SHUTDOWN' });
+      expect(await client.read()).toBe(null);
+      expect(client.closure).toMatchObject({ verdict: 'one-sided', truncation: null });
+      server.abort();
+    }),
+  );
+});
 
 /** A transport whose write does something bad. */
 class BadTransport extends Duplex {

@@ -6,7 +6,12 @@ import net from 'node:net';
 import tls from 'node:tls';
 import { Agent, Client, type Dispatcher, request } from 'undici';
 import { expect, test } from 'vitest';
-import { type StrictConnectorOptions, strictConnector } from '../../../src/strict/undici.ts';
+import { connect, type TlsStream } from '../../../src/index.ts';
+import {
+  type Connector,
+  type StrictConnectorOptions,
+  strictConnector,
+} from '../../../src/strict/undici.ts';
 import { describeTls, pki } from '../../support/core-pki.ts';
 import { clean, type Scope, until } from '../../support/core-scope.ts';
 import { freePort, listen } from '../../support/core-transport.ts';
@@ -303,6 +308,72 @@ describeTls('connections that are kept', () => {
         expect(length).toBe(large.length);
       }),
     );
+  }
+
+  /** Connectors, and whether their connection has ended. */
+  const faces = {
+    strictConnector() {
+      let ended = false;
+      const strict = strictConnector({ ca: pki().ca });
+      const connector: Connector = (to, callback) =>
+        strict(to, (...result) => {
+          const [, socket] = result;
+          if (socket !== null) {
+            const { push } = socket;
+            socket.push = (chunk) => {
+              ended ||= chunk === null;
+              return push.call(socket, chunk);
+            };
+          }
+          callback(...result);
+        });
+      return { connector, hasEnded: () => ended };
+    },
+    'stream.toDuplex()'() {
+      let stream: TlsStream | undefined;
+      const connector: Connector = ({ hostname, port }, callback) => {
+        const opened = (made: TlsStream) => {
+          stream = made;
+          callback(null, made.toDuplex() as unknown as net.Socket);
+        };
+        connect({ host: hostname, port: Number(port), ca: pki().ca }).then(opened, (error) =>
+          callback(error, null),
+        );
+      };
+      return { connector, hasEnded: () => stream?.closure.truncation != null };
+    },
+  };
+  for (const face of ['strictConnector', 'stream.toDuplex()'] as const) {
+    for (const [what, missing] of [
+      ['whole', 0],
+      ['cut', 1],
+    ] as const) {
+      // The parser is then paused behind the last byte of the body, and the message is not whole for it yet.
+      test(
+        `a body that nobody reads before FIN has come, ${what} (${face})`,
+        clean(async (scope) => {
+          scope.peersStay();
+          const text = 'x'.repeat(1000);
+          const { port } = await site(scope, async ({ send, wire }) => {
+            const length = text.length + missing;
+            await send(`HTTP/1.1 200 OK\r\ncontent-length: ${length}\r\n\r\n${text}`);
+            await wire.cut('FIN');
+          });
+          const { connector, hasEnded } = faces[face]();
+          const dispatcher = new Agent({ connect: connector as never });
+          scope.defer(() => dispatcher.destroy());
+          const { body } = await request(`https://localhost:${port}`, {
+            dispatcher,
+            // So that the first bytes pause the parser.
+            highWaterMark: 1,
+          });
+          await until('FIN has come', hasEnded);
+          await turns(3);
+          const got = await body.text().catch((error) => error.code);
+          expect(got).toBe(missing === 0 ? text : 'ERR_TLS_TRUNCATED');
+        }),
+      );
+    }
   }
 });
 

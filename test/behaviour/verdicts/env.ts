@@ -191,8 +191,12 @@ export class Env {
     return path;
   }
 
-  /** Listens on loopback, or on a socket in the file system. */
-  async listen(server: net.Server, unix = false): Promise<{ port: number; path?: string }> {
+  /** Listens on loopback, at this address of it, or on a socket in the file system. */
+  async listen(
+    server: net.Server,
+    unix = false,
+    host = '127.0.0.1',
+  ): Promise<{ port: number; path?: string }> {
     this.defer(() => server.close());
     if (unix) {
       const path = join(this.#shared.folder, `${Env.#files++}`);
@@ -200,7 +204,7 @@ export class Env {
       await once(server, 'listening');
       return { port: 0, path };
     }
-    server.listen(0, '127.0.0.1');
+    server.listen(0, host);
     await once(server, 'listening');
     return { port: (server.address() as net.AddressInfo).port };
   }

@@ -156,7 +156,7 @@ export class Relay {
   }
 
   /** A relay to a port on loopback. */
-  static async to(env: Env, port: number, tamper: Tamper | undefined = undefined): Promise<Relay> {
+  static async to(env: Env, port: number, tamper?: Tamper, host?: string): Promise<Relay> {
     const passOn: Tamper = (_, record) => record;
     const links: Link[] = [];
     const server = net.createServer({ allowHalfOpen: true }, (down) => {
@@ -165,7 +165,7 @@ export class Relay {
       links.push(link);
       env.defer(() => link.destroy());
     });
-    const at = await env.listen(server);
+    const at = await env.listen(server, false, host);
     return new Relay(at.port, links);
   }
 

@@ -142,7 +142,6 @@ const RANK: Readonly<Record<CallerKind, number>> = {
 const ASKS: Partial<Record<EventType, CallerKind>> = {
   wait: 'waiting',
   waive: 'waived',
-  close: 'waived',
   deadline: 'expired',
   cancel: 'cancelled',
 };

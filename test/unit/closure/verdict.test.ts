@@ -116,6 +116,24 @@ describe('verdictOf, for all combinations', () => {
 });
 
 describe('closureOf', () => {
+  test('says whether what was read may lack bytes', () => {
+    // RFC 9846 section 6.1: "If a transport-level close is received prior to a "close_notify", the receiver cannot know
+    // that all the data that was sent has been received."
+    const lacking = (...names: ReadonlyArray<keyof typeof EVENT>) =>
+      closureOf(names.reduce((state, name, at) => step(state, EVENT[name], at), INITIAL))
+        .incomplete;
+    expect(lacking('established')).toBe(null);
+    expect(lacking('established', 'close-notify-sent')).toBe(null);
+    for (const end of ['transport-eof', 'transport-reset', 'transport-error'] as const) {
+      expect(lacking('established', end)).toBe(true);
+      expect(lacking('established', 'close-notify-received', end)).toBe(false);
+      // Who has called close() wants no more.
+      expect(lacking('established', 'close', end)).toBe(false);
+    }
+    expect(lacking('established', 'alert-received')).toBe(true);
+    expect(lacking('established', 'close-notify-received')).toBe(false);
+  });
+
   const open = step(INITIAL, EVENT.established, 1);
 
   test('is frozen, and says all about a full closure', () => {

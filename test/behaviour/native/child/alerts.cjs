@@ -211,6 +211,26 @@ const cases = {
     return [all.length, all.filter((description) => description === 90).length, all.at(-1)];
   },
 
+  /** Nobody reads what is written: the alert waits behind it. */
+  async 'an alert of ours behind a write that waits, and one alone'() {
+    const alone = [];
+    for (const length of [1 << 24, 0]) {
+      const { relay, sealer, peer, socket, watch } = await crafted(native);
+      relay.far.unpipe(relay.near);
+      relay.far.pause();
+      if (length > 0) peer.write(Buffer.alloc(length));
+      const forged = sealer.data('x');
+      forged[forged.length - 1] ^= 1;
+      relay.far.write(forged);
+      await until(() => alertsOf(watch).some(({ sent }) => sent));
+      alone.push(alertsOf(watch).map(({ description, alone }) => [description, alone]));
+      peer.destroy();
+      socket.destroy();
+      relay.far.destroy();
+    }
+    return alone;
+  },
+
   /** 3.5 ignores a close_notify behind user_canceled, and so does not end the stream. */
   async 'a close_notify behind user_canceled'() {
     const levels = [];

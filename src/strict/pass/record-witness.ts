@@ -3,11 +3,11 @@
  *
  * What was sent counts once the transport has taken the whole record.
  */
-import { closes } from '../closure/ending.ts';
-import { AlertReader } from '../record/alert-reader.ts';
-import type { Sender } from '../record/decoder.ts';
-import type { PassObserver } from './pass.ts';
-import type { Witness, WitnessedAlert } from './witness.ts';
+import { closes } from '../../closure/ending.ts';
+import { AlertReader } from '../../record/alert-reader.ts';
+import type { Sender } from '../../record/decoder.ts';
+import type { Witness, WitnessedAlert } from '../witness.ts';
+import type { PassObserver } from './observer.ts';
 
 export class RecordWitness implements PassObserver, Witness {
   readonly evidence = 'record';

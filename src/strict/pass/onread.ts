@@ -30,13 +30,13 @@ export function readInto(
     },
     pause() {
       paused = true;
-      pass.onReadStop();
+      pass.incoming.stop();
       return pause.call(socket);
     },
     resume() {
       // As Node does where a callback has stopped it.
       socket._read(0);
-      if (paused) pass.onReadStart();
+      if (paused) pass.incoming.start();
       paused = false;
       return resume.call(socket);
     },

@@ -1,5 +1,11 @@
 /**
  * Node's own TLS sockets on a pass: what `tls.connect` and a TLS server make, with a witness that reads the records.
+ *
+ * Theory of operation. Node is given the pass as the connection to put TLS on, and makes its socket as always. Two
+ * things are missing then. A socket that opens its connection itself has members and events of its own for that: here
+ * the transport connects, and the socket is told. And the records are read with the secrets of the key log, which Node
+ * writes only for somebody who listens: a client's socket is listened to for a moment, a server is given to the
+ * connection as a view of it, which says yes when it is asked whether anybody does.
  */
 import { channel } from 'node:diagnostics_channel';
 import net from 'node:net';
@@ -42,17 +48,20 @@ export function isPass(transport: unknown): boolean {
 /**
  * As `tls.connect`, on `options.socket` or on a connection of its own.
  *
- * @param listener for 'secureConnect'.
- * @throws whatever `tls.connect` throws.
+ * @param make what makes the TLS socket, with these options on a pass.
+ * @throws whatever `make` throws.
  */
-export function connectPassing(options: PassingOptions, listener?: () => void): Passing {
+export function connectPassing(
+  options: PassingOptions,
+  make: (options: tls.ConnectionOptions) => tls.TLSSocket = (passing) => tls.connect(passing),
+): Passing {
   const given: Duplex | undefined = options.socket ?? undefined;
   const transport = given ?? new net.Socket();
   const witness = new RecordWitness('client');
   const connecting = given === undefined || (given instanceof net.Socket && given.pending);
   const pass = new Pass(transport, witness, connecting, isFromKernel(transport));
   if (given === undefined) pass.allowHalfOpen = options.allowHalfOpen ?? false;
-  const socket = tls.connect({ ...options, socket: pass as unknown as Duplex }, listener);
+  const socket = make({ ...options, socket: pass as unknown as Duplex });
   adopt(pass, socket);
   tellKeyLog(pass, socket, witness);
   if (given === undefined) connect(transport as net.Socket, options, socket, pass);
@@ -139,7 +148,7 @@ export function acceptPassing(
   };
   // Without more of it the handshake comes to nothing. Node waits for its time to be over, where the transport is
   // half-open.
-  pass.onEnded = () => {
+  pass.incoming.onEnded = () => {
     if (!witness.finished) setImmediate(() => pass.destroy());
   };
   // The server says only "here is a secure socket", not which connection it belongs to. So this connection gets a
@@ -157,7 +166,7 @@ export function acceptPassing(
     } else if (name === 'tlsClientError') {
       know(args[1] as tls.TLSSocket);
     }
-    return keep(pass, () => server.emit(name, ...args));
+    return pass.incoming.callListeners(() => server.emit(name, ...args));
   };
   // A server asks its sockets for the key log only if somebody listens to it.
   view.listenerCount = ((name: string) =>
@@ -173,9 +182,7 @@ function isFromKernel(transport: Duplex): boolean {
 
 function adopt(pass: Pass, socket: tls.TLSSocket): void {
   passes.set(socket, pass);
-  pass.tls = socket;
-  pass.onReadError = (error) => socket.destroy(error);
-  pass.hasFailed = () => socket.errored !== null;
+  pass.adopt(socket);
 }
 
 /**
@@ -191,24 +198,7 @@ function tellKeyLog(pass: Pass, socket: tls.TLSSocket, witness: RecordWitness): 
     writable: true,
     value(name: string, ...args: unknown[]) {
       if (name === 'keylog') witness.onSecret(args[0] as Buffer);
-      return keep(pass, () => emit.call(socket, name, ...args));
+      return pass.incoming.callListeners(() => emit.call(socket, name, ...args));
     },
   });
-}
-
-/**
- * Calls listeners. What is thrown out of the outermost of them within a call of TLS is thrown behind that call, or TLS
- * would be left in the middle.
- */
-function keep(pass: Pass, call: () => boolean): boolean {
-  if (!pass.giving || pass.calling) return call();
-  pass.calling = true;
-  try {
-    return call();
-  } catch (error) {
-    pass.onThrown(error);
-    return true;
-  } finally {
-    pass.calling = false;
-  }
 }

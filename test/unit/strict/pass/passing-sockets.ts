@@ -7,12 +7,12 @@ import {
   connectPassing,
   type Passing,
   type PassingOptions,
-} from '../../../src/strict/passing.ts';
-import { pki } from '../../support/core-pki.ts';
-import { type Scope, until } from '../../support/core-scope.ts';
-import type { Version } from '../../support/core-streams.ts';
-import { listen } from '../../support/core-transport.ts';
-import { type CraftedOptions, CraftedPeer } from '../../support/crafted-records.ts';
+} from '../../../../src/strict/pass/passing.ts';
+import { pki } from '../../../support/core-pki.ts';
+import { type Scope, until } from '../../../support/core-scope.ts';
+import type { Version } from '../../../support/core-streams.ts';
+import { listen } from '../../../support/core-transport.ts';
+import { type CraftedOptions, CraftedPeer } from '../../../support/crafted-records.ts';
 
 /** What a program sees of a socket. */
 export class Seen {

@@ -1,12 +1,12 @@
 /** A witness reads whatever Node negotiates, and says so where it cannot. */
 import tls from 'node:tls';
 import { describe, expect, test } from 'vitest';
-import { connectPassing } from '../../../src/strict/passing.ts';
-import { ecServer, identityOf, rsaServer, serverCa } from '../../support/cert-pki.ts';
-import { describeServer, sServer } from '../../support/cert-servers.ts';
-import { pki } from '../../support/core-pki.ts';
-import { clean, until } from '../../support/core-scope.ts';
-import { only, VERSIONS, type Version } from '../../support/core-streams.ts';
+import { connectPassing } from '../../../../src/strict/pass/passing.ts';
+import { ecServer, identityOf, rsaServer, serverCa } from '../../../support/cert-pki.ts';
+import { describeServer, sServer } from '../../../support/cert-servers.ts';
+import { pki } from '../../../support/core-pki.ts';
+import { clean, until } from '../../../support/core-scope.ts';
+import { only, VERSIONS, type Version } from '../../../support/core-streams.ts';
 import { client, type Life, live, Seen } from './passing-sockets.ts';
 
 const CLOSE_NOTIFY = { level: 1, description: 0, authenticated: true };

@@ -2,11 +2,11 @@
 import type tls from 'node:tls';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { runSeed } from '../../support/cert-capture.ts';
-import { clean, type Scope, until } from '../../support/core-scope.ts';
-import { VERSIONS, type Version } from '../../support/core-streams.ts';
-import { reset } from '../../support/core-transport.ts';
-import { ALERT, type CraftedPeer, HANDSHAKE } from '../../support/crafted-records.ts';
+import { runSeed } from '../../../support/cert-capture.ts';
+import { clean, type Scope, until } from '../../../support/core-scope.ts';
+import { VERSIONS, type Version } from '../../../support/core-streams.ts';
+import { reset } from '../../../support/core-transport.ts';
+import { ALERT, type CraftedPeer, HANDSHAKE } from '../../../support/crafted-records.ts';
 import { type UnderTest, underTest } from './passing-sockets.ts';
 
 const CLOSE_NOTIFY = { level: 1, description: 0, authenticated: true };

@@ -11,12 +11,12 @@ import {
   isPass,
   type Passing,
   type PassingOptions,
-} from '../../../src/strict/passing.ts';
-import { pki } from '../../support/core-pki.ts';
-import { clean, type Scope, turn, uncaughtDuring, until } from '../../support/core-scope.ts';
-import { only, VERSIONS } from '../../support/core-streams.ts';
-import { listen, reset, tcpPair } from '../../support/core-transport.ts';
-import { CraftedPeer } from '../../support/crafted-records.ts';
+} from '../../../../src/strict/pass/passing.ts';
+import { pki } from '../../../support/core-pki.ts';
+import { clean, type Scope, turn, uncaughtDuring, until } from '../../../support/core-scope.ts';
+import { only, VERSIONS } from '../../../support/core-streams.ts';
+import { listen, reset, tcpPair } from '../../../support/core-transport.ts';
+import { CraftedPeer } from '../../../support/crafted-records.ts';
 import { client, live, opened, passingServer, Seen, underTest } from './passing-sockets.ts';
 
 const CLOSE_NOTIFY = { level: 1, description: 0, authenticated: true };
@@ -200,11 +200,13 @@ describe('onread', () => {
       const port = await serve(scope, (socket) => socket.resume().end(bytes));
       const read: Buffer[] = [];
       const buffer = memory();
+      // Not an `expect` for each byte, which would take seconds.
+      let others = 0;
       const { seen, socket } = open(scope, port, {
         onread: {
           buffer,
           callback: (length, given) => {
-            expect(given).toBe(buffer);
+            if (given !== buffer) others++;
             read.push(Buffer.from(given.subarray(0, length)));
             return true;
           },
@@ -212,6 +214,7 @@ describe('onread', () => {
       });
       socket.resume();
       await until('closed', () => seen.closed);
+      expect(others).toBe(0);
       expect(Buffer.concat(read).equals(bytes)).toBe(true);
       expect(seen.data).toHaveLength(0);
       expect(seen.events).toEqual(['end', 'close']);

@@ -1,13 +1,20 @@
-/** A transport as a pass (pass.ts) uses it. */
+/**
+ * The transport, as a pass uses it.
+ *
+ * Theory of operation. Nobody who listens to a `net.Socket` under TLS hears of what TLS reads and writes there, and
+ * neither the state of its streams nor their errors have a part in it. So a `net.Socket` is used by the methods with
+ * which it serves its own streams (`_read`, `_write`, `_writev`, `_final`), and what it has read is taken from its
+ * `push`. Any other Duplex is used by its events and public methods, as Node does.
+ */
 import net from 'node:net';
 import type { Duplex } from 'node:stream';
 import { setImmediate } from 'node:timers';
-import { process } from '../runtime.ts';
+import { process } from '../../runtime.ts';
 
 export type Done = (error?: Error | null) => void;
 
 /** What a pass has of its transport. */
-export interface Below {
+export interface Transport {
   /** More is wanted. */
   read(): void;
   write(chunks: readonly Uint8Array[], done: Done): void;
@@ -17,7 +24,7 @@ export interface Below {
 }
 
 /** What a transport has of its pass. */
-export interface Above {
+export interface TransportUser {
   /** @returns whether more is wanted. */
   onBytes(bytes: Uint8Array): boolean;
   onEnd(): void;
@@ -28,43 +35,43 @@ export interface Above {
   onClose(): void;
 }
 
-export function below(transport: Duplex, above: Above): Below {
-  return transport instanceof net.Socket
-    ? new SocketBelow(transport, above)
-    : new DuplexBelow(transport, above);
+export function transportOf(stream: Duplex, user: TransportUser): Transport {
+  return stream instanceof net.Socket
+    ? new SocketTransport(stream, user)
+    : new DuplexTransport(stream, user);
 }
 
 /** A `net.Socket`, by the methods with which it serves its own streams. */
-class SocketBelow implements Below {
+class SocketTransport implements Transport {
   readonly #socket: net.Socket;
   #ended = false;
 
-  constructor(socket: net.Socket, above: Above) {
+  constructor(socket: net.Socket, user: TransportUser) {
     this.#socket = socket;
     // What it has read by now, to somebody who did not take it.
-    for (let bytes = socket.read(); bytes !== null; bytes = socket.read()) above.onBytes(bytes);
+    for (let bytes = socket.read(); bytes !== null; bytes = socket.read()) user.onBytes(bytes);
     const onEnd = () => {
       if (this.#ended) return;
       this.#ended = true;
-      above.onEnd();
+      user.onEnd();
     };
     if (socket.readableEnded) onEnd();
     else socket.once('end', onEnd);
     // Its own FIN would be ahead of close_notify.
     socket.allowHalfOpen = true;
     socket.push = (bytes: Uint8Array | null) => {
-      if (bytes !== null) return above.onBytes(bytes);
+      if (bytes !== null) return user.onBytes(bytes);
       onEnd();
       return false;
     };
     const { destroy } = socket;
     socket.destroy = (error?: Error & { syscall?: string }, ...rest: []) => {
       if (error?.syscall !== 'read') return destroy.call(socket, error, ...rest);
-      above.onReadError(error);
+      user.onReadError(error);
       return socket;
     };
-    socket.on('error', (error) => above.onError(error));
-    socket.once('close', () => above.onClose());
+    socket.on('error', (error) => user.onError(error));
+    socket.once('close', () => user.onClose());
   }
 
   read(): void {
@@ -97,37 +104,37 @@ class SocketBelow implements Below {
 }
 
 /** Any other Duplex, as Node's TLS uses it. */
-class DuplexBelow implements Below {
+class DuplexTransport implements Transport {
   readonly #duplex: Duplex;
-  readonly #above: Above;
+  readonly #user: TransportUser;
 
-  constructor(duplex: Duplex, above: Above) {
+  constructor(duplex: Duplex, user: TransportUser) {
     this.#duplex = duplex;
-    this.#above = above;
+    this.#user = user;
     duplex.on('data', (bytes: Uint8Array | string) => {
       if (typeof bytes === 'string' || duplex.readableObjectMode) {
         duplex.pause();
         duplex.removeAllListeners('data');
-        above.onError(
+        user.onError(
           Object.assign(new Error('Stream has StringDecoder set or is in objectMode'), {
             code: 'ERR_STREAM_WRAP',
           }),
         );
-      } else if (!above.onBytes(bytes)) duplex.pause();
+      } else if (!user.onBytes(bytes)) duplex.pause();
     });
     // Its own end would be ahead of close_notify.
     duplex.allowHalfOpen = true;
-    duplex.once('end', () => above.onEnd());
-    duplex.on('error', (error) => above.onError(error));
+    duplex.once('end', () => user.onEnd());
+    duplex.on('error', (error) => user.onError(error));
     // As Node: what it failed with is told before, and whoever waits for that can see TLS close.
-    duplex.once('close', () => setImmediate(() => above.onClose()));
+    duplex.once('close', () => setImmediate(() => user.onClose()));
     // One that is over already says nothing by itself.
     const { errored, closed, readableEnded } = duplex;
     if (!closed && !readableEnded) return;
     process.nextTick(() => {
-      if (errored) above.onError(errored);
-      else if (readableEnded) above.onEnd();
-      if (closed) setImmediate(() => above.onClose());
+      if (errored) user.onError(errored);
+      else if (readableEnded) user.onEnd();
+      if (closed) setImmediate(() => user.onClose());
     });
   }
 
@@ -153,6 +160,6 @@ class DuplexBelow implements Below {
   destroy(): void {
     this.#duplex.destroy();
     // As Node: TLS is closed whether it closes or not, and behind the error that it was destroyed with.
-    setImmediate(() => this.#above.onClose());
+    setImmediate(() => this.#user.onClose());
   }
 }

@@ -1,7 +1,7 @@
 /**
  * The queues of `nextTick` and of promises, emptied within a callback.
  *
- * Node empties them when a callback that nothing else called has returned: never within one. TLS on JavaScript's
+ * Theory of operation. Node empties them when a callback that nothing else called has returned: never within one. TLS on JavaScript's
  * bytes calls its callbacks within ours, several for one record where HTTP/2 reads it. Node's HTTP/2 rests on the
  * queues between them: it emits 'response' by `nextTick`, and 'data' at once.
  *
@@ -13,7 +13,7 @@
  */
 import { createHook, executionAsyncResource } from 'node:async_hooks';
 import { EventEmitter } from 'node:events';
-import { process } from '../runtime.ts';
+import { process } from '../../runtime.ts';
 
 const { _tickCallback: empty } = process as { _tickCallback?: () => void };
 
@@ -40,16 +40,29 @@ const hook = createHook({
   after() {
     if (emptying || --depth !== 0) return;
     emptying = true;
-    try {
-      emptyQueues();
-    } catch (error) {
-      // A hook must not throw.
-      thrown ??= { error };
-    } finally {
-      emptying = false;
-    }
+    while (!emptyTick());
+    emptying = false;
   },
 });
+
+/**
+ * Empties the queues, up to a callback that throws. A hook must not throw; and Node keeps such a callback on its stack
+ * of asynchronous contexts, and ends the process for that, until it has handled an exception that nobody caught. In a
+ * microtask it does, as it would have done.
+ *
+ * @returns whether they are empty.
+ */
+function emptyTick(): boolean {
+  try {
+    emptyQueues();
+    return true;
+  } catch (error) {
+    queueMicrotask(() => {
+      throw error;
+    });
+    return false;
+  }
+}
 
 /** Calls what calls callbacks by itself, and empties the queues behind each of those. */
 export function withEmptyQueues(call: () => void): void {

@@ -1,0 +1,96 @@
+/**
+ * The ending of a connection that a guard watches: what its witness has seen, told to the closure machine.
+ *
+ * A witness is asked, it does not call. So whoever wants to know how the connection stands looks first: `look` tells
+ * the machine of the alerts that have crossed since, in the order in which they did.
+ */
+import { alertEvent, closes, Ending } from '../closure/ending.ts';
+import type { ClosureEvent, ReceiveKind, SendKind } from '../closure/machine.ts';
+import type { Closure } from '../closure/verdict.ts';
+import { alertName } from '../record/alert.ts';
+import type { Witness, WitnessedAlert } from './witness.ts';
+
+export class WitnessedEnding {
+  readonly #ending = new Ending();
+  /** Null before the handshake is complete, and where nobody has watched it. */
+  #witness: Witness | null = null;
+  #startedAt = performance.now();
+  #established = false;
+  /** The alerts that the machine was told of. */
+  readonly #told: Record<'received' | 'sent', WitnessedAlert | null> = {
+    received: null,
+    sent: null,
+  };
+
+  /** The handshake is complete. @param witness null where nothing is known of this connection. */
+  establish(witness: Witness | null): void {
+    this.#established = true;
+    this.#witness = witness;
+    this.#startedAt = witness?.startedAt ?? this.#startedAt;
+    // An alert may have come together with the last of the handshake, and Node tells of that later.
+    this.happened({ type: 'established' }, this.#startedAt);
+  }
+
+  get isEstablished(): boolean {
+    return this.#established;
+  }
+
+  /** How the peer's direction stood at the last look. */
+  get receive(): ReceiveKind {
+    return this.#ending.state.receive.kind;
+  }
+
+  /** How our direction stood at the last look. */
+  get send(): SendKind {
+    return this.#ending.state.send.kind;
+  }
+
+  /** Where the received bytes end. */
+  get where(): Witness['where'] {
+    return this.#witness?.where ?? 'unknown';
+  }
+
+  /** How the connection ended, or stands, by now. */
+  get closure(): Closure {
+    this.look();
+    return this.#ending.closure();
+  }
+
+  look(): void {
+    const witness = this.#witness;
+    if (witness === null || (this.#told.received !== null && this.#told.sent !== null)) return;
+    const { received, sent } = witness;
+    const sentFirst = sent !== null && (received === null || sent.at <= received.at);
+    if (sentFirst) this.#alert('sent', sent, witness);
+    if (received !== null) this.#alert('received', received, witness);
+    if (sent !== null && !sentFirst) this.#alert('sent', sent, witness);
+  }
+
+  /** Node has written close_notify. What it gave to the transport, it takes out of OpenSSL's buffer in the next turn. */
+  lookForOwn(): void {
+    this.look();
+    if (this.#told.sent === null) setImmediate(() => this.look());
+  }
+
+  /** OpenSSL has refused the peer's bytes; the alert that says so may be on its way still. */
+  lookForRefusal(): void {
+    this.look();
+    const witness = this.#witness;
+    const written = witness?.written ?? null;
+    if (witness !== null && written !== null && !closes(written)) {
+      this.#alert('sent', written, witness);
+    }
+  }
+
+  #alert(direction: 'received' | 'sent', alert: WitnessedAlert, { evidence }: Witness): void {
+    // Once each: asked again, a witness says the same.
+    if (this.#told[direction] !== null) return;
+    this.#told[direction] = alert;
+    this.happened(alertEvent(direction, alert, alertName(alert.description), evidence), alert.at);
+  }
+
+  /** @param at when it happened, on the clock of `performance.now()`. */
+  happened(event: ClosureEvent, at: number = performance.now()): void {
+    this.#ending.happened(event, Math.max(0, at - this.#startedAt));
+  }
+}
