@@ -112,6 +112,19 @@ describe('a search', () => {
     expect(brokenBy(subject).name).toBe('theRecordIsTheTruth');
   });
 
+  test('bytes that may be missing and are not told of are caught, and those that nobody wanted, too', () => {
+    for (const told of [false, true]) {
+      const subject: Subject = {
+        ...SUBJECT,
+        closureOf: (state) => {
+          const closure = SUBJECT.closureOf(state);
+          return { ...closure, incomplete: closure.incomplete === null ? null : told } as Closure;
+        },
+      };
+      expect(brokenBy(subject).name).toBe('incompleteIsTheTruth');
+    }
+  });
+
   test('and so is a step that loses who began', () => {
     const subject: Subject = {
       ...SUBJECT,
