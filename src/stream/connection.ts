@@ -57,12 +57,14 @@ export class Connection implements EngineEvents {
   reported = false;
   /** The engine has let go of the transport. */
   released = false;
-  /** Application bytes that a shutdown found unread. */
-  late = 0;
+  /**
+   * `late`: application bytes that a shutdown found unread. `unsent`: bytes that were accepted for writing and
+   * discarded.
+   */
+  readonly counters = { late: 0, unsent: 0 };
   /** Told once, when the connection fails after its handshake. */
   onFailed: () => void = () => {};
   readonly #startedAt: number;
-  #unsent = 0;
   /** Bytes that were written had not been taken by the transport when it took no more. */
   #cutOff = false;
   /** Why the transport takes no more. */
@@ -87,7 +89,7 @@ export class Connection implements EngineEvents {
 
   /** How the connection ended, or stands. */
   get closure(): Closure {
-    return this.ending.closure({ late: this.late, unsent: this.#unsent });
+    return this.ending.closure(this.counters);
   }
 
   /** Why reads and writes fail from now on: what ended the connection first. */
@@ -235,7 +237,7 @@ export class Connection implements EngineEvents {
     const tls12 = this.engine.info?.protocol !== 'TLSv1.3';
     if (answer === 'when-told' || (answer === 'by-version' && !tls12)) return;
     if (this.ending.state.send.kind !== 'open') return;
-    if (tls12) this.#unsent += this.engine.discardWrites();
+    if (tls12) this.counters.unsent += this.engine.discardWrites();
     this.sendCloseNotify();
   }
 
@@ -255,7 +257,7 @@ export class Connection implements EngineEvents {
 
   /** Whether bytes were discarded that the caller had written. */
   get discarded(): boolean {
-    return this.#unsent > 0;
+    return this.counters.unsent > 0;
   }
 
   /** The engine lets go of the transport. @returns what came after the peer's close_notify. */
@@ -296,7 +298,7 @@ export class Connection implements EngineEvents {
   fail(event: ClosureEvent, failure: (closure: Closure) => CloseNotifyError): void {
     this.#step(event, this.now());
     const first = this.failure === null;
-    this.ending.fail(failure, this.closure);
+    this.ending.fail(failure, this.counters);
     this.questions.ask();
     if (first && this.established) this.onFailed();
   }

@@ -109,7 +109,7 @@ export class Reading {
       if (full && !all) return;
       const chunk = connection.engine.take();
       if (chunk === null) return;
-      connection.late += chunk.length;
+      connection.counters.late += chunk.length;
       if (full) this.#discarded = true;
       else if (unread === 'keep') this.#keep(chunk);
     }

@@ -32,9 +32,12 @@ import {
 } from '../http-messages.ts';
 import { process } from '../runtime.ts';
 import { causeOf } from '../tap/tap.ts';
+import { recordFolder, TruncationTranscript } from '../transcript/on-truncation.ts';
 import {
   type ConnectMessage,
+  isHeard,
   type Outcome,
+  type StrictConnection,
   type Strictness,
   tellClosure,
   tellConnect,
@@ -57,6 +60,10 @@ export interface Watching {
   readonly mode: Strictness;
   readonly evidence: ConnectMessage['evidence'];
   readonly engine: ConnectMessage['engine'];
+  readonly role: StrictConnection['role'];
+  /** What the connection is to, as far as that is known before the handshake. */
+  readonly host: string | null;
+  readonly port: number | null;
   /** Asked when the handshake is complete; null where nothing is known of this connection. */
   witness(guard: Guard): Witness | null;
   /** Traces the connection in place of Node, whose tracing would keep the witness from seeing any more. */
@@ -68,8 +75,11 @@ export class Guard {
   mode: Strictness;
   readonly #socket: TLSSocket;
   readonly #watching: Watching;
-  readonly #ending = new WitnessedEnding();
+  readonly #record: TruncationTranscript | null;
+  readonly #ending: WitnessedEnding;
   readonly #write: FailedWrite;
+  /** Which connection it is, once that was asked for. */
+  #connection: StrictConnection | null = null;
   /** The `push` that was there before. */
   readonly #push: TLSSocket['push'];
   /** The stream was let end. */
@@ -87,13 +97,24 @@ export class Guard {
     this.#socket = socket;
     this.#watching = watching;
     this.#write = new FailedWrite(socket);
+    const { role, host, port } = watching;
+    const peer =
+      host === null
+        ? role === 'client'
+          ? 'the server'
+          : 'the client'
+        : port === null
+          ? host
+          : `${host}:${port}`;
+    this.#record = recordFolder() === null ? null : new TruncationTranscript({ local: 'us', peer });
+    this.#ending = new WitnessedEnding(this.#record);
     guards.set(socket, this);
     this.#push = this.#intercept();
     if (watching.trace !== undefined) socket.enableTrace = watching.trace;
     socket.on(errorMonitor as unknown as 'error', (error) => this.#onError(error));
     socket.on('close', () => this.#onClosed());
     const { mode, evidence, engine } = watching;
-    tellConnect({ socket, mode, evidence, engine });
+    tellConnect(() => ({ ...this.#about(), mode, evidence, engine }));
     const secure = (socket as { secureConnecting?: boolean }).secureConnecting === false;
     if (secure) this.#onSecure();
     else socket.prependOnceListener('secureConnect', () => this.#onSecure());
@@ -101,6 +122,24 @@ export class Guard {
 
   get socket(): TLSSocket {
     return this.#socket;
+  }
+
+  /** Which connection it is. A server's peer has no address any more once the socket is closed. */
+  #about(): StrictConnection {
+    const socket = this.#socket;
+    if (this.#connection?.protocol) return this.#connection;
+    const { role, host, port } = this.#watching;
+    const isServer = role === 'server';
+    const { isEstablished } = this.#ending;
+    this.#connection = {
+      socket,
+      role,
+      host: this.#connection?.host ?? (isServer ? (socket.remoteAddress ?? null) : host),
+      port: this.#connection?.port ?? (isServer ? (socket.remotePort ?? null) : port),
+      servername: (isEstablished && (socket as { servername?: string | false }).servername) || null,
+      protocol: isEstablished ? socket.getProtocol() : null,
+    };
+    return this.#connection;
   }
 
   /** How the connection ended, or stands. */
@@ -112,8 +151,11 @@ export class Guard {
     return intercept(this.#socket, {
       onPush: () => this.#write.onPush(),
       onEnd: () => this.#onEnd(),
-      onDestroy: () => this.#ending.look(),
-      onTransportError: (error) => (this.#failed ? error : this.#failBy(error)),
+      onDestroy: (error) => this.#onDestroy(error),
+      onTransportError: (error) => {
+        this.#ending.look();
+        return this.#failed ? error : this.#failBy(error);
+      },
       onWriteFailed: (error, done) => this.#onWriteFailed(error, done),
       mayWrite: () => {
         this.#broken?.();
@@ -153,10 +195,19 @@ export class Guard {
     this.#ending.establish(witness);
     const reason =
       witness === null ? 'its TLS began before the add-on was loaded' : witness.unreadable;
-    if (reason !== null) tellUnwatched({ socket, reason });
+    if (isHeard()) this.#about();
+    if (reason !== null) tellUnwatched(() => ({ ...this.#about(), reason }));
     // A server may learn of its socket late, after a callback that took its time.
     if (hasEnded(socket)) this.#onEarlyEnd();
     else if (witness?.ignored) this.onIgnored();
+  }
+
+  /** The program destroys its socket, or Node does behind its end. Node's TLS does it for bytes that it refuses. */
+  #onDestroy(error: Error | undefined): void {
+    this.#ending.look();
+    if (!this.#failed && !(error !== undefined && isTlsError(error))) {
+      this.#ending.happened({ type: 'close' });
+    }
   }
 
   // ---- the end
@@ -164,30 +215,41 @@ export class Guard {
   /** Node ends the stream. @returns whether it may. */
   #onEnd(): boolean {
     if (this.#failed || this.#socket.destroyed) return false;
-    const error = this.#howItEnded();
-    if (error === null) {
+    const cut = this.#howItEnded();
+    if (cut === null) {
       this.#ended = true;
       return true;
     }
     if (this.mode === 'report') {
       this.#write.tellBehindEnd();
-      this.#tell(error, 'end');
+      this.#report(cut);
       return true;
     }
-    this.#fail(error, false);
+    this.#fail(cut, false);
     return false;
+  }
+
+  /**
+   * Tells of a cut that the program hears nothing of. Whether a message was in progress is asked when all was read, as
+   * where the socket is to fail.
+   */
+  #report(cut: Cut): void {
+    afterReading(this.#socket, true, () => {
+      if (stakeOf(this.#socket) === 'safe') this.#ending.happened({ type: 'idle' });
+      this.#tell(cut, 'end');
+    });
   }
 
   /** The stream had ended before there was a guard. */
   #onEarlyEnd(): void {
-    const error = this.#howItEnded();
-    if (error === null) this.#ended = true;
-    else if (this.mode === 'report') this.#tell(error, 'end');
-    else this.#fail(error, true);
+    const cut = this.#howItEnded();
+    if (cut === null) this.#ended = true;
+    else if (this.mode === 'report') this.#report(cut);
+    else this.#fail(cut, true);
   }
 
-  /** The end of the stream, judged. @returns the error that belongs there, or null. */
-  #howItEnded(): TruncatedError | AlertError | null {
+  /** The end of the stream, judged. @returns what makes the error that belongs there, or null. */
+  #howItEnded(): Cut | null {
     const ending = this.#ending;
     ending.look();
     if (ending.receive === 'closed') {
@@ -199,17 +261,19 @@ export class Guard {
       ending.happened(transportEvent('eof', 'handshake', null));
       return null;
     }
-    if (ending.receive === 'alerted' || ending.receive === 'rejected') return this.#alertError();
+    if (ending.receive === 'alerted' || ending.receive === 'rejected') {
+      return () => this.#alertError();
+    }
     const failed = this.#write.error;
     if (failed === null) {
       const { where } = ending;
       ending.happened(transportEvent('eof', where, null));
-      return truncatedError('eof', where, this.closure, null);
+      return () => truncatedError('eof', where, this.closure, null);
     }
     // The kernel tells of a reset once, and told the write.
     const cause = causeOf(failed);
     ending.happened(transportEvent(cause, 'unknown', failed.code ?? null));
-    return truncatedError(cause, 'unknown', this.closure, failed);
+    return () => truncatedError(cause, 'unknown', this.closure, failed);
   }
 
   #alertError(): AlertError {
@@ -235,16 +299,19 @@ export class Guard {
    * 'end'. Only an HTTP reader that has no message in progress sees an end as Node's own: it knows by itself
    * what it has.
    */
-  #fail(error: TruncatedError | AlertError, ended: boolean): void {
+  #fail(cut: Cut, ended: boolean): void {
     const socket = this.#socket;
     this.#failed = true;
     // A write that failed says more, and programs look for its code.
-    const told = this.#write.error ?? error;
+    const unwritten = this.#write.error;
     let done = false;
     const finish = () => {
       if (done) return;
       done = true;
       const stake = stakeOf(socket);
+      if (stake === 'safe') this.#ending.happened({ type: 'idle' });
+      const error = cut();
+      const told = unwritten ?? error;
       if (stake === 'safe' && this.#write.error !== null) this.#write.tell();
       else if (stake === 'safe') this.#pushEnd();
       else if (stake === 'unknown' || !endByMessages(socket, told, () => this.#pushEnd())) {
@@ -252,7 +319,7 @@ export class Guard {
         this.#cause = mistaken ? error : told;
         socket.destroy(isAbandoned(socket) ? undefined : this.#cause);
       }
-      this.#tell(error, stake === 'safe' ? 'end' : 'error');
+      this.#tell(() => error, stake === 'safe' ? 'end' : 'error');
       this.#write.tell();
     };
     this.#write.giveUp = finish;
@@ -285,7 +352,7 @@ export class Guard {
     this.#ending.happened(transportEvent(cause, where, error.code ?? null));
     if (whole || !isEstablished) return error;
     const truncated = truncatedError(cause, where, this.closure, error);
-    this.#tell(truncated, 'error');
+    this.#tell(() => truncated, 'error');
     // An error already. Only who takes it for an end gets another.
     const mistaken = trustsResets(this.#socket) && stakeOf(this.#socket) === 'at-stake';
     if (this.mode === 'error' && mistaken) this.#cause = truncated;
@@ -379,10 +446,27 @@ export class Guard {
     if (closed && receive === 'open') ending.happened({ type: 'waive' });
     const how = closed && receive === 'closed' ? 'closed' : 'destroyed';
     ending.happened({ type: 'abandon', how });
-    tellClosure(this.#socket, () => this.closure);
+    this.#conclude();
+    tellClosure(() => {
+      const { closure } = this;
+      return { ...this.#about(), closure, incomplete: closure.incomplete };
+    });
   }
 
-  #tell(error: TruncatedError | AlertError, outcome: Outcome): void {
-    tellTruncated({ socket: this.#socket, error, outcome });
+  /** Keeps the record of a connection that lacks bytes. */
+  #conclude(): void {
+    const record = this.#record;
+    if (record === null) return;
+    const { bytesRead, bytesWritten } = this.#socket;
+    record.note(`${bytesRead} bytes were read from the transport, ${bytesWritten} written`);
+    record.conclude(this.closure);
+  }
+
+  #tell(cut: Cut, outcome: Outcome): void {
+    const incomplete = this.closure.incomplete === true;
+    tellTruncated(() => ({ ...this.#about(), error: cut(), outcome, incomplete }));
   }
 }
+
+/** Makes the error of a cut, with the closure as it is then. */
+type Cut = () => TruncatedError | AlertError;

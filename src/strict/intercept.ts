@@ -14,8 +14,8 @@ export interface Interceptor {
   onPush(): void;
   /** Node ends the stream. @returns whether it may. */
   onEnd(): boolean;
-  /** Somebody destroys the socket. */
-  onDestroy(): void;
+  /** Somebody destroys the socket, not for what the transport said. */
+  onDestroy(error: Error | undefined): void;
   /** Node destroys it for what the transport said. @returns what with; null where that is not to be now. */
   onTransportError(error: Error): Error | null;
   /** A write has failed for what the transport said. @param done tells the program, and has Node destroy the socket. */
@@ -37,8 +37,10 @@ export function intercept(socket: TLSSocket, guard: Interceptor): TLSSocket['pus
     return guard.onEnd() && push.call(socket, null);
   };
   socket.destroy = (error?: Error, ...rest: []) => {
-    guard.onDestroy();
-    if (!isTransportError(error)) return destroy.call(socket, error, ...rest);
+    if (!isTransportError(error)) {
+      guard.onDestroy(error);
+      return destroy.call(socket, error, ...rest);
+    }
     const told = guard.onTransportError(error);
     return told === null ? socket : destroy.call(socket, told, ...rest);
   };

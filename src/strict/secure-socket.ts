@@ -79,7 +79,7 @@ export function openStrict(
   const { native } = strictAddOn();
   if (native === null || isForeign(options.socket)) {
     const passing = connectPassing(options, make);
-    guardByRecords(passing, mode, options.socket);
+    guardByRecords(passing, peerOf(options), mode, options.socket);
     return passing.socket;
   }
   const mark = native.mark();
@@ -95,7 +95,7 @@ export function openStrict(
   // Before the handshake is complete, an SSL is known by when it was made.
   new Guard(
     socket,
-    watchingBy(native, mode, () => native.since(mark).slice(0, own)),
+    watchingBy(native, mode, peerOf(options), () => native.since(mark).slice(0, own)),
   );
   return socket;
 }
@@ -105,7 +105,7 @@ export function guardSocket(socket: TLSSocket, mode: Strictness): void {
   const guard = guardOf(socket);
   const { native } = strictAddOn();
   if (guard !== undefined) guard.mode = mode;
-  else new Guard(socket, native === null ? UNWATCHED(mode) : watchingBy(native, mode));
+  else new Guard(socket, native === null ? UNWATCHED(mode) : watchingBy(native, mode, SOME_CLIENT));
 }
 
 /**
@@ -122,7 +122,7 @@ export function acceptStrict(
   const { native } = strictAddOn();
   if (native === null || isForeign(transport)) {
     acceptPassing(server, transport, listener, (passing) => {
-      guardByRecords(passing, mode, transport);
+      guardByRecords(passing, SOME_CLIENT, mode, transport);
     });
     return;
   }
@@ -162,6 +162,22 @@ export function strictAddOn(): ReturnType<typeof addOn> {
 
 const REQUIRED = process.env['CLOSE_NOTIFY_REQUIRE_NATIVE'] === '1';
 
+// ---- whom a connection is to
+
+type PeerOfGuard = Pick<Watching, 'role' | 'host' | 'port'>;
+
+/** Of a server, whose sockets say by themselves who they are to. */
+const SOME_CLIENT: PeerOfGuard = { role: 'server', host: null, port: null };
+
+/** What a client was told to connect to. */
+function peerOf({ host, path, port, socket }: ConnectionOptions): PeerOfGuard {
+  const given = socket !== undefined && socket !== null;
+  const name = host || path || (given ? null : 'localhost');
+  const number = Number(port ?? (socket as { remotePort?: number } | undefined)?.remotePort);
+  const isPort = Number.isInteger(number) && !(path !== undefined && host === undefined);
+  return { role: 'client', host: name, port: isPort ? number : null };
+}
+
 // ---- by the add-on
 
 /** Who guards what the add-on watches, for a close_notify that OpenSSL ignores. */
@@ -170,9 +186,15 @@ const guarded = new WeakMap<Watch, Guard>();
 let heard: AddOn | null = null;
 
 /** @param made those of its SSLs that may be the connection's, until that is known. */
-function watchingBy(native: AddOn, mode: Strictness, made: () => Watch[] = () => []): Watching {
+function watchingBy(
+  native: AddOn,
+  mode: Strictness,
+  peer: PeerOfGuard,
+  made: () => Watch[] = () => [],
+): Watching {
   let watches = made;
   return {
+    ...peer,
     mode,
     evidence: 'openssl',
     engine: 'node',
@@ -189,6 +211,7 @@ function watchingBy(native: AddOn, mode: Strictness, made: () => Watch[] = () =>
 
 /** A connection that was there before it could be watched: nothing is claimed of it. */
 const UNWATCHED = (mode: Strictness): Watching => ({
+  ...SOME_CLIENT,
   mode,
   evidence: 'record',
   engine: 'node',
@@ -208,10 +231,17 @@ function isForeign(transport: Duplex | null | undefined): boolean {
 /** @param given the transport, where it was given. */
 function guardByRecords(
   { socket, witness, pass }: Passing,
+  peer: PeerOfGuard,
   mode: Strictness,
   given: Duplex | null | undefined,
 ): void {
-  const watching = { mode, evidence: 'record', engine: 'tapped', witness: () => witness } as const;
+  const watching: Watching = {
+    ...peer,
+    mode,
+    evidence: 'record',
+    engine: 'tapped',
+    witness: () => witness,
+  };
   const guard = new Guard(socket, watching);
   // Behind what TLS makes of these very bytes.
   witness.onIgnored = () => setImmediate(() => guard.onIgnored());

@@ -8,10 +8,13 @@ import { alertEvent, closes, Ending } from '../closure/ending.ts';
 import type { ClosureEvent, ReceiveKind, SendKind } from '../closure/machine.ts';
 import type { Closure } from '../closure/verdict.ts';
 import { alertName } from '../record/alert.ts';
+import type { Observation, Observer } from '../transcript/observer.ts';
 import type { Witness, WitnessedAlert } from './witness.ts';
 
 export class WitnessedEnding {
   readonly #ending = new Ending();
+  /** Where it is recorded, for a connection that turns out to lack bytes. */
+  readonly #record: Observer | null;
   /** Null before the handshake is complete, and where nobody has watched it. */
   #witness: Witness | null = null;
   #startedAt = performance.now();
@@ -21,6 +24,10 @@ export class WitnessedEnding {
     received: null,
     sent: null,
   };
+
+  constructor(record: Observer | null = null) {
+    this.#record = record;
+  }
 
   /** The handshake is complete. @param witness null where nothing is known of this connection. */
   establish(witness: Witness | null): void {
@@ -91,6 +98,37 @@ export class WitnessedEnding {
 
   /** @param at when it happened, on the clock of `performance.now()`. */
   happened(event: ClosureEvent, at: number = performance.now()): void {
-    this.#ending.happened(event, Math.max(0, at - this.#startedAt));
+    const since = Math.max(0, at - this.#startedAt);
+    const before = this.#record && this.#ending.closure().verdict;
+    this.#ending.happened(event, since);
+    if (this.#record === null) return;
+    const seen = observationOf(event);
+    if (seen !== null) this.#record.observe(seen, since);
+    const { verdict } = this.#ending.closure();
+    if (verdict !== before) this.#record.observe({ type: 'verdict', verdict }, since);
   }
 }
+
+/** What a record tells of an event; null where nothing is to be seen of it. */
+function observationOf(event: ClosureEvent): Observation | null {
+  switch (event.type) {
+    case 'established':
+      return { type: 'phase', name: 'handshake' };
+    case 'close-notify-sent':
+    case 'close-notify-received':
+      return { type: 'close-notify', direction: wayOf(event) };
+    case 'alert-sent':
+    case 'alert-received':
+      return { type: 'alert', direction: wayOf(event), alert: event.alert };
+    case 'transport-eof':
+    case 'transport-reset':
+    case 'transport-error':
+      return event;
+    case 'abandon':
+      return { type: 'transport-closed', how: event.how === 'closed' ? 'end' : 'destroy' };
+    default:
+      return null;
+  }
+}
+
+const wayOf = ({ type }: ClosureEvent) => (type.endsWith('sent') ? 'sent' : 'received');

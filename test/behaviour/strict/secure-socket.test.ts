@@ -497,6 +497,7 @@ describeTls('options', () => {
         }
         expect((await shutting).verdict).toBe('secure');
         await server.close();
+        await until('it has closed', () => socketClosure(socket)?.verdict !== 'open');
         expect(socketClosure(socket)?.verdict).toBe('secure');
       });
       await body();

@@ -23,7 +23,15 @@ describeTls('a guard without a witness', () => {
         const socket = tls.connect({ port, host: 'localhost', ca: pki().ca });
         scope.defer(() => socket.destroy());
         const guard = new Guard(socket, {
-          ...{ mode, evidence: 'record', engine: 'node', witness: () => null },
+          ...{
+            mode,
+            evidence: 'record',
+            engine: 'node',
+            role: 'server',
+            host: null,
+            port: null,
+            witness: () => null,
+          },
         });
         const seen: string[] = [];
         socket.on('data', (chunk) => seen.push(String(chunk)));
@@ -48,7 +56,15 @@ describeTls('a guard without a witness', () => {
       scope.defer(() => unsubscribe('close-notify.truncated', hear));
       const socket = tls.connect({ port, host: 'localhost', ca: pki().ca });
       const guard = new Guard(socket, {
-        ...{ mode: 'error', evidence: 'record', engine: 'node', witness: () => null },
+        ...{
+          mode: 'error',
+          evidence: 'record',
+          engine: 'node',
+          role: 'server',
+          host: null,
+          port: null,
+          witness: () => null,
+        },
       });
       await once(socket, 'secureConnect');
       socket.destroy();
