@@ -118,10 +118,12 @@ export class Closing {
   async unwrap(): Promise<Unwrapped> {
     const connection = this.#connection;
     const { send, receive } = connection.ending.state;
-    if (send.kind !== 'closed' || receive.kind !== 'closed' || connection.released) {
+    // Once close() was called FIN goes out with close_notify.
+    const gone = connection.released || this.#closing !== null;
+    if (send.kind !== 'closed' || receive.kind !== 'closed' || gone) {
       throw new UsageError(
         'ERR_TLS_NOT_SHUTDOWN',
-        connection.released
+        gone
           ? 'the transport has been closed or taken back already'
           : 'unwrap needs both close_notify to have been exchanged',
         {

@@ -197,6 +197,22 @@ for (const version of VERSIONS) {
     );
   });
 
+  describeTls(`${version}: close() and unwrap()`, () => {
+    test(
+      'whoever closes does not get the transport back: FIN is out',
+      clean(async (scope) => {
+        const { client, server } = await pair(scope, version, { server: told });
+        const unwrapped = rejection(client.shutdown().then(() => client.unwrap()));
+        const closing = client.close();
+        expect(await server.read()).toBe(null);
+        await server.close();
+        expect(await unwrapped).toMatchObject({ code: 'ERR_TLS_NOT_SHUTDOWN' });
+        expect(await closing).toMatchObject({ verdict: 'secure' });
+        expect((await client.closed).transportEnd).not.toBe('released');
+      }),
+    );
+  });
+
   describeTls(`${version}: bytes of ours that are not taken`, () => {
     test(
       'the peer does not read: the deadline rejects, and the transport is gone',
