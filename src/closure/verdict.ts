@@ -51,7 +51,8 @@ export function verdictOf(state: ClosureState): Verdict {
     case 'closing':
       return gaveUp(state) ?? 'open';
     case 'abandoned':
-      return gaveUp(state) ?? waived(state) ?? 'aborted';
+      // Behind close() the peer's end may be here before our close_notify is out: then only one direction has ended.
+      return gaveUp(state) ?? waived(state) ?? (state.send.kind === 'closing' ? 'open' : 'aborted');
   }
 }
 
