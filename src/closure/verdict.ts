@@ -106,7 +106,7 @@ export interface Truncation {
 }
 
 /** What every closure has. */
-interface ClosureFacts {
+export interface ClosureFacts {
   /** The judgement, in one word. */
   readonly verdict: Verdict;
   /**
