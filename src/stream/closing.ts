@@ -293,12 +293,15 @@ export class Closing {
     // Reads go on to get what had arrived, and null where the peer's close_notify had, too.
     this.#letGo();
     connection.release(false);
+    const { transport: end } = connection.ending.state;
     connection.dispatch({ type: 'abandon', how: 'closed' });
     if (!transport.destroyed && !this.#finished) {
       this.#finished = true;
       connection.observe({ type: 'transport-closed', how: 'end' });
     }
     const closed = closeTransport(transport, policy.linger);
+    // Nobody is at the other end of one that was reset, and its socket may not say so by itself.
+    if (end === 'reset' || end === 'error') transport.destroy();
     connection.engine.destroy();
     await closed;
     this.#end();
