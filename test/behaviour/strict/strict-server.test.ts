@@ -264,7 +264,7 @@ describeTls('https.Server', () => {
 });
 
 describeTls('a server made strict', () => {
-  test('is the same server, and twice is as once', () => {
+  test('is the same server, and has one guard however often it is made strict', () => {
     const server = tls.createServer(pki().server);
     expect(strictServer(server)).toBe(server);
     const count = server.listenerCount('connection') + server.listenerCount('secureConnection');
@@ -273,6 +273,47 @@ describeTls('a server made strict', () => {
       count,
     );
   });
+
+  test(
+    'has the mode of the last call, for connections from then on',
+    clean(async (scope) => {
+      scope.peersStay();
+      const server = tls.createServer(pki().server);
+      const endings: string[][] = [];
+      server.on('secureConnection', (socket) => {
+        endings.push(endingOf(socket));
+        socket.resume();
+      });
+      const port = await listening(scope, server);
+      /** A client that is there once the server has its connection; it is cut later. */
+      const client = async () => {
+        const count = endings.length;
+        const { wire } = await wiredClient(scope, port);
+        await until('the server has it', () => endings.length > count);
+        return wire;
+      };
+      const wires: Wire[] = [];
+      for (const options of [
+        { mode: 'report' },
+        { mode: 'error' },
+        { mode: 'report' },
+        {},
+      ] as const) {
+        strictServer(server, options);
+        wires.push(await client());
+      }
+      for (const wire of wires) await wire.cut('FIN');
+      await until('all are over', () =>
+        endings.every((one) => one.some((event) => /^close/.test(event))),
+      );
+      expect(endings.map(([first]) => first)).toEqual([
+        'end',
+        'error ERR_TLS_TRUNCATED',
+        'end',
+        'error ERR_TLS_TRUNCATED',
+      ]);
+    }),
+  );
 
   for (const [what, make] of [
     ['a TCP server', () => net.createServer(() => {})],
