@@ -7,7 +7,7 @@ import type tls from 'node:tls';
 import { CraftedPeer, turn } from '../../test/behaviour/verdicts/crafted-peer.ts';
 import { Env, type Messages, turns, until } from '../../test/behaviour/verdicts/env.ts';
 import { type Counted, isMine, type Shard } from '../harness.ts';
-import { CLIENTS, FAR_NAME, hostOf, REGISTERED_HOST, REGISTERED_NAME, Told } from './clients.ts';
+import { CLIENTS, hostOf, REGISTERED_HOST, Told } from './clients.ts';
 import { type Ending, recordsOf } from './endings.ts';
 import { firstAnswer, OPENING, requestsIn } from './frames.ts';
 import { FIRST, type Response } from './responses.ts';
@@ -78,7 +78,7 @@ export async function prepare(): Promise<Env> {
   // https-proxy-agent looks there for who called it.
   Error.stackTraceLimit = 10;
   const env = await Env.make();
-  env.register.register({ include: [REGISTERED_HOST, REGISTERED_NAME, FAR_NAME] });
+  env.register.register({ include: [REGISTERED_HOST] });
   subscribe('close-notify.connect', (message) => {
     const { socket } = message as { socket: tls.TLSSocket };
     const during = happening.getStore();
