@@ -192,7 +192,7 @@ export class Guard {
   #onSecure(): void {
     const socket = this.#socket;
     const witness = this.#watching.witness(this);
-    this.#ending.establish(witness);
+    this.#ending.establish(witness, this.#record && socket.getProtocol());
     const reason =
       witness === null ? 'its TLS began before the add-on was loaded' : witness.unreadable;
     if (isHeard()) this.#about();
@@ -459,7 +459,7 @@ export class Guard {
     const record = this.#record;
     if (record === null) return;
     const { bytesRead, bytesWritten } = this.#socket;
-    record.note(`${bytesRead} bytes were read from the transport, ${bytesWritten} written`);
+    record.note(`${bytesRead} bytes of data were read, ${bytesWritten} written`);
     record.conclude(this.closure);
   }
 
