@@ -507,7 +507,7 @@ async function listen() {
     while ((await stream.read({ deadline: Number.POSITIVE_INFINITY })) !== null);
     await stream.close();
   });
-  return server.listen(0, host);
+  return (await server.listen(0, host)).port;
 }
 
 /** @param {net.Server} server @returns {Promise<number>} its port */

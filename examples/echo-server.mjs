@@ -24,5 +24,7 @@ const server = createServer(
     console.log(`ended: ${closure.verdict}`);
   },
 );
-console.log(`listening on ${await server.listen(Number(port), '127.0.0.1')}`);
-process.once('SIGTERM', () => server.close({ abort: true }));
+const address = await server.listen(Number(port), '127.0.0.1');
+console.log(`listening on ${address.port}`);
+// Connections may come to their end by themselves; after five seconds they are aborted.
+process.once('SIGTERM', () => server.close({ deadline: 5_000 }));

@@ -29,6 +29,7 @@ export type { Deadlines, Linger, Policy, PolicyOptions } from './closure/policy.
 export type {
   AlertClosure,
   Closure,
+  ClosureFacts,
   Crossed,
   DirectedAlert,
   GivenUpClosure,
@@ -80,7 +81,17 @@ export {
 } from './stream/connect.ts';
 export type { DuplexOptions, TlsDuplex } from './stream/duplex.ts';
 export type { TransportMembers } from './stream/peer.ts';
-export { createServer, type OnStream, type ServerOptions, TlsServer } from './stream/server.ts';
+export type { OnStreamContext } from './stream/served.ts';
+export {
+  createServer,
+  type ListenHandle,
+  type OnStream,
+  type ServerAddress,
+  type ServerCloseOptions,
+  type ServerErrorMessage,
+  type ServerOptions,
+  TlsServer,
+} from './stream/server.ts';
 export type { TlsStream } from './stream/tls-stream.ts';
 export type { NativeMessage } from './strict/add-on.ts';
 export type {

@@ -109,7 +109,7 @@ async function showTruncation(terminal: Terminal): Promise<boolean> {
       'that says "this was all".',
   );
   await using server = createServer({ cert: DEMO_CERT, key: DEMO_KEY }, sendHalf);
-  const port = await server.listen(0, '127.0.0.1');
+  const { port } = await server.listen(0, '127.0.0.1');
   const fetched = await fetchInNode(`https://127.0.0.1:${port}/`);
   const read = await readWithStream(port);
 

@@ -228,7 +228,7 @@ export async function openPair({ protocol, deadline = 5_000 }: PairOptions): Pro
     accepted.resolve,
   );
   try {
-    const port = await server.listen(0, '127.0.0.1');
+    const { port } = await server.listen(0, '127.0.0.1');
     const connecting = connect({
       ...policy,
       ...versions,
@@ -253,10 +253,10 @@ export async function openPair({ protocol, deadline = 5_000 }: PairOptions): Pro
     return {
       A: new EmbeddedParty(a, watches.A, watches.B),
       B: new EmbeddedParty(b, watches.B, watches.A),
-      [Symbol.asyncDispose]: () => server.close({ abort: true }),
+      [Symbol.asyncDispose]: () => server.close({ deadline: 0 }),
     };
   } catch (error) {
-    await server.close({ abort: true });
+    await server.close({ deadline: 0 });
     throw error;
   }
 }

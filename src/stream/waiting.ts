@@ -1,5 +1,5 @@
 /** How a call of a stream waits: for an answer that the connection's state gives, a deadline, or a signal. */
-
+import type { Duplex } from 'node:stream';
 import type { ClosureEvent } from '../closure/machine.ts';
 import type { Closure } from '../closure/verdict.ts';
 import type { CloseNotifyError } from '../errors.ts';
@@ -7,6 +7,7 @@ import { AbortError, type Phase, TimeoutError } from '../errors.ts';
 import type { Observation } from '../transcript/observer.ts';
 import type { Questions } from '../wait.ts';
 import { type Question, Wait } from '../wait.ts';
+import { noteOrigin } from './origin.ts';
 
 /** What is waited for. */
 export interface Waiting<T> {
@@ -28,6 +29,7 @@ export interface Waiting<T> {
 
 /** The connection, as far as a wait has to do with it. */
 interface Waited {
+  readonly transport: Duplex;
   readonly questions: Questions;
   readonly closure: Closure;
   readonly failure: CloseNotifyError | null;
@@ -56,6 +58,11 @@ export class StreamWait<T> extends Wait<T> implements Question {
     }
   }
 
+  override reject(error: unknown): void {
+    noteOrigin(error, this.#connection.transport);
+    super.reject(error);
+  }
+
   protected override begin(): void {
     this.#connection.questions.add(this);
     this.ask();
@@ -72,7 +79,13 @@ export class StreamWait<T> extends Wait<T> implements Question {
     connection.observe({ type: 'deadline', phase, ms });
     if (ends) connection.dispatch({ type: 'deadline' });
     const { closure } = connection;
-    return new TimeoutError(`${message} within ${ms} ms`, { phase, closure, hint: hint?.() });
+    const error = new TimeoutError(`${message} within ${ms} ms`, {
+      phase,
+      closure,
+      hint: hint?.(),
+    });
+    noteOrigin(error, connection.transport);
+    return error;
   }
 
   protected override onAbort(reason: unknown): Error {
@@ -80,6 +93,8 @@ export class StreamWait<T> extends Wait<T> implements Question {
     const connection = this.#connection;
     connection.observe({ type: 'call', name: 'cancel', detail: phase });
     if (ends) connection.dispatch({ type: 'cancel' });
-    return new AbortError({ phase, closure: connection.closure, cause: reason });
+    const error = new AbortError({ phase, closure: connection.closure, cause: reason });
+    noteOrigin(error, connection.transport);
+    return error;
   }
 }

@@ -3,6 +3,7 @@ import { Buffer } from 'node:buffer';
 import { AbortError, OptionError } from '../errors.ts';
 import { checkWaitOptions, Patience, type WaitOptions } from '../wait.ts';
 import type { Connection } from './connection.ts';
+import { noteOrigin } from './origin.ts';
 import type { Waiting } from './waiting.ts';
 
 const DONE: Promise<void> = Promise.resolve();
@@ -36,6 +37,7 @@ export class Writing {
       // Most writes need not wait, and then not a promise of their own either.
       if (bytes.length === 0 || connection.engine.write(bytes)) return DONE;
     } catch (error) {
+      noteOrigin(error, connection.transport);
       return Promise.reject(error);
     }
     const { write } = connection.policy.deadlines;

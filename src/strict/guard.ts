@@ -351,6 +351,7 @@ export class Guard {
     const cause = causeOf(error);
     this.#ending.happened(transportEvent(cause, where, error.code ?? null));
     if (whole || !isEstablished) return error;
+    if (stakeOf(this.#socket) === 'safe') this.#ending.happened({ type: 'idle' });
     const truncated = truncatedError(cause, where, this.closure, error);
     this.#tell(() => truncated, 'error');
     // An error already. Only who takes it for an end gets another.

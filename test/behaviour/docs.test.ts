@@ -37,6 +37,7 @@ function snippetsOf(page: string): Snippet[] {
 
 /** What had another type before, and only that; behind it everything of today. */
 const BEFORE = `
+import type { Socket } from 'node:net';
 import type { TLSSocket } from 'node:tls';
 import * as today from 'close-notify';
 export * from 'close-notify';
@@ -45,6 +46,14 @@ export type Closure = Omit<today.Closure, 'sent' | 'received'> &
 export type TlsStream = Omit<today.TlsStream, 'closure'> &
   { readonly socket: TLSSocket; readonly closure: Closure };
 export declare function connect(options: today.ConnectOptions): Promise<TlsStream>;
+export type TlsServer = Omit<today.TlsServer, 'listen' | 'close'> & {
+  listen(port?: number, host?: string): Promise<number>;
+  close(options?: { readonly abort?: boolean }): Promise<void>;
+};
+export declare function createServer(
+  options: Omit<today.ServerOptions, 'onError'> & { onError?: (error: Error, transport: Socket) => void },
+  onStream: (stream: TlsStream, transport: Socket) => unknown,
+): TlsServer;
 export type ErrorCode = Exclude<today.ErrorCode, 'ERR_TLS_TAKEN' | 'ERR_TLS_RUNTIME'>;
 export type TruncatedMessage = Omit<today.TruncatedMessage, 'error'> & { readonly error: today.TruncatedError };
 `;

@@ -27,8 +27,8 @@ export async function ours(
 ): Promise<Listening> {
   const { cert, key } = pki().server;
   const server = createServer({ cert, key, ...options }, onStream);
-  const port = await server.listen(0, '127.0.0.1');
-  return { port, [Symbol.asyncDispose]: () => server.close({ abort: true }) };
+  const { port } = await server.listen(0, '127.0.0.1');
+  return { port, [Symbol.asyncDispose]: () => server.close({ deadline: 0 }) };
 }
 
 /** Any server of Node. Its connections are destroyed with it. */

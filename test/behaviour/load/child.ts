@@ -290,7 +290,7 @@ async function burden(which: 'slow-reader' | 'never-reads' | 'never-closes'): Pr
   return most;
 }
 
-const port = await server.listen(0, '127.0.0.1');
+const { port } = await server.listen(0, '127.0.0.1');
 const common = { minVersion: 'TLSv1.2', ecdhCurve: 'prime256v1' } as const;
 const secureContext = tls.createSecureContext({ ...common, ca: credentials.ca });
 const options: ConnectOptions = {

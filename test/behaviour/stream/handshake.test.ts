@@ -37,8 +37,9 @@ async function serve(
   // Without it, what onStream throws when a test ends would be an unhandled rejection.
   const onError = () => {};
   const server = createServer({ ...pki().server, ...only(version), onError, ...options }, onStream);
-  scope.defer(() => server.close({ abort: true }));
-  return { server, port: await server.listen(0, '127.0.0.1') };
+  scope.defer(() => server.close({ deadline: 0 }));
+  const { port } = await server.listen(0, '127.0.0.1');
+  return { server, port };
 }
 
 /** Sends back what it gets, then closes. */
@@ -431,7 +432,7 @@ for (const version of VERSIONS) {
     );
 
     test(
-      'close({ abort: true }) and `await using` drop open connections',
+      'close({ deadline: 0 }) and `await using` drop open connections',
       clean(async (scope) => {
         let stream: TlsStream;
         {
@@ -439,7 +440,7 @@ for (const version of VERSIONS) {
             { ...pki().server, ...only(version), onError: () => {} },
             echo,
           );
-          const port = await server.listen(0, '127.0.0.1');
+          const { port } = await server.listen(0, '127.0.0.1');
           stream = await connect({ host: '127.0.0.1', port, ca: pki().ca, ...only(version) });
         }
         expect((await rejection(stream.read())).code).toBe('ERR_TLS_TRUNCATED');

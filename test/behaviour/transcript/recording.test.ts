@@ -27,7 +27,7 @@ async function echo(version: (typeof VERSIONS)[number]) {
     closed.push(done);
     return done;
   });
-  const port = await server.listen(0, '127.0.0.1');
+  const { port } = await server.listen(0, '127.0.0.1');
   const stream = await connect({ host: 'localhost', port, ca: pki().ca, record: true });
   await stream.write('hello');
   await stream.read();
@@ -122,7 +122,7 @@ describe.each(VERSIONS)('%s', (version) => {
       { cert, key, minVersion: version, maxVersion: version },
       (stream) => stream.close(),
     );
-    const port = await server.listen(0, '127.0.0.1');
+    const { port } = await server.listen(0, '127.0.0.1');
     const transcript = new Transcript({ secrets: true });
     const stream = await connect({ host: 'localhost', port, ca: pki().ca, record: transcript });
     await stream.close();
@@ -141,7 +141,7 @@ describe.each(VERSIONS)('%s', (version) => {
       { cert, key, minVersion: version, maxVersion: version },
       (stream) => stream.close(),
     );
-    const port = await server.listen(0, '127.0.0.1');
+    const { port } = await server.listen(0, '127.0.0.1');
     const transcript = new Transcript({ decode: false });
     const stream = await connect({ host: 'localhost', port, ca: pki().ca, record: transcript });
     await stream.close();
@@ -156,7 +156,7 @@ describe.each(VERSIONS)('%s', (version) => {
 it('without record there is none', async () => {
   const { cert, key } = pki().server;
   await using server = createServer({ cert, key }, (stream) => stream.close());
-  const port = await server.listen(0, '127.0.0.1');
+  const { port } = await server.listen(0, '127.0.0.1');
   const stream = await connect({ host: 'localhost', port, ca: pki().ca });
   await stream.close();
   expect(stream.transcript).toBeNull();
@@ -167,7 +167,7 @@ it('a deadline says how long was waited', async () => {
   const options = { cert, key, answer: 'when-told' } as const;
   const done: Array<() => void> = [];
   await using server = createServer(options, () => new Promise<void>((end) => done.push(end)));
-  const port = await server.listen(0, '127.0.0.1');
+  const { port } = await server.listen(0, '127.0.0.1');
   const stream = await connect({ host: 'localhost', port, ca: pki().ca, record: true });
   await expect(stream.shutdown({ deadline: 20 })).rejects.toThrow();
   stream.abort();

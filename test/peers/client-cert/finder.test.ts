@@ -141,8 +141,8 @@ describe.each(VERSIONS)('our own server, %s', (version) => {
         await stream.close();
       },
     );
-    scope.defer(() => server.close({ abort: true }));
-    return server.listen(0, '127.0.0.1');
+    scope.defer(() => server.close({ deadline: 0 }));
+    return (await server.listen(0, '127.0.0.1')).port;
   };
 
   test(
@@ -247,8 +247,8 @@ describe('limits and errors', () => {
           controller.abort();
           await new Promise(() => {});
         });
-        scope.defer(() => server.close({ abort: true }));
-        const port = await server.listen(0, '127.0.0.1');
+        scope.defer(() => server.close({ deadline: 0 }));
+        const { port } = await server.listen(0, '127.0.0.1');
         const signal = { signal: controller.signal };
         const finder = new ClientCertificateFinder({
           ...(where === 'defaults' ? signal : {}),
@@ -288,8 +288,8 @@ describe('limits and errors', () => {
               await stream.close();
             },
           );
-          scope.defer(() => server.close({ abort: true }));
-          const port = await server.listen(0, '127.0.0.1');
+          scope.defer(() => server.close({ deadline: 0 }));
+          const { port } = await server.listen(0, '127.0.0.1');
           if (reject) {
             expect((await rejection(find(port))).code).toBe('ERR_TLS_CERTIFICATE');
           } else {

@@ -119,7 +119,8 @@ export class OurParty implements Party {
     });
     // Whoever waits for it gets the rejection; nobody may.
     this.#accepted.catch(() => {});
-    return (this.#server as unknown as TlsServer).listen(0, '127.0.0.1');
+    const server = this.#server as unknown as TlsServer;
+    return (await server.listen(0, '127.0.0.1')).port;
   }
 
   async meet(port: number): Promise<void> {
@@ -176,9 +177,7 @@ export class OurParty implements Party {
       }
       case 'shutdown-no-wait':
         this.#closing = stream.close({ wait: false });
-        this.#closing.catch(() => {});
-        await this.#sawOf('transport-closed');
-        this.#report('shutdown', stream.closure.verdict);
+        this.#report('shutdown', await outcome(this.#closing.then(({ verdict }) => verdict)));
         return;
       case 'drop':
         this.#dropped = true;
@@ -232,7 +231,7 @@ export class OurParty implements Party {
   async dispose(): Promise<void> {
     this.#stream?.abort();
     await this.#closing;
-    await this.#server?.close({ abort: true });
+    await this.#server?.close({ deadline: 0 });
   }
 
   /** The outcome of the close that was begun, once the other party has ended its transport too. */

@@ -22,8 +22,8 @@ async function conversation(scope: Scope, version: Version): Promise<Piece[]> {
       await stream.close();
     },
   );
-  scope.defer(() => server.close({ abort: true }));
-  const port = await server.listen(0, '127.0.0.1');
+  scope.defer(() => server.close({ deadline: 0 }));
+  const { port } = await server.listen(0, '127.0.0.1');
   const capture = new Capture();
   const stream = await connect({ host: 'localhost', port, ca: serverCa().pem, record: capture });
   for (const length of LENGTHS) {

@@ -50,8 +50,8 @@ async function echo(
       await stream.close();
     },
   );
-  scope.defer(() => listening.close({ abort: true }));
-  return listening.listen(0, '127.0.0.1');
+  scope.defer(() => listening.close({ deadline: 0 }));
+  return (await listening.listen(0, '127.0.0.1')).port;
 }
 
 /** Connects, has one message echoed, and closes. @returns what the client saw. */
