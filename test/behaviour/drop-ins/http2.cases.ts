@@ -446,6 +446,46 @@ for (const [name, bytes] of Object.entries(bodies)) {
   });
 }
 
+fetching(
+  'truncated: a body that is read late',
+  null,
+  async (env) => {
+    let closed = () => {};
+    const gone = new Promise<void>((resolve) => {
+      closed = resolve;
+    });
+    const { port } = await env.serve({}, (socket) => {
+      socket.on('close', closed);
+      socket.once('data', () => {
+        // In one record: who has the head has all.
+        socket.write(`${OK}Content-Length: 20000\r\n\r\n${'x'.repeat(10_000)}`);
+      });
+    });
+    const cutter = await env.cutter(port);
+    // As long as it is not taken, undici does not cancel its body.
+    const response = await fetch(`https://127.0.0.1:${cutter.port}/`);
+    cutter.fin();
+    await gone;
+    await env.turns(2);
+    let bytes = 0;
+    let last: unknown = 'end';
+    try {
+      for await (const chunk of response.body as unknown as AsyncIterable<Uint8Array>) {
+        bytes += chunk.length;
+      }
+    } catch (error) {
+      last = ((error as Error).cause as NodeJS.ErrnoException).code;
+    }
+    env.note('reader', response.status, `${bytes} bytes, ${last}`);
+  },
+  {
+    reader: {
+      plain: ['200 0 bytes, UND_ERR_SOCKET'],
+      strict: ['200 10000 bytes, ERR_TLS_TRUNCATED'],
+    },
+  },
+);
+
 fetching('a post', null, async (env) => {
   const { port } = await env.web((request, response) => void request.pipe(response));
   const response = await fetch(`https://127.0.0.1:${port}/`, { method: 'POST', body: 'posted' });
