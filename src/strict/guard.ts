@@ -27,6 +27,8 @@ import {
   endByMessages,
   failMessages,
   isAbandoned,
+  isPausedWithin,
+  parseUnread,
   stakeOf,
   trustsResets,
 } from '../http-messages.ts';
@@ -154,7 +156,7 @@ export class Guard {
       onDestroy: (error) => this.#onDestroy(error),
       onTransportError: (error) => {
         this.#ending.look();
-        return this.#failed ? error : this.#failBy(error);
+        return this.#failed ? this.#unmistaken(error) : this.#failBy(error);
       },
       onWriteFailed: (error, done) => this.#onWriteFailed(error, done),
       mayWrite: () => {
@@ -337,8 +339,27 @@ export class Guard {
 
   /** The transport has failed. @returns what the socket is to fail with now; null where it fails later. */
   #failBy(error: EngineError): Error | null {
+    const socket = this.#socket;
+    if (this.mode === 'error' && this.#ending.isEstablished && !this.#ended) {
+      parseUnread(socket);
+      if (isPausedWithin(socket)) {
+        this.#failed = true;
+        afterReading(socket, false, () => socket.destroy(this.#judge(error)));
+        return null;
+      }
+    }
     const told = this.#judge(error);
     return this.#failBehindEnd(told) ? null : told;
+  }
+
+  /** @returns the error, or another where whoever reads the socket would take it for the end of a message. */
+  #unmistaken(error: EngineError): Error {
+    const socket = this.#socket;
+    const whole = !this.#ending.isEstablished || this.#ending.receive === 'closed';
+    const mistaken = !whole && trustsResets(socket) && stakeOf(socket) === 'at-stake';
+    if (this.mode === 'report' || !mistaken) return error;
+    this.#cause = truncatedError(causeOf(error), 'unknown', this.closure, error);
+    return this.#cause;
   }
 
   /** The failure of the transport, judged. @returns what the socket is to fail with. */
