@@ -37,9 +37,6 @@ export interface Played {
   readonly connections: number;
 }
 
-const RUN = fileURLToPath(new URL('./programs/run.mjs', import.meta.url));
-const ROOT = fileURLToPath(new URL('../../../', import.meta.url));
-
 /** What came of a cut within the answer on a client's first connection, where all later ones pass. */
 export interface Retried extends Played {
   /** Which of the client's ways to ask. */
@@ -60,6 +57,9 @@ export interface Retried extends Played {
 
 /** Which record of an answer to cut, by the lengths of those of one that passed. */
 export type RecordOf = (answers: readonly number[]) => Cut['record'];
+
+const RUN = fileURLToPath(new URL('./programs/run.mjs', import.meta.url));
+const ROOT = fileURLToPath(new URL('../../../', import.meta.url));
 
 /** At so many a time, the connections of one client keep two cores busy. */
 const AT_A_TIME = 8;
