@@ -29,6 +29,7 @@ export type { Deadlines, Linger, Policy, PolicyOptions } from './closure/policy.
 export type {
   AlertClosure,
   Closure,
+  ClosureFacts,
   Crossed,
   DirectedAlert,
   GivenUpClosure,

@@ -6,13 +6,16 @@
  * it. From that alone, and from the calls that the schedule made, the oracle writes down what happened
  * to each party as events of `closure/machine.ts`: a close_notify left, because an alert record is on
  * the line; one arrived, because all of its bytes were delivered; the transport was given up, because
- * FIN came out of it. It asks the streams nothing. The machine, fed with these events, then has to say
- * what the streams say: verdict, sent, received, who began, where a truncation was.
+ * the stream has failed, or its close is over. It asks the streams nothing. The machine, fed with these
+ * events, then has to say what the streams say: verdict, incomplete, sent, received, who began, where a
+ * truncation was.
  *
  * The machine cannot say whether anything happens at all, so the oracle also holds the calls to rules
  * of their own: a write is taken exactly while writing is possible, a read gives null only behind a
  * close_notify that was delivered and every byte before it, a shutdown waits only while there is
- * something to wait for, and once all deadlines have passed, nothing waits.
+ * something to wait for, a close exactly until both directions have ended, and it never fails, since
+ * here no byte is lost; FIN comes out exactly when a stream closes or has failed; and once all
+ * deadlines have passed, nothing waits.
  */
 import { createSecureContext } from 'node:tls';
 import { type ClosureEvent, type ClosureState, INITIAL, step } from '../../src/closure/machine.ts';
@@ -32,9 +35,11 @@ import {
   type Version,
 } from '../../src/testing/index.ts';
 
-// `drop`: somebody on this side destroys the transport under the stream.
+// `waive` and `leave` are shutdown and close with `wait: false`. `drop`: somebody on this side destroys the transport
+// under the stream.
 const CALLS = [
-  ...(['write', 'read', 'shutdown', 'waive', 'close', 'abort', 'drop', 'deadline'] as const),
+  ...(['write', 'read', 'shutdown', 'waive', 'close', 'leave'] as const),
+  ...(['abort', 'drop', 'deadline'] as const),
 ];
 const MOVES = ['deliver', 'cut', 'cut-inside', 'reset'] as const;
 type Call = (typeof CALLS)[number];
@@ -59,6 +64,8 @@ const DEADLINES = {
   client: { shutdown: 1_001, close: 1_002 },
   server: { shutdown: 2_001, close: 2_002 },
 } as const satisfies Record<Role, object>;
+/** How long a transport lingers behind its stream, likewise. */
+const LINGER = { client: 1_003, server: 2_003 } as const satisfies Record<Role, number>;
 const FOREVER = { read: Number.POSITIVE_INFINITY, write: Number.POSITIVE_INFINITY } as const;
 
 /** What became of a call; null while it waits. */
@@ -68,7 +75,7 @@ type Outcome =
   | { readonly ok?: never; readonly error: CloseNotifyError };
 
 interface Pending {
-  readonly call: 'read' | 'shutdown' | 'waive' | 'close';
+  readonly call: 'read' | 'shutdown' | 'waive' | 'close' | 'leave';
   outcome: Outcome;
 }
 
@@ -98,7 +105,11 @@ class Side {
   seen: number;
   /** Bytes of the line in, and records of it, that were delivered. */
   arrivedRecords = 0;
+  /** Reads fail from now on, behind what has come. */
+  failed = false;
+  /** It has let go of its transport. */
   gaveUp = false;
+  closing: 'no' | 'close' | 'leave' | 'over' = 'no';
   /** What its transport has delivered of an ending. */
   lineEnded: 'fin' | 'reset' | null = null;
 
@@ -121,6 +132,39 @@ class Side {
 
   event(event: ClosureEvent): void {
     this.state = step(this.state, event, this.#at++);
+  }
+
+  /** Whether more of the peer's may be looked at. */
+  get receiving(): boolean {
+    const { kind } = this.state.receive;
+    return kind === 'open' || kind === 'closing';
+  }
+
+  giveUp(how: 'closed' | 'destroyed'): void {
+    if (!this.gaveUp) this.event({ type: 'abandon', how });
+    this.gaveUp = true;
+  }
+
+  /** What has failed lets go of its transport, and so does a close that is over. */
+  conclude(): void {
+    const { send } = this.state;
+    if (this.closing === 'close' || this.closing === 'leave') {
+      const left = send.kind === 'open' || send.kind === 'closing';
+      if (!left && (this.closing === 'leave' || !this.receiving)) this.endClose();
+    }
+    if (this.failed) this.giveUp('closed');
+  }
+
+  endClose(): void {
+    const { send, receive } = this.state;
+    this.closing = 'over';
+    if (send.kind !== 'closed' || receive.kind !== 'closed') this.failed = true;
+    this.giveUp('closed');
+  }
+
+  /** The timers of its own by which a wait of its ends, or its transport. */
+  get limits(): readonly number[] {
+    return [...Object.values(DEADLINES[this.role]), LINGER[this.role]];
   }
 
   /** Records that left since this was called last. */
@@ -217,6 +261,7 @@ class World implements Disposable {
       server = {
         ...{ key, cert, minVersion: version, maxVersion: version },
         deadlines: { ...DEADLINES.server, ...FOREVER },
+        linger: { time: LINGER.server },
       };
       servers.set(setup, server);
     }
@@ -228,6 +273,7 @@ class World implements Disposable {
         rejectUnauthorized: false,
         secureContext: CONTEXT,
         deadlines: { ...DEADLINES.client, ...FOREVER },
+        linger: { time: LINGER.client },
       },
       server,
     });
@@ -254,18 +300,17 @@ class World implements Disposable {
     return ROLES.flatMap((role): Choice[] => {
       const side = this.#sides[role];
       const incoming = this.#lineTo(role);
-      const { shutdown, close } = DEADLINES[role];
-      const has = (call: Pending['call']) => side.pending.some((one) => one.call === call);
       const able: Record<Call | Move, boolean> = {
         write: true,
         read: !side.pending.some(({ call, outcome }) => call === 'read' && outcome === null),
         shutdown: true,
         waive: true,
-        close: !has('close'),
+        close: side.closing === 'no',
+        leave: side.closing === 'no',
         abort: !side.aborted,
         // Behind EOF a stream is told of it by its next write only.
         drop: side.lineEnded === null && !side.transport.destroyed,
-        deadline: pending.some((delay) => delay === shutdown || delay === close),
+        deadline: pending.some((delay) => side.limits.includes(delay)),
         deliver: incoming.next !== null,
         cut: side.lineEnded === null,
         'cut-inside': side.lineEnded === null && incoming.next === 'bytes',
@@ -283,14 +328,12 @@ class World implements Disposable {
     return ROLES.map((role) => {
       const side = this.#sides[role];
       const { send, receive, caller, initiator, transport } = side.state;
-      const { shutdown, close } = DEADLINES[role];
-      const timers = this.#pair.clock.pending.filter(
-        (delay) => delay === shutdown || delay === close,
-      );
+      const timers = this.#pair.clock.pending.filter((delay) => side.limits.includes(delay));
       const way = this.#sides[opposite(role)].sent.slice(side.arrivedRecords);
       return [
         ...[send.kind, receive.kind, caller.kind, initiator, transport],
         ...['where' in receive ? `${receive.where} ${receive.cause}` : '', side.gaveUp],
+        ...['lacking' in receive && receive.lacking, side.closing, side.failed],
         ...[side.lineEnded, this.#lineTo(role).severed, this.#lineTo(role).next],
         ...[way.map(({ kind }) => kind), side.arrivedBytes - side.readBytes, timers],
         side.pending.map(({ call, outcome }) => `${call}${outcome === null ? '?' : '!'}`),
@@ -316,8 +359,7 @@ class World implements Disposable {
   async #call(side: Side, call: Call): Promise<void> {
     const { stream } = side;
     // What has failed stays as it ended: no call asks for anything any more.
-    const { kind: received } = side.state.receive;
-    const alive = received !== 'truncated' && received !== 'abandoned';
+    const alive = !side.failed;
     const ends = alive && side.state.send.kind === 'open';
     switch (call) {
       case 'write':
@@ -329,43 +371,47 @@ class World implements Disposable {
         if (alive) side.event({ type: 'wait' });
         if (ends) side.event({ type: 'shutdown' });
         this.#begin(side, call, stream.shutdown());
-        break;
+        return this.#after(side, ends);
       case 'waive':
         if (alive) side.event({ type: 'waive' });
         if (ends) side.event({ type: 'shutdown' });
         this.#begin(side, call, stream.shutdown({ wait: false }));
-        break;
-      case 'close': {
-        // After a wait that ended in vain close only cleans up.
-        const { kind } = side.state.caller;
-        const asks = alive && kind !== 'expired' && kind !== 'cancelled';
-        if (asks) side.event({ type: 'wait' });
-        if (asks && ends) side.event({ type: 'shutdown' });
-        this.#begin(side, call, stream.close());
-        await this.#after(side, ends && asks);
-        return;
-      }
+        return this.#after(side, ends);
+      case 'close':
+      case 'leave':
+        if (alive) side.event({ type: 'close' });
+        if (alive) side.event({ type: 'waive' });
+        if (ends) side.event({ type: 'shutdown' });
+        side.closing = call;
+        this.#begin(side, call, stream.close({ wait: call === 'close' }));
+        return this.#after(side, ends);
       case 'abort':
         side.aborted = true;
-        side.event({ type: 'abandon', how: 'destroyed' });
+        side.event({ type: 'close' });
+        side.failed = true;
+        side.giveUp('destroyed');
         stream.abort();
         break;
       case 'drop':
+        if (!side.gaveUp) side.failed = true;
+        side.giveUp('destroyed');
         side.transport.destroy();
         break;
       case 'deadline': {
         const { shutdown, close } = DEADLINES[side.role];
-        // Only a wait for close_notify is the closure's; the goodbye's is not.
-        if (this.#pair.clock.pending.includes(shutdown)) side.event({ type: 'deadline' });
-        this.#pair.clock.expire((delay) => delay === shutdown || delay === close);
+        const { pending } = this.#pair.clock;
+        // Only a wait for close_notify is the closure's: whoever closes does not insist on it.
+        if (pending.includes(shutdown)) side.event({ type: 'deadline' });
+        if (pending.includes(close)) side.endClose();
+        this.#pair.clock.expire((delay) => side.limits.includes(delay));
         break;
       }
     }
-    await this.#after(side, (call === 'shutdown' || call === 'waive') && ends);
+    await this.#after(side, false);
   }
 
   async #write(side: Side): Promise<void> {
-    const able = side.state.send.kind === 'open' && side.state.receive.kind !== 'truncated';
+    const able = side.state.send.kind === 'open';
     const writing: Pending['outcome'][] = [null];
     side.written++;
     side.stream.write(DATA).then(
@@ -388,7 +434,7 @@ class World implements Disposable {
     if (fresh.length !== (able ? 1 : 0) || fresh.some(({ kind }) => kind !== 'data')) {
       throw new Disagreement(`${side.role}'s write put ${fresh.length} records on the line`);
     }
-    this.#noticeGivenUp(side);
+    this.#lookForFin(side);
   }
 
   #begin(side: Side, call: Pending['call'], promise: Promise<unknown>): void {
@@ -440,7 +486,7 @@ class World implements Disposable {
       if (record.end > line.passed) break;
       side.arrivedRecords++;
       if (record.kind === 'data') {
-        if (side.state.receive.kind === 'open') side.arrivedBytes += DATA.length;
+        if (side.receiving) side.arrivedBytes += DATA.length;
         continue;
       }
       const before = side.state;
@@ -454,6 +500,9 @@ class World implements Disposable {
       side.lineEnded = ending;
       const where = inside ? 'inside-record' : 'record-boundary';
       if (!side.gaveUp) {
+        // Who closes is not cut. Behind close_notify only FIN is as it should be.
+        const { kind } = side.state.receive;
+        if (kind !== 'closing' && !(kind === 'closed' && ending === 'fin')) side.failed = true;
         if (ending === 'fin') side.event({ type: 'transport-eof', where });
         else side.event({ type: 'transport-reset', where, code: 'ECONNRESET' });
       }
@@ -461,7 +510,7 @@ class World implements Disposable {
     await this.#after(side, answers);
   }
 
-  /** What left since, and whether the party gave its transport up. `asked` says that close_notify must. */
+  /** What left since, and what has ended by it. `asked` says that close_notify must have left. */
   async #after(side: Side, asked: boolean): Promise<void> {
     await settle();
     const fresh = side.look();
@@ -474,17 +523,21 @@ class World implements Disposable {
         `${side.role} sent ${notify} close_notify where ${asked ? 'one was' : 'none was'} due`,
       );
     }
-    this.#noticeGivenUp(side);
+    side.conclude();
+    this.#lookForFin(side);
     // Nothing that happens to one moves the other, but through the wire.
     const other = this.#sides[opposite(side.role)];
     if (other.look().length > 0) throw new Disagreement(`${other.role} sent something unasked`);
   }
 
-  #noticeGivenUp(side: Side): void {
+  /** "closing its write side of the connection" (RFC 9846 section 6.1): behind close_notify, and not before. */
+  #lookForFin(side: Side): void {
     const { transport } = side;
-    if (side.gaveUp || !(transport.writableEnded || transport.destroyed)) return;
-    side.gaveUp = true;
-    side.event({ type: 'abandon', how: 'closed' });
+    const due = side.gaveUp || (side.closing !== 'no' && side.state.send.kind === 'closed');
+    if ((transport.writableEnded || transport.destroyed) === due) return;
+    throw new Disagreement(
+      `${side.role} sent ${due ? 'no FIN where one was' : 'FIN where none was'} due`,
+    );
   }
 
   // ---- judging
@@ -503,12 +556,15 @@ class World implements Disposable {
     const short = (closure: typeof said) =>
       JSON.stringify({
         verdict: closure.verdict,
+        incomplete: closure.incomplete,
         sent: closure.sent !== null,
         received: closure.received !== null,
         initiator: closure.initiator,
         truncation: closure.truncation,
         send: closure.send,
         receive: closure.receive,
+        // Behind close_notify nobody reads on, and so nobody is told of FIN.
+        transportEnd: closure.receive === 'closed' ? null : closure.transportEnd,
       });
     if (short(said) !== short(due)) {
       throw new Disagreement(
@@ -535,7 +591,7 @@ class World implements Disposable {
     for (const { call, outcome } of side.pending) {
       if (call === 'read') {
         if (outcome === null) {
-          if (receive.kind !== 'open' || unread > 0) fail('read waits');
+          if (!side.receiving || unread > 0) fail('read waits');
         } else if (outcome.error !== undefined) {
           if (receive.kind === 'closed' && !side.aborted) {
             fail(`read failed (${outcome.error.code})`);
@@ -546,9 +602,18 @@ class World implements Disposable {
         }
         continue;
       }
+      if (call === 'close' || call === 'leave') {
+        const waits = outcome === null;
+        if (waits === (side.closing === 'over' || side.aborted)) {
+          fail(waits ? 'close waits' : 'close is over');
+        }
+        // No byte of these schedules is lost: the lines take all.
+        if (outcome?.error !== undefined) fail(`close failed (${outcome.error.code})`);
+        continue;
+      }
       if (outcome !== null) continue;
       if (call === 'waive' && send.kind === 'closed') fail('shutdown without a wait waits');
-      if (call === 'shutdown' && (receive.kind !== 'open' || side.aborted)) fail('shutdown waits');
+      if (call === 'shutdown' && (!side.receiving || side.failed)) fail('shutdown waits');
       if (
         call === 'shutdown' &&
         !this.#pair.clock.pending.includes(DEADLINES[side.role].shutdown)
@@ -559,9 +624,9 @@ class World implements Disposable {
     // Outcomes are looked at once: what a call said stays said.
     for (let at = side.pending.length - 1; at >= 0; at--) {
       const { call, outcome } = side.pending[at] as Pending;
-      if (outcome === null || call === 'close') continue;
+      if (outcome === null) continue;
       side.pending.splice(at, 1);
-      if (call === 'read') continue;
+      if (call !== 'shutdown' && call !== 'waive') continue;
       if (outcome.error === undefined) {
         const done = receive.kind === 'closed' && (send.kind === 'closed' || send.kind === 'cut');
         if (!done && !(call === 'waive' && send.kind === 'closed')) fail(`${call} resolved`);
@@ -575,21 +640,25 @@ class World implements Disposable {
   async finish(): Promise<void> {
     for (const role of ROLES) {
       const side = this.#sides[role];
-      if (!side.pending.some(({ call }) => call === 'close') && !side.aborted) {
-        await this.choose(`${role}:close`);
-      }
+      if (side.closing === 'no' && !side.aborted) await this.choose(`${role}:close`);
     }
     for (let rounds = 0; this.#pair.clock.pending.length > 0; rounds++) {
       if (rounds === 4) throw new Disagreement('deadlines come without end');
       for (const role of ROLES) await this.choose(`${role}:deadline`);
     }
     for (const role of ROLES) {
-      const side = this.#sides[role];
-      const waiting = side.pending.filter(({ outcome }) => outcome === null);
-      if (waiting.length > 0) {
-        throw new Disagreement(`${role}'s ${waiting[0]?.call} waits with no deadline left`);
+      const { stream, pending, transport } = this.#sides[role];
+      const [waiting] = pending;
+      if (waiting !== undefined) {
+        throw new Disagreement(`${role}'s ${waiting.call} waits with no deadline left`);
       }
-      if (!side.transport.destroyed) throw new Disagreement(`${role}'s transport is still open`);
+      if (!transport.destroyed) throw new Disagreement(`${role}'s transport is still open`);
+      let ended = false;
+      stream.closed.then(() => {
+        ended = true;
+      });
+      await settle();
+      if (!ended) throw new Disagreement(`${role}'s transport is closed, and \`closed\` waits`);
     }
   }
 

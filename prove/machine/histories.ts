@@ -250,7 +250,7 @@ function sendOf({ sent, established, asked }: History): SendState {
   }
 }
 
-function verdictOf({ received, sent, word, done }: History): Verdict {
+function verdictOf({ received, sent, word, done, asked }: History): Verdict {
   const vain = word === 'expired' ? 'timed-out' : word === 'cancelled' ? 'aborted' : null;
   const closed = sent?.event.type === 'close-notify-sent';
   const oneSided = word === 'waived' && closed ? 'one-sided' : null;
@@ -268,7 +268,8 @@ function verdictOf({ received, sent, word, done }: History): Verdict {
       if (sent.event.type === 'alert-sent') return 'alert';
       return sent.event.type === 'abandon' ? (vain ?? 'aborted') : 'one-sided';
     default:
-      return done ? (vain ?? oneSided ?? 'aborted') : 'truncated';
+      if (!done) return 'truncated';
+      return vain ?? oneSided ?? (sent === null && asked ? 'open' : 'aborted');
   }
 }
 

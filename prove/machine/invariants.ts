@@ -10,7 +10,16 @@
  */
 import type { Verdict } from '../../src/closure/verdict.ts';
 import type { Rule } from '../../src/drawing/drawing.ts';
-import { directionKey, HOUR, type Party, type Rules, type Step, type Truth } from './world.ts';
+import {
+  directionKey,
+  HOUR,
+  isClosing,
+  mayBeLost,
+  type Party,
+  type Rules,
+  type Step,
+  type Truth,
+} from './world.ts';
 
 /** A named rule. */
 interface Named {
@@ -30,8 +39,12 @@ export interface WorldInvariant extends Named {
   readonly holds: (me: Party, peer: Party, rules: Rules) => string | null;
 }
 
-const isTruncation = (end: Truth['received']) =>
+/** The transport ended before the peer's close_notify. Whom that cuts is another question. */
+const isCut = (end: Truth['received']) =>
   end === 'reset' || end === 'error' || end?.startsWith('eof') === true;
+
+/** Who had said that it wants no more is not cut. */
+const isTruncation = ({ received, done }: Truth) => isCut(received) && !done;
 
 /** `secure` is said only when both close_notify have passed, the peer's under its keys. */
 function secureMeansBothClosed({ after: me }: Step): string | null {
@@ -67,15 +80,17 @@ function readFailsOnlyWithoutCloseNotify({ after: me, read }: Step): string | nu
 /** What ended the peer's bytes first has ended them: nothing upgrades it, nothing retells it. */
 function anEndStays({ before, after: me }: Step): string | null {
   const was = before.state.receive;
-  if (was.kind === 'handshaking' || was.kind === 'open') return null;
+  if (was.kind === 'handshaking' || was.kind === 'open' || was.kind === 'closing') return null;
   const [then, now] = [directionKey(was), directionKey(me.state.receive)];
-  return then === now ? null : `${then} became ${now}`;
+  // Of it, HTTP may know later that nothing was missing.
+  const found = me.truth.idle && now === `${then}, not lacking`;
+  return then === now || found ? null : `${then} became ${now}`;
 }
 
 /** A truncation is seen as one, whatever else the caller does, and where and how it happened. */
 function noTruncationIsMissed({ after: me }: Step): string | null {
   const end = me.truth.received;
-  if (!isTruncation(end)) return null;
+  if (!isTruncation(me.truth)) return null;
   const { truncation } = me.closure;
   if (me.verdict !== 'truncated' || truncation === null) return `${end}, but ${me.verdict}`;
   const cause = end?.startsWith('eof') ? 'eof' : end;
@@ -92,7 +107,8 @@ function noTruncationIsMissed({ after: me }: Step): string | null {
 /** And where there was none, none is told. */
 function noTruncationIsInvented({ after: me }: Step): string | null {
   if (me.verdict !== 'truncated' && me.closure.truncation === null) return null;
-  return isTruncation(me.truth.received) ? null : `truncated, but ${me.truth.received}`;
+  if (isTruncation(me.truth)) return null;
+  return `truncated, but ${me.truth.received}${me.truth.done ? ', behind close()' : ''}`;
 }
 
 /** A peer that closed as it should is not suspected, where nobody meddled. */
@@ -104,8 +120,8 @@ function noFalseAlarm(me: Party, peer: Party, rules: Rules): string | null {
 /** Only the kinds of change that closing allows. */
 const MOVES: Readonly<Record<Verdict, readonly Verdict[]>> = {
   open: ['secure', 'one-sided', 'truncated', 'alert', 'aborted', 'timed-out'],
-  // What nobody waited for may still come, or fail to.
-  'one-sided': ['secure', 'truncated', 'alert', 'aborted', 'timed-out'],
+  // What nobody waited for may still come, or fail to. For `open` see below.
+  'one-sided': ['open', 'secure', 'truncated', 'alert', 'aborted', 'timed-out'],
   // So may what was waited for too short a time. For `one-sided` see below.
   'timed-out': ['secure', 'one-sided', 'truncated', 'alert'],
   aborted: ['secure', 'one-sided', 'truncated', 'alert'],
@@ -117,10 +133,14 @@ const MOVES: Readonly<Record<Verdict, readonly Verdict[]>> = {
 /**
  * Verdicts move along the table, and the last three nowhere. A caller whose wait was in vain, or who
  * gave the stream up, cannot choose afterwards not to have waited: `one-sided` comes after that only
- * where the peer's close_notify came after all, and the transport broke before ours was out.
+ * where the peer's close_notify came after all, and the transport broke before ours was out. Only `close`
+ * opens again what was one-sided: it looks once more whether the peer's close_notify comes.
  */
 function verdictsMoveAlongTheTable({ before, after: me }: Step): string | null {
   if (before.verdict === me.verdict) return null;
+  if (me.verdict === 'open' && (before.close !== 'no' || !isClosing(me))) {
+    return `${before.verdict} became open, and nobody has called close`;
+  }
   const gaveUp = before.verdict === 'timed-out' || before.verdict === 'aborted';
   const late = gaveUp && me.verdict === 'one-sided' && me.truth.received !== 'closed';
   return MOVES[before.verdict].includes(me.verdict) && !late
@@ -134,19 +154,30 @@ function theVerdictIsTheTruth({ after: me }: Step): string | null {
   return me.verdict === verdict ? null : `${me.verdict}, but it was ${verdict}`;
 }
 
-function verdictOfTruth({ received, sent, gaveUp, waived }: Truth): Verdict {
+function verdictOfTruth(truth: Truth): Verdict {
+  const { received, sent, gaveUp, waived, done } = truth;
   const vain = gaveUp === null ? null : gaveUp === 'deadline' ? 'timed-out' : 'aborted';
   const oneSided = waived && sent === 'said' ? 'one-sided' : null;
-  if (received === null) return vain ?? oneSided ?? 'open';
+  // Who closes looks for the peer's close_notify still, though it does not insist.
+  if (received === null) return vain ?? (done ? null : oneSided) ?? 'open';
   if (received === 'alerted' || received === 'refused') return 'alert';
-  if (received === 'abandoned') return vain ?? oneSided ?? 'aborted';
-  if (received !== 'closed') return 'truncated';
+  if (isTruncation(truth)) return 'truncated';
+  if (received !== 'closed') return vain ?? oneSided ?? (sent === null ? 'open' : 'aborted');
   if (sent === 'said') return 'secure';
   if (sent === 'cut') return 'one-sided';
   return vain ?? (sent === null ? 'open' : 'aborted');
 }
 
-const isClosing = ({ close }: Party) => close === 'wait' || close === 'waive';
+/** Whether bytes of the peer's may be missing is told as it is: of those that somebody here wanted. */
+function incompleteIsTheTruth({ after: me }: Step): string | null {
+  const { received, done, idle } = me.truth;
+  const ended = received !== null && received !== 'closed';
+  const due = ended ? !done && !idle : received === null ? null : false;
+  const { incomplete } = me.closure;
+  if (incomplete === due) return null;
+  const before = done ? ', behind close() or abort()' : idle ? ', with HTTP idle' : '';
+  return `the peer's bytes were ${received}${before}, but incomplete is ${incomplete}`;
+}
 
 /** Once a wait's deadline is an event, the wait is over, and the verdict says so. */
 function everyWaitEnds({ before, after: me, move }: Step): string | null {
@@ -158,34 +189,71 @@ function everyWaitEnds({ before, after: me, move }: Step): string | null {
 
 /** A wait ends also by what it waits for: no call is left waiting for what has come already. */
 function noWaitForWhatHasCome({ after: me }: Step): string | null {
-  if (me.call === '' && !isClosing(me)) return null;
-  if (me.verdict === 'secure') return 'secure, and a call still waits';
-  return me.failed ? 'the stream has failed, and a call still waits' : null;
+  const { sent, received } = me.truth;
+  if (me.call !== '') {
+    if (me.verdict === 'secure') return 'secure, and a shutdown still waits';
+    if (me.failed) return 'the stream has failed, and a shutdown still waits';
+  }
+  if (!isClosing(me) || sent === null) return null;
+  if (me.close === 'waive') return `our direction was ${sent}, and a close still waits`;
+  return received === null ? null : `the peer's bytes were ${received}, and a close still waits`;
 }
 
-/** A call that resolves has had what it asked for, or what the policy lets pass. */
+/** A shutdown that resolves has had what it asked for, or what the policy lets pass. */
 function whatResolvesIsClosed({ after: me, settled }: Step, rules: Rules): string | null {
   if (settled === null || settled === 'rejected') return null;
   const { received, sent } = me.truth;
   const broken = sent === 'cut' && received === 'closed';
   if (sent !== 'said' && !broken) return `resolved, and our close_notify was ${sent}`;
-  const reported = isTruncation(received) && !rules.requireCloseNotify;
+  const reported = isTruncation(me.truth) && !rules.requireCloseNotify;
   if (received === 'closed' || settled !== 'resolved' || reported) return null;
   return `resolved a wait, and the peer's bytes were ${received}`;
+}
+
+/** By its caller's own doing, and not by what came. */
+const isCutShort = ({ what }: Step['move']) => /^abort|^(a deadline passes|cancels)/.test(what);
+
+/** close ends by what the peer's transport says, and gives up nothing that could still come. */
+function closeEndsByWhatCame({ before, after: me, move, closed }: Step): string | null {
+  if (closed === null || isCutShort(move)) return null;
+  const { sent, received } = me.truth;
+  if (before.truth.sent === null && sent === 'abandoned') {
+    return 'close is over, and close_notify could still have gone out';
+  }
+  const waits = before.close === 'wait' || move.what === 'close()';
+  if (!waits || before.truth.received !== null || received !== 'abandoned') return null;
+  return 'close is over, and the peer had said neither close_notify nor FIN';
+}
+
+/** close fails where bytes of ours may be lost and nobody knows, and where its caller wants that; nowhere else. */
+function closeFailsOnlyForOurBytes({ before, after: me, move, closed }: Step): string | null {
+  if (closed === null) return null;
+  const lost = mayBeLost(me) && me.truth.sent !== 'said';
+  const { told } = before.truth;
+  const cancelled = move.what === 'cancels in close';
+  // Where a shutdown is told of it in the same move, either may have been first.
+  if (lost && !told && me.truth.told && !cancelled) return null;
+  const due = move.what !== 'abort()' && ((lost && !told) || cancelled) ? 'rejected' : 'resolved';
+  if (closed === due) return null;
+  return `close ${closed}, and our bytes were ${lost ? `lost, ${told ? 'as told' : 'untold'}` : 'taken'}`;
 }
 
 /** Our direction ends by close_notify, unless something broke it: the transport's FIN comes after. */
 function closeNotifyComesBeforeFin({ before, after: me }: Step, rules: Rules): string | null {
   if (before.out !== 'open' || me.out !== 'fin') return null;
   const closed = me.truth.sent === 'said' || me.truth.sent === 'alerted' || me.truth.sent === 'cut';
-  // Two may do without: who gave up waiting for it to go out, and whom a truncation has failed. That
-  // stream ends as one that is given up does: what its owner still had to say is lost, and close_notify
-  // would have the peer take what it has for the whole. Where a truncation is only reported, the stream
-  // has not failed, and the rule stands.
-  const cutOff = rules.requireCloseNotify && isTruncation(me.truth.received);
-  const excused = me.truth.gaveUp !== null || cutOff;
-  if (closed || excused) return null;
+  // One may do without: whom a truncation has failed. That stream ends as one that is given up does: what its owner
+  // still had to say is lost, and close_notify would have the peer take what it has for the whole. Where a truncation
+  // is only reported, the stream has not failed, and the rule stands.
+  const cutOff = rules.requireCloseNotify && isTruncation(me.truth);
+  if (closed || cutOff) return null;
   return `FIN, and our direction was ${me.truth.sent}`;
+}
+
+/** And who closes sends FIN right behind it: a peer that waits for FIN alone waits for nothing more. */
+function closeSendsFinBehindCloseNotify({ after: me }: Step): string | null {
+  if (me.close === 'no' || me.truth.sent !== 'said' || me.out !== 'open') return null;
+  return 'close was called and close_notify is out, without FIN';
 }
 
 /** shutdown ends in close_notify: it is on its way, out, or known to be impossible. */
@@ -223,8 +291,9 @@ function directionsCloseOnTheirOwn({ before, after: me, move }: Step, rules: Rul
     return `close_notify came, and our direction became ${me.state.send.kind}`;
   }
   const wentNow = before.truth.sent === null && me.truth.sent === 'said';
-  if (wentNow && me.truth.received === null && me.state.receive.kind !== 'open') {
-    return `close_notify was sent, and the peer's bytes became ${me.state.receive.kind}`;
+  const { kind } = me.state.receive;
+  if (wentNow && me.truth.received === null && kind !== 'open' && kind !== 'closing') {
+    return `close_notify was sent, and the peer's bytes became ${kind}`;
   }
   const eofNow = before.truth.received === null && me.truth.received?.startsWith('eof') === true;
   const same = me.state.send.kind === before.state.send.kind || me.truth.sent === 'abandoned';
@@ -233,10 +302,10 @@ function directionsCloseOnTheirOwn({ before, after: me, move }: Step, rules: Rul
 
 /** The caller of a half-closed stream can go on: what is open by right is open in the machine. */
 function whatIsAliveIsOpen({ after: me }: Step): string | null {
-  const { established, received, sent } = me.truth;
+  const { established, received, sent, done } = me.truth;
   const alive = (end: string | null) =>
     end !== null ? null : established ? 'open' : 'handshaking';
-  const receive = alive(received);
+  const receive = done && received === null ? 'closing' : alive(received);
   if (receive !== null && me.state.receive.kind !== receive) {
     return `nothing ended the peer's bytes, and they are ${me.state.receive.kind}`;
   }
@@ -265,8 +334,8 @@ function ourEndIsTheTruth({ after: me }: Step): string | null {
 /** How the peer's bytes ended, and by which alert, is told as it was. */
 function theirEndIsTheTruth({ after: me }: Step): string | null {
   const { received, established } = me.truth;
-  if (received === null || isTruncation(received)) return null;
-  const kind = received === 'refused' ? 'rejected' : received;
+  if (received === null || isTruncation(me.truth)) return null;
+  const kind = received === 'refused' ? 'rejected' : isCut(received) ? 'abandoned' : received;
   if (me.state.receive.kind !== kind) return `${received}, but told as ${me.state.receive.kind}`;
   const { alert } = me.closure;
   if (received !== 'alerted' && received !== 'refused') {
@@ -348,6 +417,17 @@ const AT_ONCE: Rule = {
   source: RFC5246,
 };
 
+const INCOMPLETE: Rule = {
+  quote:
+    "It is false when the peer's close_notify came, when close() or abort() was called before the transport ended, and when HTTP had no message in progress; otherwise it is true.",
+  source: 'docs/closure.md',
+};
+const DONE: Rule = {
+  quote:
+    "close() ends at whichever of the peer's close_notify and FIN is first, and rejects only where bytes that this side wrote are not known to have been taken by the transport, or when its signal aborts.",
+  source: 'docs/closure.md',
+};
+
 const named = <T extends Omit<StepInvariant, 'name'> | Omit<WorldInvariant, 'name'>>(one: T) => ({
   ...one,
   name: one.holds.name,
@@ -365,7 +445,10 @@ export const STEP_INVARIANTS: readonly StepInvariant[] = [
   { rule: NEED_NOT_WAIT, holds: everyWaitEnds },
   { rule: NEED_NOT_WAIT, holds: noWaitForWhatHasCome },
   { rule: NEED_NOT_WAIT, holds: whatResolvesIsClosed },
+  { rule: DONE, holds: closeEndsByWhatCame },
+  { rule: DONE, holds: closeFailsOnlyForOurBytes },
   { rule: BEFORE_CLOSING, holds: closeNotifyComesBeforeFin },
+  { rule: DONE, holds: closeSendsFinBehindCloseNotify },
   { rule: BEFORE_CLOSING, holds: shutdownIsObeyed },
   { rule: BEFORE_CLOSING, holds: closingIsAsked },
   { rule: NO_MORE, holds: nothingFollowsCloseNotify },
@@ -376,6 +459,7 @@ export const STEP_INVARIANTS: readonly StepInvariant[] = [
   { rule: KNOWLEDGE, holds: theirEndIsTheTruth },
   { rule: KNOWLEDGE, holds: theRecordIsTheTruth },
   { rule: KNOWLEDGE, holds: theVerdictIsTheTruth },
+  { rule: INCOMPLETE, holds: incompleteIsTheTruth },
 ].map(named);
 
 /** About both. */

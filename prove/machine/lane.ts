@@ -38,9 +38,9 @@ export function drawCounterexample({ name, rule, what, rules, trace }: Counterex
 
 /** The rules in a line. */
 export function rulesText(rules: Rules): string {
-  const { version, answers, requireCloseNotify, network, writes, shutdowns } = rules;
+  const { version, answers, requireCloseNotify, network, writes, shutdowns, idles } = rules;
   const policy = requireCloseNotify ? 'close_notify required' : 'close_notify only reported';
-  return `${version}, ${policy}, answered ${answers.join(' and ')}, ${network} network, writes ${writes.join(' and ')}, shutdown calls ${shutdowns}`;
+  return `${version}, ${policy}, answered ${answers.join(' and ')}, ${network} network, writes ${writes.join(' and ')}, shutdown calls ${shutdowns}${idles ? ', HTTP reads' : ''}`;
 }
 
 const ARROWS: Readonly<Record<string, readonly [ArrowStyle, Tone]>> = {
@@ -53,7 +53,7 @@ const ARROWS: Readonly<Record<string, readonly [ArrowStyle, Tone]>> = {
 };
 
 function rowsOf({ step }: Edge, at: number): Row[] {
-  const { move, before, after, settled } = step;
+  const { move, before, after, settled, closed } = step;
   const lane: Lane = move.to;
   const rows: Row[] = [];
   const beside = (tone: Tone, text: string, flow: StepRow['flow'] = null): StepRow => {
@@ -80,7 +80,8 @@ function rowsOf({ step }: Edge, at: number): Row[] {
   } else {
     rows.push(beside('plain', move.what, /\(.*\)|^write|^read/.test(move.what) ? 'down' : null));
   }
-  if (settled !== null) rows.push(beside('quiet', `it ${settled}`, 'up'));
+  if (settled !== null) rows.push(beside('quiet', `shutdown ${settled}`, 'up'));
+  if (closed !== null) rows.push(beside('quiet', `close ${closed}`, 'up'));
   if (after.verdict !== before.verdict) {
     rows.push(beside(after.verdict === 'secure' ? 'good' : 'warn', `verdict: ${after.verdict}`));
   }

@@ -24,14 +24,14 @@ const HONEST = { requireCloseNotify: true, network: 'honest', shutdowns: 2 } as 
 
 /** Small enough for each mutant. */
 const SMALL: readonly Rules[] = [
-  { ...TLS12, ...HOSTILE, writes: [0, 0] },
+  { ...TLS12, ...HOSTILE, writes: [0, 0], idles: true },
   { ...TLS13, ...HOSTILE, writes: [0, 0] },
 ];
 
 /** Small enough for a test. */
 const SHORT: readonly Rules[] = [
   { ...TLS13, ...HOSTILE, writes: [0, 0] },
-  { ...TLS12, ...HOSTILE, writes: [0, 0], shutdowns: 0 },
+  { ...TLS12, ...HOSTILE, writes: [0, 0], shutdowns: 0, idles: true },
   { ...TLS12, ...HONEST, writes: [1, 0], shutdowns: 1 },
   { ...TLS13, ...HONEST, writes: [1, 0], shutdowns: 1 },
 ];
@@ -41,6 +41,8 @@ const FULL: readonly Rules[] = [
   { ...TLS13, ...HOSTILE, writes: [1, 0] },
   // A caller who asks again after having chosen, given up, or let go.
   { ...TLS13, ...HOSTILE, writes: [0, 0], shutdowns: 2 },
+  // HTTP, which may know that nothing was missing.
+  { ...TLS13, ...HOSTILE, writes: [0, 0], idles: true },
   // A peer by the other policy.
   { ...TLS12, ...HOSTILE, answers: ['at-once', 'when-told'], writes: [0, 0] },
   { ...TLS13, ...HOSTILE, answers: ['at-once', 'when-told'], writes: [0, 0] },
@@ -53,7 +55,7 @@ const FULL: readonly Rules[] = [
 ];
 
 /** Of a receiving, a sending and a caller's state, reachable or not. */
-const COMBINATIONS = 7 * 7 * 5;
+const COMBINATIONS = 8 * 7 * 5;
 
 export const part: Part = {
   name: 'machine',

@@ -7,15 +7,15 @@
  * whatever one of these may do next:
  *
  * - a party's caller: write, read, shutdown with and without waiting, close with and without waiting,
- *   abort, unwrap, cancel; and its clock: a deadline passes, whenever a call waits;
- * - a party's TLS: encrypt the next write, put close_notify behind the last one, say goodbye on a
- *   transport whose stream has failed;
+ *   abort, unwrap, cancel; what HTTP knows of its messages; and its clock: a deadline passes, whenever
+ *   a call waits;
+ * - a party's TLS: encrypt the next write, put close_notify behind the last one;
  * - the network, which an attacker may own: deliver the next thing, cut with FIN between two records
  *   or inside one, reset, fail, change a record's bytes, forge a close_notify before there are keys.
  *
- * What a party does between two events of its machine is what src/stream/tls-stream.ts does, in as
+ * What a party does between two events of its machine is what src/stream/connection.ts and closing.ts do, in as
  * many words: which events it dispatches and in what order, when it lets go of the transport, what
- * `shutdown` and `read` return. (That the real stream keeps to this is for the part `lockstep`.)
+ * `shutdown`, `close` and `read` return. (That the real stream keeps to this is for the part `lockstep`.)
  *
  * Beside its machine each party carries the *truth*: what really happened to it, written down by the
  * world and never read by the machine. The invariants hold one against the other.
@@ -54,6 +54,8 @@ export interface Rules {
   readonly writes: readonly [number, number];
   /** How often each may call `shutdown`. */
   readonly shutdowns: number;
+  /** Whether HTTP reads, and may find that it has all when its connection ends. */
+  readonly idles?: boolean;
 }
 
 export type Answer = 'at-once' | 'when-told';
@@ -98,8 +100,14 @@ export interface Truth {
   readonly first: 'local' | 'peer' | null;
   /** The first wait that ended without an answer. */
   readonly gaveUp: 'deadline' | 'cancel' | null;
-  /** Whether the caller chose not to wait, before it gave up. */
+  /** Whether the caller chose not to insist on the peer's close_notify, before it gave up. */
   readonly waived: boolean;
+  /** Whether the caller had called `close` or `abort` before anything ended the peer's bytes. */
+  readonly done: boolean;
+  /** Whether HTTP, once they had ended, found that none was missing. */
+  readonly idle: boolean;
+  /** Whether a call has said that writes may be lost. Kept only while some may be. */
+  readonly told: boolean;
   /** The first end of the transport. */
   readonly transport: ClosureState['transport'];
 }
@@ -111,7 +119,7 @@ export interface Party {
   /** Of `state`, by the code under proof. */
   readonly verdict: Verdict;
   readonly closure: Closure;
-  /** Writes that were accepted and are not encrypted yet. */
+  /** Writes that were accepted and that the transport has not taken. */
   readonly pending: number;
   /** Records of data handed to the transport. */
   readonly wrote: number;
@@ -158,8 +166,10 @@ export interface Step {
   readonly in: Wire;
   /** The items that it put on its own wire, if that still takes any. */
   readonly sent: string;
-  /** How a `shutdown` or `close` settled by it. */
+  /** How a `shutdown` settled by it. */
   readonly settled: 'resolved' | 'resolved without waiting' | 'rejected' | null;
+  /** How a `close` settled by it. */
+  readonly closed: 'resolved' | 'rejected' | null;
   /** What a `read` gave: bytes, null for the end, or an error. */
   readonly read: 'bytes' | 'null' | 'error' | null;
 }
@@ -229,6 +239,7 @@ interface Turn {
   in: string;
   sent: string;
   settled: Step['settled'];
+  closed: Step['closed'];
   read: Step['read'];
 }
 
@@ -277,6 +288,9 @@ export class Model {
         first: null,
         gaveUp: null,
         waived: false,
+        done: false,
+        idle: false,
+        told: false,
         transport: null,
       },
     };
@@ -359,17 +373,20 @@ export class Model {
     const steps: Step[] = [];
     const attempt: Try = (by, what, act) => {
       const me: Draft = { ...before, truth: { ...before.truth } };
-      const turn: Turn = { side, me, in: wire.items, sent: '', settled: null, read: null };
+      const turn: Turn = {
+        ...{ side, me, in: wire.items, sent: '' },
+        ...{ settled: null, closed: null, read: null },
+      };
       act(turn);
       // What a party that let go of its transport would be sent, nobody can tell from nothing.
       if (me.tap === 'detached') turn.in = '!';
-      const { sent, settled, read } = turn;
+      const { sent, settled, closed, read } = turn;
       const left = this.#wire(turn.in);
       const after = this.#intern(me);
       const still = after === before && left === wire && sent === '';
-      if (still && settled === null && read === null) return;
+      if (still && settled === null && closed === null && read === null) return;
       const move = { by, to: side, what };
-      const step = { move, before, after, in: left, sent, settled, read };
+      const step = { move, before, after, in: left, sent, settled, closed, read };
       this.#onStep?.(step);
       steps.push(step);
     };
@@ -383,7 +400,6 @@ export class Model {
   // ---- what the caller may do
 
   #callerMoves(side: Side, me: Party, move: Try): void {
-    const waiting = me.call !== '' || me.close === 'wait' || me.close === 'waive';
     if (!me.truth.established) {
       // The stream is not there yet: `connect` and `accept` take a deadline and a signal.
       if (me.tap !== 'detached') {
@@ -398,7 +414,9 @@ export class Model {
     }
     if (me.pending + me.wrote + me.discarded < (this.rules.writes[side] ?? 0)) {
       move(side, 'write', ({ me }) => {
-        if (me.state.send.kind === 'open' && !me.failed) me.pending++;
+        if (me.failed) tell(me);
+        else if (me.state.send.kind === 'open') me.pending++;
+        else if (me.state.send.kind === 'cut') tell(me);
       });
     }
     move(side, 'read', (turn) => this.#read(turn));
@@ -407,43 +425,32 @@ export class Model {
         move(side, kind === 'wait' ? 'shutdown()' : 'shutdown({ wait: false })', (turn) => {
           turn.me.calls++;
           turn.me.call = kind;
-          this.#ask(turn, kind);
+          this.#shutdown(turn, kind);
         });
       }
     }
-    if (waiting) {
-      for (const type of ['deadline', 'cancel'] as const) {
-        move(side, WORDS[type], (turn) => {
-          const { me } = turn;
-          const closes = me.call === '';
-          this.#giveUp(turn, type);
-          if (closes) this.#finishClose(turn);
-          else me.call = '';
+    for (const type of ['deadline', 'cancel'] as const) {
+      if (me.call !== '') {
+        move(side, `${WORDS[type]} in shutdown`, (turn) => {
+          turn.me.call = '';
           turn.settled = 'rejected';
+          this.#giveUp(turn, type);
         });
       }
-    }
-    if (me.close === 'no' && me.tap !== 'detached' && me.out !== 'released') {
-      for (const kind of ['wait', 'waive'] as const) {
-        move(side, kind === 'wait' ? 'close()' : 'close({ wait: false })', (turn) => {
-          const { me } = turn;
-          me.close = kind;
-          if (kind === 'waive') me.tap = 'stopped';
-          const { caller } = me.state;
-          if (caller.kind === 'expired' || caller.kind === 'cancelled') this.#finishClose(turn);
-          else this.#ask(turn, kind);
-        });
+      if (isClosing(me)) {
+        move(side, `${WORDS[type]} in close`, (turn) => this.#endClose(turn, type));
       }
     }
-    if (me.tap !== 'detached') {
-      move(side, 'abort()', (turn) => {
-        const { me } = turn;
-        this.#abandoned(me, 'destroyed');
-        me.unread = 0;
-        this.#dispatch(turn, { type: 'abandon', how: 'destroyed' }, true);
-        this.#destroyTransport(turn);
-        if (me.close !== 'no') me.close = 'done';
-      });
+    // Taken back, it is the next protocol's.
+    if (me.out !== 'released') {
+      if (me.close === 'no') {
+        for (const kind of ['wait', 'waive'] as const) {
+          move(side, kind === 'wait' ? 'close()' : 'close({ wait: false })', (turn) =>
+            this.#close(turn, kind),
+          );
+        }
+      }
+      move(side, 'abort()', (turn) => this.#abort(turn));
     }
     const { send, receive } = me.state;
     if (send.kind === 'closed' && receive.kind === 'closed' && me.tap !== 'detached') {
@@ -457,21 +464,61 @@ export class Model {
         me.out = 'released';
       });
     }
+    if (this.rules.idles && me.truth.received !== null && !me.truth.idle) {
+      move(side, 'HTTP finds that nothing is missing', (turn) => {
+        turn.me.truth.idle = true;
+        this.#dispatch(turn, { type: 'idle' });
+      });
+    }
   }
 
   /**
-   * `shutdown`, and `close` up to its last part: ask for close_notify, wait or not. What has failed stays
-   * as it ended: nothing is asked for any more, and the call is answered with the failure.
+   * `shutdown`: asks for close_notify, and waits or not. What has failed stays as it ended: nothing is asked for
+   * any more, and the call is answered with the failure.
    */
-  #ask(turn: Turn, kind: 'wait' | 'waive'): void {
+  #shutdown(turn: Turn, kind: 'wait' | 'waive'): void {
     const { me } = turn;
     if (me.failed) {
       this.#settle(turn);
       return;
     }
-    if (kind === 'waive' && me.truth.gaveUp === null) me.truth.waived = true;
+    if (kind === 'waive') waive(me);
     this.#dispatch(turn, { type: kind });
     if (me.state.send.kind === 'open') this.#dispatch(turn, { type: 'shutdown' });
+  }
+
+  /** `close`: the caller wants no more bytes. close_notify goes out, unless the stream has failed. */
+  #close(turn: Turn, kind: 'wait' | 'waive'): void {
+    const { me } = turn;
+    // What has failed stays as it ended: nobody chooses afterwards not to have waited.
+    if (!me.failed) {
+      this.#wantsNoMore(turn);
+      waive(me);
+      this.#dispatch(turn, { type: 'waive' });
+    }
+    if (kind === 'waive' && me.tap === 'fed') me.tap = 'stopped';
+    if (me.state.send.kind === 'open' && !me.failed) this.#dispatch(turn, { type: 'shutdown' });
+    me.close = kind;
+    this.#settle(turn);
+  }
+
+  #abort(turn: Turn): void {
+    const { me } = turn;
+    this.#wantsNoMore(turn);
+    me.unread = 0;
+    // It has the last word: a close that still waits has no more to say.
+    if (isClosing(me)) turn.closed = 'resolved';
+    if (me.close !== 'no') me.close = 'done';
+    this.#abandoned(me, 'destroyed');
+    me.state = this.#step(me.state, { type: 'abandon', how: 'destroyed' });
+    me.failed = true;
+    this.#settle(turn);
+    this.#destroyTransport(turn);
+  }
+
+  #wantsNoMore({ me }: Turn): void {
+    if (me.truth.received === null) me.truth.done = true;
+    me.state = this.#step(me.state, { type: 'close' });
   }
 
   #giveUp(turn: Turn, type: 'deadline' | 'cancel'): void {
@@ -486,8 +533,10 @@ export class Model {
       me.unread = 0;
       turn.read = 'bytes';
     } else if (receive.kind === 'closed') turn.read = 'null';
-    else if (me.failed) turn.read = 'error';
-    else if (receive.kind === 'truncated' && !this.rules.requireCloseNotify) turn.read = 'null';
+    else if (me.failed) {
+      turn.read = 'error';
+      tell(me);
+    } else if (receive.kind === 'truncated' && !this.rules.requireCloseNotify) turn.read = 'null';
   }
 
   // ---- what TLS does by itself
@@ -509,11 +558,6 @@ export class Model {
         me.truth.first ??= 'local';
         this.#dispatch(turn, { type: 'close-notify-sent', evidence: 'record' });
       });
-    }
-    // A stream that failed lets go of its transport once all that came before was read.
-    const { established } = me.truth;
-    if (established && me.failed && me.unread === 0 && me.tap !== 'detached' && me.close === 'no') {
-      move(side, 'gives the failed stream up: FIN', (turn) => this.#sayGoodbye(turn));
     }
   }
 
@@ -615,8 +659,8 @@ export class Model {
     const { truth } = turn.me;
     truth.received ??= 'alerted';
     truth.sent ??= 'cut';
-    this.#dispatch(turn, { type: 'alert-received', alert }, true);
-    if (!truth.established) this.#drop(turn);
+    this.#dispatch(turn, { type: 'alert-received', alert });
+    this.#onFailure(turn);
   }
 
   #refuse(turn: Turn): void {
@@ -625,8 +669,17 @@ export class Model {
     truth.sent ??= 'alerted';
     const alert = { ...BAD_MAC, authenticated: truth.established };
     put(turn, 'x');
-    this.#dispatch(turn, { type: 'alert-sent', alert }, true);
-    if (!truth.established) this.#drop(turn);
+    this.#dispatch(turn, { type: 'alert-sent', alert });
+    this.#onFailure(turn);
+  }
+
+  /** TLS itself has failed, of an alert that came or went. */
+  #onFailure(turn: Turn): void {
+    const { me } = turn;
+    if (me.truth.established) {
+      this.#abandoned(me, 'destroyed');
+      this.#fail(turn, { type: 'abandon', how: 'destroyed' });
+    } else this.#drop(turn);
   }
 
   #onEof(turn: Turn, inside: boolean): void {
@@ -636,8 +689,10 @@ export class Model {
     me.truth.received ??= `eof ${where}`;
     me.truth.transport ??= 'eof';
     const event: ClosureEvent = { type: 'transport-eof', where };
+    const { kind } = me.state.receive;
     const reported = established && !this.rules.requireCloseNotify;
-    this.#dispatch(turn, event, me.state.receive.kind !== 'closed' && !reported);
+    if (kind === 'closing' || kind === 'closed' || reported) this.#dispatch(turn, event);
+    else this.#fail(turn, event);
     if (!established) this.#drop(turn);
   }
 
@@ -649,13 +704,14 @@ export class Model {
     me.truth.sent ??= 'cut';
     me.truth.transport ??= item === 'r' ? 'reset' : 'error';
     if (me.out === 'open') me.out = 'gone';
-    this.#dispatch(
-      turn,
+    const event: ClosureEvent =
       item === 'r'
         ? { type: 'transport-reset', where, code: 'ECONNRESET' }
-        : { type: 'transport-error', where, code: 'ETIMEDOUT' },
-      true,
-    );
+        : { type: 'transport-error', where, code: 'ETIMEDOUT' };
+    // Behind close(), also where the peer's FIN was before it: nobody wants more.
+    const { kind } = me.state.receive;
+    if (kind === 'closing' || kind === 'abandoned') this.#dispatch(turn, event);
+    else this.#fail(turn, event);
     if (!established) this.#drop(turn);
   }
 
@@ -663,34 +719,52 @@ export class Model {
 
   /** A handshake that failed: `connect` rejects, and nobody ever has the stream. */
   #drop(turn: Turn): void {
-    this.#abandoned(turn.me, 'destroyed');
-    this.#dispatch(turn, { type: 'abandon', how: 'destroyed' }, true);
+    const { me } = turn;
+    this.#abandoned(me, 'destroyed');
+    me.failed = true;
+    this.#dispatch(turn, { type: 'abandon', how: 'destroyed' });
     this.#destroyTransport(turn);
   }
 
   #destroyTransport(turn: Turn): void {
     const { me } = turn;
-    if (me.out === 'open') put(turn, 'f');
-    me.out = 'gone';
-    me.pending = 0;
-    me.tap = 'detached';
-  }
-
-  #finishClose(turn: Turn): void {
-    turn.me.close = 'done';
-    this.#sayGoodbye(turn);
-  }
-
-  #sayGoodbye(turn: Turn): void {
-    const { me } = turn;
-    this.#abandoned(me, 'closed');
-    this.#dispatch(turn, { type: 'abandon', how: 'closed' }, true);
     if (me.out === 'open') {
       put(turn, 'f');
-      me.out = 'fin';
+      me.out = 'gone';
     }
-    me.pending = 0;
     me.tap = 'detached';
+  }
+
+  /** The end of a `close`: of its own, or of its caller's patience. */
+  #endClose(turn: Turn, why: 'deadline' | 'cancel' | null): void {
+    const { me } = turn;
+    me.close = 'done';
+    const lost = mayBeLost(me) && me.state.send.kind !== 'closed' && !me.truth.told;
+    turn.closed = lost || why === 'cancel' ? 'rejected' : 'resolved';
+    if (why === 'cancel') this.#giveUp(turn, why);
+    const { send, receive } = me.state;
+    if (send.kind !== 'closed' || receive.kind !== 'closed') {
+      this.#abandoned(me, 'closed');
+      this.#fail(turn, { type: 'abandon', how: 'closed' }, why !== null);
+    }
+    if (why === null) this.#sayGoodbye(turn);
+    else this.#destroyTransport(turn);
+  }
+
+  /** FIN, and whatever comes is no longer looked at. */
+  #sayGoodbye(turn: Turn): void {
+    const { me } = turn;
+    if (me.tap === 'detached') return;
+    me.tap = 'detached';
+    this.#sendFin(turn);
+    this.#abandoned(me, 'closed');
+    this.#dispatch(turn, { type: 'abandon', how: 'closed' });
+  }
+
+  #sendFin(turn: Turn): void {
+    if (turn.me.out !== 'open') return;
+    put(turn, 'f');
+    turn.me.out = 'fin';
   }
 
   #abandoned({ truth }: Draft, how: 'destroyed' | 'closed'): void {
@@ -701,12 +775,25 @@ export class Model {
 
   // ---- the machine
 
-  /** One event; `fails` as for those that fail the stream, before anyone who waits is told. */
-  #dispatch(turn: Turn, event: ClosureEvent, fails = false): void {
-    const { me } = turn;
-    me.state = this.#subject.step(me.state, event, HOUR[event.type]);
-    if (fails) me.failed = true;
+  #step(state: ClosureState, event: ClosureEvent): ClosureState {
+    return this.#subject.step(state, event, HOUR[event.type]);
+  }
+
+  #dispatch(turn: Turn, event: ClosureEvent): void {
+    turn.me.state = this.#step(turn.me.state, event);
     this.#settle(turn);
+  }
+
+  /**
+   * One that fails the stream: the failure stands before anyone who waits is told. What has failed has no use for its
+   * transport, unless the transport goes anyway.
+   */
+  #fail(turn: Turn, event: ClosureEvent, goes = false): void {
+    const { me } = turn;
+    const first = !me.failed;
+    me.failed = true;
+    this.#dispatch(turn, event);
+    if (first && !goes && me.truth.established) this.#sayGoodbye(turn);
   }
 
   /** Every call that waits asks its question again. */
@@ -717,15 +804,16 @@ export class Model {
       if (outcome !== null) {
         turn.settled = outcome;
         me.call = '';
+        if (outcome === 'rejected') tell(me);
       }
     }
-    if (me.close === 'wait' || me.close === 'waive') {
-      const outcome = this.#outcome(me, me.close === 'wait');
-      if (outcome !== null) {
-        turn.settled = outcome;
-        this.#finishClose(turn);
-      }
-    }
+    if (!isClosing(me)) return;
+    const { send, receive } = me.state;
+    if (send.kind === 'open' || send.kind === 'closing') return;
+    // FIN goes out with close_notify: who waits for FIN need not be waited for.
+    if (send.kind === 'closed') this.#sendFin(turn);
+    const ended = receive.kind !== 'open' && receive.kind !== 'closing';
+    if (ended || me.close === 'waive') this.#endClose(turn, null);
   }
 
   /** What a waiting `shutdown` makes of the state: nothing yet, or how it settles. */
@@ -734,14 +822,14 @@ export class Model {
     if (send.kind === 'closed' && receive.kind === 'closed') return 'resolved';
     if (send.kind === 'closed' && !wait) return 'resolved without waiting';
     if (send.kind === 'cut' && receive.kind === 'closed') return 'resolved';
-    if (me.failed) return 'rejected';
+    if (me.failed || (send.kind === 'cut' && !wait)) return 'rejected';
     const reported = receive.kind === 'truncated' && !this.rules.requireCloseNotify;
     return reported && send.kind === 'closed' ? 'resolved' : null;
   }
 
   #intern(draft: Draft): Party {
     const { state, truth: t } = draft;
-    const key = `${stateKey(state)}/${draft.pending},${draft.wrote},${draft.discarded},${draft.got},${draft.unread},${draft.call},${draft.calls},${draft.close},${draft.failed},${draft.tap},${draft.out}/${t.established},${t.received},${t.sent},${t.first},${t.gaveUp},${t.waived},${t.transport}`;
+    const key = `${stateKey(state)}/${draft.pending},${draft.wrote},${draft.discarded},${draft.got},${draft.unread},${draft.call},${draft.calls},${draft.close},${draft.failed},${draft.tap},${draft.out}/${t.established},${t.received},${t.sent},${t.first},${t.gaveUp},${t.waived},${t.done},${t.idle},${t.told},${t.transport}`;
     const known = this.#parties.get(key);
     if (known !== undefined) return known;
     if (this.#parties.size >= MOST_PARTIES)
@@ -776,6 +864,23 @@ const ITEMS: Readonly<Record<string, string>> = {
 const FATAL: AlertDetail = { code: 20, name: 'bad_record_mac', authenticated: true };
 const BAD_MAC: Omit<AlertDetail, 'authenticated'> = { code: 20, name: 'bad_record_mac' };
 const FORGED: AlertDetail = { code: 0, name: 'close_notify', authenticated: false };
+
+/** Whether a `close` waits. */
+export const isClosing = ({ close }: Pick<Party, 'close'>) => close === 'wait' || close === 'waive';
+
+/** Whether the transport is not known to have taken all that was written. */
+export const mayBeLost = ({ pending, discarded }: Pick<Party, 'pending' | 'discarded'>) =>
+  pending + discarded > 0;
+
+/** A call has said so. */
+function tell(me: Draft): void {
+  if (mayBeLost(me)) me.truth.told = true;
+}
+
+/** Nobody who gave up chooses afterwards not to have waited. */
+function waive({ truth }: Draft): void {
+  if (truth.gaveUp === null) truth.waived = true;
+}
 
 /** Puts something on our wire. */
 function put(turn: Turn, item: string): void {

@@ -51,7 +51,8 @@ export function verdictOf(state: ClosureState): Verdict {
     case 'closing':
       return gaveUp(state) ?? 'open';
     case 'abandoned':
-      return gaveUp(state) ?? waived(state) ?? 'aborted';
+      // Behind close() the peer's end may be here before our close_notify is out: then only one direction has ended.
+      return gaveUp(state) ?? waived(state) ?? (state.send.kind === 'closing' ? 'open' : 'aborted');
   }
 }
 
@@ -105,7 +106,7 @@ export interface Truncation {
 }
 
 /** What every closure has. */
-interface ClosureFacts {
+export interface ClosureFacts {
   /** The judgement, in one word. */
   readonly verdict: Verdict;
   /**

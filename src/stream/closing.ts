@@ -118,10 +118,12 @@ export class Closing {
   async unwrap(): Promise<Unwrapped> {
     const connection = this.#connection;
     const { send, receive } = connection.ending.state;
-    if (send.kind !== 'closed' || receive.kind !== 'closed' || connection.released) {
+    // Once close() was called FIN goes out with close_notify.
+    const gone = connection.released || this.#closing !== null;
+    if (send.kind !== 'closed' || receive.kind !== 'closed' || gone) {
       throw new UsageError(
         'ERR_TLS_NOT_SHUTDOWN',
-        connection.released
+        gone
           ? 'the transport has been closed or taken back already'
           : 'unwrap needs both close_notify to have been exchanged',
         {
@@ -157,9 +159,12 @@ export class Closing {
     this.#observeCall('close', options);
     this.#reading.taken = false;
     if (this.#unwrapped || this.#aborted) return connection.closure;
-    connection.ending.happened({ type: 'close' }, connection.now());
-    // And does not insist on the peer's close_notify.
-    connection.dispatch({ type: 'waive' });
+    // What has failed stays as it ended: nobody chooses afterwards not to have waited.
+    if (connection.failure === null) {
+      connection.ending.happened({ type: 'close' }, connection.now());
+      // And does not insist on the peer's close_notify.
+      connection.dispatch({ type: 'waive' });
+    }
     // From here on nothing that the peer says is looked at, so the outcome hangs on no race.
     if (!wait) connection.engine.pause();
     if (!signal?.aborted) connection.sendCloseNotify();
@@ -288,12 +293,15 @@ export class Closing {
     // Reads go on to get what had arrived, and null where the peer's close_notify had, too.
     this.#letGo();
     connection.release(false);
+    const { transport: end } = connection.ending.state;
     connection.dispatch({ type: 'abandon', how: 'closed' });
     if (!transport.destroyed && !this.#finished) {
       this.#finished = true;
       connection.observe({ type: 'transport-closed', how: 'end' });
     }
     const closed = closeTransport(transport, policy.linger);
+    // Nobody is at the other end of one that was reset, and its socket may not say so by itself.
+    if (end === 'reset' || end === 'error') transport.destroy();
     connection.engine.destroy();
     await closed;
     this.#end();

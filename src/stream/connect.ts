@@ -97,7 +97,7 @@ const NOT_TLS_KEYS: ReadonlySet<string> = new Set([...STREAM_KEYS, ...TRANSPORT_
  */
 export async function connect(options: ConnectOptions): Promise<TlsStream> {
   const startedAt = performance.now();
-  const { policy, signal, head, observer } = checkStreamOptions(options, targetOf(options));
+  const { policy, signal, head, observer } = checkStreamOptions(options, () => targetOf(options));
   checkTarget(options);
   if (signal?.aborted) {
     options.transport?.destroy();
@@ -152,7 +152,7 @@ const contexts = new WeakMap<object, ServerContext>();
  *   TimeoutError | AbortError}; the transport is then closed, except for an OptionError.
  */
 export async function accept(transport: Duplex, options: AcceptOptions = {}): Promise<TlsStream> {
-  const checked = checkStreamOptions(options, peerOf(transport));
+  const checked = checkStreamOptions(options, () => peerOf(transport));
   checkTransport(transport);
   return acceptWith(contextOf(options), transport, checked);
 }
@@ -202,7 +202,10 @@ export interface CheckedStreamOptions {
 }
 
 /** @internal @throws {OptionError | RuntimeError} */
-export function checkStreamOptions(options: StreamOptions, peer?: string): CheckedStreamOptions {
+export function checkStreamOptions(
+  options: StreamOptions,
+  peer?: () => string | undefined,
+): CheckedStreamOptions {
   if (typeof options !== 'object' || options === null) {
     throw new OptionError('options must be an object');
   }
@@ -249,9 +252,11 @@ export function peerOf(transport: Duplex): string | undefined {
 /** @internal What `record` asks for. */
 export function observerOf(
   record: Observer | true | 'on-truncation' | undefined,
-  peer?: string,
+  peer?: () => string | undefined,
 ): Observer | undefined {
-  if (record === 'on-truncation') return new TruncationTranscript({ local: 'us', peer });
+  if (record === 'on-truncation') {
+    return new TruncationTranscript({ local: 'us', peer: peer?.() });
+  }
   return record === true ? new Transcript() : record;
 }
 

@@ -114,7 +114,10 @@ export class Connection implements EngineEvents {
   /** @throws why nothing more can be written. */
   mayWrite(): void {
     const { send, initiator } = this.ending.state;
-    if (this.failure !== null) throw this.failure;
+    if (this.failure !== null) {
+      this.reported = true;
+      throw this.failure;
+    }
     if (send.kind === 'open') return;
     if (send.kind === 'cut') {
       this.reported = true;
@@ -176,8 +179,9 @@ export class Connection implements EngineEvents {
     this.observe(event);
     const { receive } = this.ending.state;
     const whole = receive.kind === 'closed';
-    if (receive.kind === 'closing') {
-      // Nobody wants more of the peer. Whether it has got all of ours is another question.
+    if (receive.kind === 'closing' || receive.kind === 'abandoned') {
+      // Behind close(), also where FIN was before: nobody wants more of the peer. Whether it has got all of ours is
+      // another question.
       this.sendError ??= error;
       this.dispatch(event);
     } else if (cause === 'eof' && (whole || this.onlyReports)) {

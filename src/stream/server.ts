@@ -415,7 +415,7 @@ function splitSignal(args: readonly unknown[]): {
 
 /** @throws what the program's function throws. @throws {OptionError} where it gives something else. */
 function observerFor(record: ServerOptions['record'], transport: net.Socket): Observer | undefined {
-  if (typeof record !== 'function') return observerOf(record, peerOf(transport));
+  if (typeof record !== 'function') return observerOf(record, () => peerOf(transport));
   const observer = record(transport);
   if (observer !== undefined && typeof observer?.observe !== 'function') {
     throw new OptionError('record must give undefined or have an observe method');

@@ -192,7 +192,7 @@ export class Guard {
   #onSecure(): void {
     const socket = this.#socket;
     const witness = this.#watching.witness(this);
-    this.#ending.establish(witness);
+    this.#ending.establish(witness, this.#record && socket.getProtocol());
     const reason =
       witness === null ? 'its TLS began before the add-on was loaded' : witness.unreadable;
     if (isHeard()) this.#about();
@@ -203,9 +203,9 @@ export class Guard {
   }
 
   /** The program destroys its socket, or Node does behind its end. Node's TLS does it for bytes that it refuses. */
-  #onDestroy(error: Error | undefined): void {
+  #onDestroy(error: unknown): void {
     this.#ending.look();
-    if (!this.#failed && !(error !== undefined && isTlsError(error))) {
+    if (!this.#failed && !(error instanceof Error && isTlsError(error))) {
       this.#ending.happened({ type: 'close' });
     }
   }
@@ -444,7 +444,9 @@ export class Guard {
     const closed = ending.send === 'closed';
     const { receive } = ending;
     // Who closes behind an own close_notify chose not to wait for the peer's.
-    if (closed && receive === 'open') ending.happened({ type: 'waive' });
+    if (closed && (receive === 'open' || receive === 'closing')) {
+      ending.happened({ type: 'waive' });
+    }
     const how = closed && receive === 'closed' ? 'closed' : 'destroyed';
     ending.happened({ type: 'abandon', how });
     this.#conclude();
@@ -459,7 +461,7 @@ export class Guard {
     const record = this.#record;
     if (record === null) return;
     const { bytesRead, bytesWritten } = this.#socket;
-    record.note(`${bytesRead} bytes were read from the transport, ${bytesWritten} written`);
+    record.note(`${bytesRead} bytes of data were read, ${bytesWritten} written`);
     record.conclude(this.closure);
   }
 

@@ -83,7 +83,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   transport: ['closure'],
   tap: ['closure', 'record'],
   engine: ['closure', 'record', 'tap'],
-  strict: ['closure', 'record', 'tap', 'engine'],
+  strict: ['closure', 'record', 'transcript', 'tap', 'engine'],
   stream: ['closure', 'record', 'transcript', 'transport', 'engine'],
   starttls: ['stream'],
   'client-cert': ['closure', 'record', 'transcript', 'transport', 'stream', 'starttls'],

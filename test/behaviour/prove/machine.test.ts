@@ -36,8 +36,8 @@ const wrongEof: Mutant = {
 test('all of it holds, and every mutant of the tables dies', { timeout: 180_000 }, async () => {
   const { parts } = await expectWhole('machine');
   const figures = new Map(parts[0]?.figures.map(({ name, value }) => [name, value]));
-  // 7 states of each direction and 5 of the caller, each with 16 events and every other state.
-  expect(figures.get('mutants of the tables')).toBe(16 * (7 * 6 + 7 * 6 + 5 * 4));
+  // 7 states of our direction, 8 of the peer's and 5 of the caller, each with 18 events and every other state.
+  expect(figures.get('mutants of the tables')).toBe(18 * (7 * 6 + 8 * 7 + 5 * 4));
   expect(figures.get('mutants killed')).toBe(figures.get('mutants of the tables'));
 });
 
@@ -50,7 +50,7 @@ describe('a search', () => {
     expect(moves).toContain('delivers the end of the handshake');
     expect(moves.at(-1)).toBe('delivers FIN');
     const drawing = drawCounterexample(broken);
-    expect(drawing).toMatch(/^noTruncationIsMissed: [AB]: eof record-boundary, but open\n/);
+    expect(drawing).toMatch(/^noTruncationIsMissed: [AB]: eof record-boundary, but aborted\n/);
     expect(drawing).toContain('must share knowledge that the connection is ending');
     expect(drawing).toContain('3 moves, none fewer will do');
     // Each move is a row, in its order, between the two lanes.
@@ -110,6 +110,19 @@ describe('a search', () => {
       },
     };
     expect(brokenBy(subject).name).toBe('theRecordIsTheTruth');
+  });
+
+  test('bytes that may be missing and are not told of are caught, and those that nobody wanted, too', () => {
+    for (const told of [false, true]) {
+      const subject: Subject = {
+        ...SUBJECT,
+        closureOf: (state) => {
+          const closure = SUBJECT.closureOf(state);
+          return { ...closure, incomplete: closure.incomplete === null ? null : told } as Closure;
+        },
+      };
+      expect(brokenBy(subject).name).toBe('incompleteIsTheTruth');
+    }
   });
 
   test('and so is a step that loses who began', () => {

@@ -197,6 +197,22 @@ for (const version of VERSIONS) {
     );
   });
 
+  describeTls(`${version}: close() and unwrap()`, () => {
+    test(
+      'whoever closes does not get the transport back: FIN is out',
+      clean(async (scope) => {
+        const { client, server } = await pair(scope, version, { server: told });
+        const unwrapped = rejection(client.shutdown().then(() => client.unwrap()));
+        const closing = client.close();
+        expect(await server.read()).toBe(null);
+        await server.close();
+        expect(await unwrapped).toMatchObject({ code: 'ERR_TLS_NOT_SHUTDOWN' });
+        expect(await closing).toMatchObject({ verdict: 'secure' });
+        expect((await client.closed).transportEnd).not.toBe('released');
+      }),
+    );
+  });
+
   describeTls(`${version}: bytes of ours that are not taken`, () => {
     test(
       'the peer does not read: the deadline rejects, and the transport is gone',
@@ -245,6 +261,75 @@ for (const version of VERSIONS) {
           }
           server.abort();
         }
+      }),
+    );
+  });
+
+  describeTls(`${version}: close() around a failure`, () => {
+    test(
+      'what has failed stays as it ended: close() and abort() come too late to choose',
+      clean(async (scope) => {
+        for (const end of ['close', 'abort'] as const) {
+          const { client, server, clientTransport } = await pair(scope, version, { server: told });
+          const shutting = rejection(client.shutdown());
+          await until('close_notify is out', () => client.closure.sent !== null);
+          clientTransport.destroy();
+          expect(await shutting).toMatchObject({ code: 'ERR_TLS_ABORTED' });
+          const failed = { verdict: 'aborted', incomplete: true, transportEnd: 'destroyed' };
+          expect(client.closure).toMatchObject(failed);
+          await client[end]();
+          expect(client.closure).toMatchObject(failed);
+          server.abort();
+        }
+      }),
+    );
+
+    test(
+      'FIN of the peer, then a reset, before close_notify could go out: no truncation, our bytes are lost',
+      clean(async (scope) => {
+        const wire = channel({ onDestroy: 'reset' });
+        const { client, server } = await pair(scope, version, {
+          transports: wire.ends,
+          server: told,
+        });
+        wire.forth.clog();
+        await client.write('small');
+        const closed = rejection(client.close());
+        wire.back.cut('fin');
+        await until('FIN is known', () => client.closure.transportEnd === 'eof');
+        // close_notify is still on its way.
+        expect(client.closure).toMatchObject({
+          verdict: 'open',
+          send: 'closing',
+          receive: 'abandoned',
+          incomplete: false,
+        });
+        const reset = Object.assign(new Error('read ECONNRESET'), { code: 'ECONNRESET' });
+        wire.ends[0].destroy(reset);
+        const error = await closed;
+        expect(error).toMatchObject({ code: 'ERR_TLS_SHUTDOWN', phase: 'close' });
+        expect(error.cause).toBe(reset);
+        expect(client.closure).toMatchObject({ verdict: 'aborted', incomplete: false });
+        expect(await rejection(client.read())).toMatchObject({ code: 'ERR_TLS_ABORTED' });
+        server.abort();
+      }),
+    );
+
+    test(
+      'a write that was told of the failure has said it: close() does not say it again',
+      clean(async (scope) => {
+        const wire = channel({ onDestroy: 'reset' });
+        const { client, server } = await pair(scope, version, {
+          transports: wire.ends,
+          server: told,
+        });
+        wire.forth.clog();
+        await client.write('small');
+        wire.back.cut('reset');
+        await until('it is known', () => client.closure.transportEnd === 'reset');
+        expect(await rejection(client.write('more'))).toMatchObject({ code: 'ERR_TLS_TRUNCATED' });
+        expect(await client.close()).toMatchObject({ verdict: 'truncated', incomplete: true });
+        server.abort();
       }),
     );
   });

@@ -28,11 +28,22 @@ one word:
 | --- | --- |
 | \`open\` | Nothing has ended yet, or only one direction has. |
 | \`secure\` | close_notify was sent and received: all that the peer sent has come, and ours was handed to the transport behind all that we wrote. |
-| \`one-sided\` | Ours was sent and by choice not waited for: permitted, but nothing is known of the peer's last bytes. |
+| \`one-sided\` | Ours was sent and the peer's by choice not insisted on: permitted, but nothing is known of the peer's last bytes. |
 | \`truncated\` | The transport ended (EOF, reset or error) before the peer's close_notify. Bytes may be missing. |
 | \`alert\` | A fatal alert was sent or received. |
 | \`aborted\` | The caller here cancelled, or gave the transport up first. |
 | \`timed-out\` | A deadline passed while waiting for the peer's close_notify. |
+
+A verdict says what happened; \`closure.incomplete\` says whether what this side has read may lack bytes.
+It is null while the peer's direction is open. It is false when the peer's close_notify came, when
+\`close()\` or \`abort()\` was called before the transport ended, and when HTTP had no message in progress;
+otherwise it is true.
+
+\`shutdown()\` is the exchange itself: it rejects when the peer does not answer. \`close()\` means 'I am
+done': close_notify goes out, and FIN right behind it. \`close()\` ends at whichever of the peer's
+close_notify and FIN is first, and rejects only where bytes that this side wrote are not known to have
+been taken by the transport, or when its signal aborts. With close_notify the verdict is \`secure\`; with
+FIN, a reset or the deadline it is \`one-sided\`; a connection that was cut before stays \`truncated\`.
 
 Below are nine ways for two parties to end a connection, played over TCP in both TLS versions. A is
 the party whose view is asked for. We play A or B, as client or server; the other party is ourselves,

@@ -177,9 +177,7 @@ export class OurParty implements Party {
       }
       case 'shutdown-no-wait':
         this.#closing = stream.close({ wait: false });
-        this.#closing.catch(() => {});
-        await this.#sawOf('transport-closed');
-        this.#report('shutdown', stream.closure.verdict);
+        this.#report('shutdown', await outcome(this.#closing.then(({ verdict }) => verdict)));
         return;
       case 'drop':
         this.#dropped = true;

@@ -106,7 +106,12 @@ describe('verdictOf, for all combinations', () => {
     for (const send of ['open', 'closing'] as const) {
       expect(verdictOf(stateOf('closed', send, 'waived'))).toBe('open');
     }
-    expect(verdicts((receive) => receive === 'abandoned')).not.toContain('open');
+    for (const caller of ['using', 'waiting', 'waived'] as const) {
+      expect(verdictOf(stateOf('abandoned', 'closing', caller))).toBe('open');
+    }
+    expect(
+      verdicts((receive, send) => receive === 'abandoned' && send !== 'closing'),
+    ).not.toContain('open');
   });
 });
 
