@@ -232,14 +232,17 @@ export class Guard {
   }
 
   /**
-   * Tells of a cut that the program hears nothing of. Whether a message was in progress is asked when all was read, as
-   * where the socket is to fail.
+   * Tells of a cut that the program hears nothing of. Whether a message of HTTP was in progress is asked when all was
+   * read, as where the socket is to fail.
    */
   #report(cut: Cut): void {
-    afterReading(this.#socket, true, () => {
-      if (stakeOf(this.#socket) === 'safe') this.#ending.happened({ type: 'idle' });
+    const socket = this.#socket;
+    const tell = () => {
+      if (stakeOf(socket) === 'safe') this.#ending.happened({ type: 'idle' });
       this.#tell(cut, 'end');
-    });
+    };
+    if (stakeOf(socket) === 'unknown') tell();
+    else afterReading(socket, true, tell);
   }
 
   /** The stream had ended before there was a guard. */
