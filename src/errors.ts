@@ -19,6 +19,7 @@ export type ErrorCode =
   | 'ERR_TLS_READ_PENDING'
   | 'ERR_TLS_TAKEN'
   | 'ERR_TLS_NOT_SHUTDOWN'
+  | 'ERR_TLS_REMOVED'
   | 'ERR_TLS_OPTION'
   | 'ERR_TLS_REQUEST'
   | 'ERR_TLS_STARTTLS'
@@ -179,11 +180,11 @@ export class ShutdownError extends CloseNotifyError {
   }
 }
 
-/** A call at a time when it cannot be answered: a second read, or unwrap before shutdown. */
+/** A call at a time when it cannot be answered (a second read, unwrap before shutdown), or of what is gone. */
 export class UsageError extends CloseNotifyError {
   override readonly name = 'UsageError';
   constructor(
-    code: 'ERR_TLS_READ_PENDING' | 'ERR_TLS_TAKEN' | 'ERR_TLS_NOT_SHUTDOWN',
+    code: 'ERR_TLS_READ_PENDING' | 'ERR_TLS_TAKEN' | 'ERR_TLS_NOT_SHUTDOWN' | 'ERR_TLS_REMOVED',
     message: string,
     details?: ErrorDetails,
   ) {
