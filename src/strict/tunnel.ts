@@ -14,6 +14,7 @@ import { Buffer } from 'node:buffer';
 import http from 'node:http';
 import net from 'node:net';
 import { ConnectError, OptionError } from '../errors.ts';
+import { process } from '../runtime.ts';
 import { serverName } from '../server-name.ts';
 import { type SecureSocketOptions, secureSocket } from './secure-socket.ts';
 
@@ -119,6 +120,8 @@ export class Tunnel {
   #state: 'connecting' | 'asked' | 'open' | 'over' = 'connecting';
   /** What the proxy has said, but for interim answers. */
   #said: Buffer = Buffer.alloc(0);
+  /** The last interim answer, quoted; null where there was none. */
+  #interim: string | null = null;
   /** Bytes of interim answers. */
   #skipped = 0;
 
@@ -144,6 +147,7 @@ export class Tunnel {
             port,
           });
     this.#socket
+      .setNoDelay(true)
       .once(tls === null ? 'connect' : 'secureConnect', this.#onConnect)
       .on('error', this.#onError)
       .on('readable', this.#onReadable)
@@ -154,9 +158,7 @@ export class Tunnel {
   /** What is waited for, for the message of a deadline. */
   get waitsFor(): string {
     if (this.#state === 'connecting') return `there is no connection to ${this.#name} yet`;
-    return this.#said.length === 0
-      ? `${this.#name} has not answered`
-      : `${this.#name} has not completed its answer, ${quoted(this.#said)}`;
+    return `${this.#name} has not ${this.#answered('answered', 'completed its answer')}`;
   }
 
   /** Gives up, and tells nobody. */
@@ -168,6 +170,12 @@ export class Tunnel {
   get #name(): string {
     const { host, port } = this.#proxy;
     return `the proxy ${hostAndPort(host, port)}`;
+  }
+
+  /** @returns the first words where it has said nothing of its final answer, else the second; and what it has said. */
+  #answered(nothing: string, part: string): string {
+    if (this.#said.length > 0) return `${part}, ${quoted(this.#said)}`;
+    return this.#interim === null ? nothing : `${nothing} behind ${this.#interim}`;
   }
 
   readonly #onConnect = () => {
@@ -211,6 +219,7 @@ export class Tunnel {
       const status = Number(STATUS.exec(head)?.[1]);
       // Nothing is asked for that 101 could switch to.
       if (status >= 100 && status < 200 && status !== 101) {
+        this.#interim = quoted(this.#said);
         this.#said = this.#said.subarray(length);
         this.#skipped += length;
         continue;
@@ -253,19 +262,20 @@ export class Tunnel {
 
   readonly #onEnd = () => {
     if (this.#state === 'connecting') this.#fail(`${this.#name} hung up`);
-    else if (this.#said.length === 0) this.#fail(`${this.#name} hung up and said nothing`);
-    else this.#fail(`${this.#name} hung up within its answer, ${quoted(this.#said)}`);
+    else
+      this.#fail(
+        `${this.#name} hung up ${this.#answered('and said nothing', 'within its answer')}`,
+      );
   };
 
   readonly #onError = (cause: Error) => {
     const why = whyOf(cause);
-    const what =
-      this.#state === 'connecting'
-        ? `no connection to ${this.#name}: ${why}`
-        : `the connection to ${this.#name} failed before it had answered: ${why}`;
-    this.#fail(this.#said.length === 0 ? what : `${what}; it had said ${quoted(this.#said)}`, {
-      cause,
-    });
+    if (this.#state === 'connecting') {
+      this.#fail(`no connection to ${this.#name}: ${why}`, { cause });
+    } else {
+      const when = this.#answered('before it had answered', 'within its answer');
+      this.#fail(`the connection to ${this.#name} failed ${when}: ${why}`, { cause });
+    }
   };
 
   #fail(message: string, details: { cause?: Error; hint?: string } = {}): void {
@@ -318,10 +328,10 @@ function schemesOf(head: string): string[] {
     // Without what is quoted, a comma stands between challenges or between their parameters; a parameter has a '='.
     for (const part of value.replace(/"(?:\\.|[^"\\])*"/g, '""').split(',')) {
       const scheme = /^[ \t]*([!#$%&'*+.^_`|~\w-]+)(?:[ \t]+(?![ \t=])|[ \t]*$)/.exec(part)?.[1];
-      if (scheme !== undefined) found.add(scheme.slice(0, MAX_QUOTED));
+      if (scheme !== undefined) found.add(scheme.slice(0, 30));
     }
   }
-  return [...found].slice(0, 8);
+  return [...found].slice(0, 5);
 }
 
 /** The first line, for a message: in quotes and without control characters, or as hexadecimal bytes if it is no text. */
