@@ -89,9 +89,12 @@ export function isTruncated(error: unknown): boolean {
     const one = waiting.pop();
     if (typeof one !== 'object' || one === null || seen.has(one)) continue;
     seen.add(one);
-    const { code, incomplete, cause, errors, suppressed } = one as Wrapping;
-    // By what it has, and not by its class: there may be two copies of this library.
-    if (incomplete === true && typeof code === 'string' && code.startsWith('ERR_TLS_')) return true;
+    const { code, closure, incomplete, cause, errors, suppressed } = one as Wrapping;
+    // By what it has, and not by its class: there may be two copies of this library. nodemailer puts a code of its own
+    // on our error, whose closure stays.
+    const ours =
+      (typeof code === 'string' && code.startsWith('ERR_TLS_')) || closure?.incomplete === true;
+    if (incomplete === true && ours) return true;
     waiting.push(cause, suppressed, (one as Wrapping).error);
     if (Array.isArray(errors)) waiting.push(...errors);
   }
@@ -101,6 +104,7 @@ export function isTruncated(error: unknown): boolean {
 /** What an error may have that stands for others. */
 interface Wrapping {
   readonly code?: unknown;
+  readonly closure?: { readonly incomplete?: unknown } | null;
   readonly incomplete?: unknown;
   readonly cause?: unknown;
   readonly errors?: unknown;
