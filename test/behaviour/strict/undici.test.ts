@@ -550,20 +550,6 @@ describeTls('the connector', () => {
     );
   }
 
-  for (const [what, answer] of [
-    ['hangs up', (socket: net.Socket) => void socket.resume().end()],
-    ['speaks something else', (socket: net.Socket) => void socket.resume().end('220 smtp\r\n')],
-  ] as const) {
-    test(
-      `tells that the proxy ${what}`,
-      clean(async (scope) => {
-        const port = await listen(scope, answer);
-        const agent = dispatcherOf(scope, { proxy: { uri: `http://localhost:${port}` } });
-        expect((await get(agent, 'https://localhost:1')).error).toBeInstanceOf(Error);
-      }),
-    );
-  }
-
   test(
     'tells that nobody listens, and leaves nothing open',
     clean(async (scope) => {
