@@ -10,7 +10,13 @@
  * that: a fatal alert about it, or going on. Silence says nothing.
  */
 import type { Closure } from '../closure/verdict.ts';
-import { CertificateError, CloseNotifyError, OptionError, RequestError } from '../errors.ts';
+import {
+  CertificateError,
+  CloseNotifyError,
+  MalformedError,
+  OptionError,
+  RequestError,
+} from '../errors.ts';
 import { type Decoded, WireDecoder } from '../record/decoder.ts';
 import {
   type CertificateRequest,
@@ -19,7 +25,6 @@ import {
   parseCertificateRequest13,
 } from '../record/handshake.ts';
 import { parseKeyLogLine } from '../record/keys.ts';
-import { MalformedError } from '../record/reader.ts';
 import { certificateTypeName, signatureSchemeName } from '../record/schemes.ts';
 import { SUITE_NAMES } from '../record/suite-names.ts';
 import { type ConnectOptions, connect } from '../stream/connect.ts';
