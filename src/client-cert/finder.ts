@@ -196,7 +196,7 @@ async function requestPath(
   const limits = { deadline: options.deadlines?.read ?? 10_000, signal: options.signal };
   // RFC 9110 section 7.2: an IPv6 address in brackets, and the port unless it is the usual one.
   const name = host.includes(':') ? `[${host}]` : host;
-  const authority = port === undefined || port === 443 ? name : `${name}:${port}`;
+  const authority = port === undefined || Number(port) === 443 ? name : `${name}:${port}`;
   await stream.write(
     `GET ${path} HTTP/1.1\r\nHost: ${authority}\r\nUser-Agent: close-notify\r\nConnection: close\r\n\r\n`,
     limits,

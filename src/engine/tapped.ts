@@ -15,6 +15,7 @@
 import { Buffer } from 'node:buffer';
 import { channel } from 'node:diagnostics_channel';
 import { EventEmitter } from 'node:events';
+import type net from 'node:net';
 import { performance } from 'node:perf_hooks';
 import type { Duplex } from 'node:stream';
 import { setImmediate } from 'node:timers';
@@ -31,19 +32,26 @@ import { inferredAlert } from './failure.ts';
 import { Outgoing } from './outgoing.ts';
 import { PeerOfSocket } from './peer.ts';
 
-/** Options of `tls.connect` that mean something over a given transport. */
+/** Options of `tls.connect` that mean something to a stream. */
 export type ClientTlsOptions = Omit<
   tls.ConnectionOptions,
-  'socket' | 'host' | 'path' | 'port' | 'lookup' | 'allowHalfOpen' | 'onread' | 'signal' | 'session'
+  // Of a transport.
+  | ('socket' | 'host' | 'path' | 'port' | 'lookup' | 'timeout')
+  // Of servers.
+  | ('requestCert' | 'SNICallback' | 'ALPNCallback')
+  | 'session'
 > & {
+  /** The server's name for the certificate, where `servername` is not given. */
   readonly host?: string | undefined;
-  readonly highWaterMark?: number | undefined;
   /** A session to resume: what `onSession` was told of, or `getSession()` gave. */
   readonly session?: Uint8Array | undefined;
 };
 
-/** Options of `tls.createServer`. */
-export type ServerTlsOptions = tls.TlsOptions;
+/** Options of `tls.createServer` that mean something to a stream. */
+export type ServerTlsOptions = Omit<
+  tls.TlsOptions,
+  keyof net.ServerOpts | 'handshakeTimeout' | 'secureContext' | 'allowPartialTrustChain'
+>;
 
 /** What every engine is made with. */
 export interface EngineOptions {
@@ -429,6 +437,9 @@ const feedMore = (tap: Tap) => tap.wanted();
 
 const CLOSE_NOTIFY: SeenAlert = { level: 1, description: 0, authenticated: true };
 
+/** The longest that Node has. */
+const FOR_EVER = 2 ** 31 - 1;
+
 /** Who is told of one connection of a server. */
 interface Accepted {
   onSecret(line: Buffer): void;
@@ -451,7 +462,8 @@ export class ServerContext {
   }
 
   #make(): tls.Server {
-    const server = tls.createServer(this.#options);
+    // The stream's own deadline ends a handshake, however long that is.
+    const server = tls.createServer({ ...this.#options, handshakeTimeout: FOR_EVER });
     // A server asks its sockets for the key log only if somebody listens to it.
     return server.on('keylog', () => {});
   }

@@ -14,8 +14,9 @@ import { AbortError, OptionError, RuntimeError } from '../errors.ts';
 import { type Observer, tell } from '../transcript/observer.ts';
 import { TruncationTranscript } from '../transcript/on-truncation.ts';
 import { Transcript } from '../transcript/transcript.ts';
-import { openTransport, TRANSPORT_KEYS, type TransportOptions } from '../transport/open.ts';
+import { openTransport, type TransportOptions } from '../transport/open.ts';
 import { checkWaitOptions } from '../wait.ts';
+import { ACCEPT_OPTIONS, CLIENT_OPTIONS, checkNames, optionsFor } from './options.ts';
 import { TlsStream } from './tls-stream.ts';
 
 /** Options of a single stream, whichever side it is on. */
@@ -66,25 +67,9 @@ export type ClientCertificateOption = (
 /** Options of `accept`: the TLS options of `tls.createServer`, and the policy. */
 export interface AcceptOptions extends StreamOptions, ServerTlsOptions {}
 
-const STREAM_KEYS: ReadonlySet<string> = new Set<
-  keyof StreamOptions | 'transport' | 'clientCertificate' | 'onSession'
->([
-  'signal',
-  'head',
-  'record',
-  'requireEvidence',
-  'transport',
-  'clientCertificate',
-  'onSession',
-  'requireCloseNotify',
-  'answer',
-  'unread',
-  'unreadLimit',
-  'deadlines',
-]);
-
-/** What is ours or the transport's; the rest goes to `tls.connect`. */
-const NOT_TLS_KEYS: ReadonlySet<string> = new Set([...STREAM_KEYS, ...TRANSPORT_KEYS]);
+// Each option of these types has its place in a table.
+CLIENT_OPTIONS satisfies Readonly<Record<keyof ConnectOptions, unknown>>;
+ACCEPT_OPTIONS satisfies Readonly<Record<keyof AcceptOptions, unknown>>;
 
 /**
  * Resolves, connects and handshakes as a client. The server's certificate is verified unless
@@ -97,6 +82,7 @@ const NOT_TLS_KEYS: ReadonlySet<string> = new Set([...STREAM_KEYS, ...TRANSPORT_
  */
 export async function connect(options: ConnectOptions): Promise<TlsStream> {
   const startedAt = performance.now();
+  checkNames(CLIENT_OPTIONS, options);
   const { policy, signal, head, observer } = checkStreamOptions(options, () => targetOf(options));
   checkTarget(options);
   if (signal?.aborted) {
@@ -108,7 +94,7 @@ export async function connect(options: ConnectOptions): Promise<TlsStream> {
   const transport =
     options.transport ??
     (await openTransport(
-      pick(options, TRANSPORT_KEYS),
+      optionsFor(CLIENT_OPTIONS, 'transport', options),
       signal,
       policy.deadlines,
       (name) => observer && tell(observer, { type: 'phase', name }, performance.now() - startedAt),
@@ -116,7 +102,7 @@ export async function connect(options: ConnectOptions): Promise<TlsStream> {
   const { host } = options;
   const tlsOptions: ClientTlsOptions = {
     ...(host !== undefined && net.isIP(host) === 0 && host !== '' ? { servername: host } : {}),
-    ...omit(options, NOT_TLS_KEYS),
+    ...optionsFor(CLIENT_OPTIONS, 'tls', options),
     ...identity,
     ...(host === undefined ? {} : { host }),
   };
@@ -152,6 +138,7 @@ const contexts = new WeakMap<object, ServerContext>();
  *   TimeoutError | AbortError}; the transport is then closed, except for an OptionError.
  */
 export async function accept(transport: Duplex, options: AcceptOptions = {}): Promise<TlsStream> {
+  checkNames(ACCEPT_OPTIONS, options);
   const checked = checkStreamOptions(options, () => peerOf(transport));
   checkTransport(transport);
   return acceptWith(contextOf(options), transport, checked);
@@ -184,7 +171,7 @@ export function contextOf(options: AcceptOptions): ServerContext {
   let context = contexts.get(options);
   if (context === undefined) {
     try {
-      context = new ServerContext(omit(options, STREAM_KEYS));
+      context = new ServerContext(optionsFor(ACCEPT_OPTIONS, 'tls', options));
     } catch (cause) {
       throw new OptionError((cause as Error).message, { cause });
     }
@@ -206,9 +193,6 @@ export function checkStreamOptions(
   options: StreamOptions,
   peer?: () => string | undefined,
 ): CheckedStreamOptions {
-  if (typeof options !== 'object' || options === null) {
-    throw new OptionError('options must be an object');
-  }
   const { signal, head, record, requireEvidence } = options;
   checkWaitOptions({ signal });
   if (head !== undefined && !(head instanceof Uint8Array)) {
@@ -288,7 +272,8 @@ function checkTarget(options: ConnectOptions): void {
   if (host !== undefined && (typeof host !== 'string' || host === '')) {
     throw new OptionError('host must be a non-empty string');
   }
-  if (typeof port !== 'number' || !Number.isInteger(port) || port < 1 || port > 65535) {
+  const number = typeof port === 'string' && /^\d+$/.test(port) ? Number(port) : port;
+  if (typeof number !== 'number' || !Number.isInteger(number) || number < 1 || number > 65535) {
     throw new OptionError('port must be a whole number from 1 to 65535');
   }
 }
@@ -305,12 +290,4 @@ function checkTransport(transport: Duplex): void {
   if (transport.readableObjectMode || transport.readableEncoding) {
     throw new OptionError('transport must deliver bytes: no object mode, no setEncoding');
   }
-}
-
-function pick<T extends object>(from: T, keys: ReadonlySet<string>): Partial<T> {
-  return Object.fromEntries(Object.entries(from).filter(([key]) => keys.has(key))) as Partial<T>;
-}
-
-function omit<T extends object>(from: T, keys: ReadonlySet<string>): Partial<T> {
-  return Object.fromEntries(Object.entries(from).filter(([key]) => !keys.has(key))) as Partial<T>;
 }

@@ -10,8 +10,8 @@ import { abortsWith, withLimits } from '../wait.ts';
 export interface TransportOptions {
   /** A host name or an IP address; 'localhost' by default. */
   readonly host?: string | undefined;
-  /** A TCP port. */
-  readonly port?: number | undefined;
+  /** A TCP port; a string of digits is taken, as Node takes it. */
+  readonly port?: number | string | undefined;
   /** A Unix domain socket, instead of host and port. */
   readonly path?: string | undefined;
   /** 4, 6, or 0 for both (the default). */
@@ -37,24 +37,11 @@ export interface TransportOptions {
   readonly autoSelectFamily?: boolean | undefined;
   /** Milliseconds that each address gets before the next one is tried as well. */
   readonly autoSelectFamilyAttemptTimeout?: number | undefined;
+  /** Addresses that are not connected to (Node 22 and later). */
+  readonly blockList?: net.BlockList | undefined;
+  /** The Type of Service of IPv4, the Traffic Class of IPv6: 0 to 255 (Node 24 and later). */
+  readonly typeOfService?: number | undefined;
 }
-
-/** The keys of `TransportOptions`, to part them from TLS options. */
-export const TRANSPORT_KEYS: ReadonlySet<string> = new Set<keyof TransportOptions>([
-  'host',
-  'port',
-  'path',
-  'family',
-  'lookup',
-  'hints',
-  'localAddress',
-  'localPort',
-  'noDelay',
-  'keepAlive',
-  'keepAliveInitialDelay',
-  'autoSelectFamily',
-  'autoSelectFamilyAttemptTimeout',
-]);
 
 type Addresses = dns.LookupAddress[];
 
