@@ -58,6 +58,7 @@ const CONTEXT = {
 const STREAM = {
   answer: 'ours',
   deadlines: 'ours',
+  idleTimeout: 'ours',
   linger: 'ours',
   record: 'ours',
   requireCloseNotify: 'ours',
