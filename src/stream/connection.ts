@@ -236,7 +236,7 @@ export class Connection implements EngineEvents {
         apart(() => observer.onBytes?.(way, bytes, this.now()));
       };
     }
-    return this.#idleness.matters ? this.#onAnyBytes : undefined;
+    return this.#idleness.matters ? this.#idleness.active : undefined;
   }
 
   get onSecret(): EngineEvents['onSecret'] {
@@ -244,8 +244,6 @@ export class Connection implements EngineEvents {
     if (observer?.onSecret === undefined) return undefined;
     return (line) => apart(() => observer.onSecret?.(line));
   }
-
-  readonly #onAnyBytes = () => this.#idleness.active();
 
   // ---- acting on it
 

@@ -34,10 +34,10 @@ export class Idleness {
     if (this.matters) this.#wait(this.#milliseconds);
   }
 
-  /** A byte has crossed. */
-  active(): void {
+  /** A byte has crossed. Bound, since whoever sees bytes is given it. */
+  readonly active = (): void => {
     this.#last = performance.now();
-  }
+  };
 
   stop(): void {
     if (this.#timer !== null) clearTimeout(this.#timer);
