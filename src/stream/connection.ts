@@ -39,8 +39,6 @@ import { StreamWait, type Waiting } from './waiting.ts';
 
 /** What a connection is made with. */
 export interface ConnectionOptions {
-  /** Of this side. */
-  readonly role: 'client' | 'server';
   readonly transport: Duplex;
   readonly policy: Policy;
   readonly observer?: Observer | undefined;
@@ -52,7 +50,6 @@ export interface ConnectionOptions {
 }
 
 export class Connection implements EngineEvents {
-  readonly role: 'client' | 'server';
   readonly transport: Duplex;
   readonly policy: Policy;
   readonly observer: Observer | undefined;
@@ -80,7 +77,6 @@ export class Connection implements EngineEvents {
 
   /** @throws {OptionError} */
   constructor(options: ConnectionOptions) {
-    this.role = options.role;
     this.transport = options.transport;
     this.policy = options.policy;
     this.observer = options.observer;

@@ -24,11 +24,14 @@ import { Writing } from './writing.ts';
 
 /** What `TlsStream.open` needs. */
 export interface OpenOptions extends ConnectionOptions {
+  /** Of this side. */
+  readonly role: 'client' | 'server';
   readonly signal?: AbortSignal | undefined;
 }
 
 /** TLS over a transport, with a verdict on how it ended. Made by `connect`, `accept`, `createServer`. */
 export class TlsStream implements AsyncDisposable, TransportMembers {
+  readonly #role: 'client' | 'server';
   readonly #connection: Connection;
   readonly #reading: Reading;
   readonly #writing: Writing;
@@ -46,6 +49,7 @@ export class TlsStream implements AsyncDisposable, TransportMembers {
   }
 
   private constructor(options: OpenOptions) {
+    this.#role = options.role;
     this.#connection = new Connection(options);
     this.#reading = new Reading(this.#connection);
     this.#writing = new Writing(this.#connection);
@@ -402,7 +406,7 @@ export class TlsStream implements AsyncDisposable, TransportMembers {
   /** @internal What `console.log` shows. */
   [Symbol.for('nodejs.util.inspect.custom')](): string {
     return summarize({
-      role: this.#connection.role,
+      role: this.#role,
       ...this.tls,
       transport: this.#connection.transport,
       closure: this.closure,
