@@ -198,14 +198,6 @@ export function checkStreamOptions(
   if (head !== undefined && !(head instanceof Uint8Array)) {
     throw new OptionError('head must be a Uint8Array');
   }
-  if (
-    record !== undefined &&
-    record !== true &&
-    record !== 'on-truncation' &&
-    typeof record?.observe !== 'function'
-  ) {
-    throw new OptionError("record must be true, 'on-truncation', or have an observe method");
-  }
   if (requireEvidence !== undefined && typeof requireEvidence !== 'boolean') {
     throw new OptionError('requireEvidence must be a boolean');
   }
@@ -214,8 +206,13 @@ export function checkStreamOptions(
       hint: 'Node and Bun give one; without requireEvidence the closure says that it was inferred',
     });
   }
+  return { policy: policyOf(options), signal, head, observer: observerOf(record, peer) };
+}
+
+/** @throws {OptionError} */
+function policyOf(options: StreamOptions): Policy {
   try {
-    return { policy: resolvePolicy(options), signal, head, observer: observerOf(record, peer) };
+    return resolvePolicy(options);
   } catch (cause) {
     throw new OptionError((cause as Error).message, { cause });
   }
@@ -233,11 +230,15 @@ export function peerOf(transport: Duplex): string | undefined {
   return remoteAddress === undefined ? undefined : `${remoteAddress}:${remotePort}`;
 }
 
-/** @internal What `record` asks for. */
+/** @internal What `record` asks for. @throws {OptionError} */
 export function observerOf(
   record: Observer | true | 'on-truncation' | undefined,
   peer?: () => string | undefined,
 ): Observer | undefined {
+  const words: readonly unknown[] = [undefined, true, 'on-truncation'];
+  if (!words.includes(record) && typeof (record as Observer | null)?.observe !== 'function') {
+    throw new OptionError("record must be true, 'on-truncation', or have an observe method");
+  }
   if (record === 'on-truncation') {
     return new TruncationTranscript({ local: 'us', peer: peer?.() });
   }
