@@ -26,7 +26,7 @@ import type { EndingAlert } from '../record/conversation.ts';
 import { IS_BUN, IS_DENO, process } from '../runtime.ts';
 import { Tap, type TapEvents, type TapOptions } from '../tap/tap.ts';
 import { after } from '../wait.ts';
-import { clientContext } from './context.ts';
+import { clientContext, refusalOf } from './context.ts';
 import type { Engine, EngineEvents, EngineFailure, Peer, TlsInfo } from './contract.ts';
 import { inferredAlert } from './failure.ts';
 import { Outgoing } from './outgoing.ts';
@@ -105,7 +105,7 @@ export class TappedEngine implements Engine, TapEvents {
     this.peer = new PeerOfSocket(() => this.#socket);
   }
 
-  /** Begins a handshake as a client. @throws whatever `tls.connect` throws for options it does not take. */
+  /** Begins a handshake as a client. @throws {OptionError} for options that `tls.connect` does not take. */
   static client(options: EngineOptions, tlsOptions: ClientTlsOptions): TappedEngine {
     const engine = new TappedEngine(options, 'client');
     try {
@@ -124,7 +124,7 @@ export class TappedEngine implements Engine, TapEvents {
       if (onSession !== undefined) socket.on('session', onSession);
     } catch (error) {
       engine.#tap.detach(true);
-      throw error;
+      throw refusalOf(error as Error, tlsOptions);
     }
     return engine;
   }
@@ -455,10 +455,14 @@ export class ServerContext {
   readonly #options: ServerTlsOptions;
   readonly #server: tls.Server;
 
-  /** @throws whatever `tls.createServer` throws for options it does not take. */
+  /** @throws {OptionError} for options that `tls.createServer` does not take. */
   constructor(options: ServerTlsOptions) {
     this.#options = options;
-    this.#server = this.#make();
+    try {
+      this.#server = this.#make();
+    } catch (cause) {
+      throw refusalOf(cause as Error, options);
+    }
   }
 
   #make(): tls.Server {

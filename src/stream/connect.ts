@@ -2,6 +2,7 @@
 import net from 'node:net';
 import { performance } from 'node:perf_hooks';
 import type { Duplex } from 'node:stream';
+import { callSite } from '../call-site.ts';
 import { type Policy, type PolicyOptions, resolvePolicy } from '../closure/policy.ts';
 import {
   type ClientTlsOptions,
@@ -81,6 +82,15 @@ ACCEPT_OPTIONS satisfies Readonly<Record<keyof AcceptOptions, unknown>>;
  *   TruncatedError | AlertError | TimeoutError | AbortError} with `phase`; nothing is left open.
  */
 export async function connect(options: ConnectOptions): Promise<TlsStream> {
+  const from = callSite(connect);
+  try {
+    return await open(options);
+  } catch (error) {
+    throw from(error);
+  }
+}
+
+async function open(options: ConnectOptions): Promise<TlsStream> {
   const startedAt = performance.now();
   checkNames(CLIENT_OPTIONS, options);
   const { policy, signal, head, observer } = checkStreamOptions(options, () => targetOf(options));
@@ -138,10 +148,15 @@ const contexts = new WeakMap<object, ServerContext>();
  *   TimeoutError | AbortError}; the transport is then closed, except for an OptionError.
  */
 export async function accept(transport: Duplex, options: AcceptOptions = {}): Promise<TlsStream> {
-  checkNames(ACCEPT_OPTIONS, options);
-  const checked = checkStreamOptions(options, () => peerOf(transport));
-  checkTransport(transport);
-  return acceptWith(contextOf(options), transport, checked);
+  const from = callSite(accept);
+  try {
+    checkNames(ACCEPT_OPTIONS, options);
+    const checked = checkStreamOptions(options, () => peerOf(transport));
+    checkTransport(transport);
+    return await acceptWith(contextOf(options), transport, checked);
+  } catch (error) {
+    throw from(error);
+  }
 }
 
 /** @internal Handshakes as a server, with options that have been looked at already. */
@@ -170,11 +185,7 @@ export async function acceptWith(
 export function contextOf(options: AcceptOptions): ServerContext {
   let context = contexts.get(options);
   if (context === undefined) {
-    try {
-      context = new ServerContext(optionsFor(ACCEPT_OPTIONS, 'tls', options));
-    } catch (cause) {
-      throw new OptionError((cause as Error).message, { cause });
-    }
+    context = new ServerContext(optionsFor(ACCEPT_OPTIONS, 'tls', options));
     contexts.set(options, context);
   }
   return context;

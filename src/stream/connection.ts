@@ -22,13 +22,7 @@ import { type Closure, verdictOf } from '../closure/verdict.ts';
 import type { Engine, EngineEvents, EngineFailure, TlsInfo } from '../engine/contract.ts';
 import { engineError } from '../engine/failure.ts';
 import { truncatedError } from '../engine/truncation.ts';
-import {
-  AbortedError,
-  type CloseNotifyError,
-  OptionError,
-  ShutdownError,
-  TimeoutError,
-} from '../errors.ts';
+import { AbortedError, type CloseNotifyError, ShutdownError, TimeoutError } from '../errors.ts';
 import { alertName } from '../record/alert.ts';
 import { apart } from '../runtime.ts';
 import { type Observation, type Observer, tell } from '../transcript/observer.ts';
@@ -45,7 +39,7 @@ export interface ConnectionOptions {
   /** `performance.now()` at the connection's start, from which its times count. */
   readonly startedAt: number;
   readonly onSession?: ((session: Uint8Array) => void) | undefined;
-  /** Begins the handshake. @throws what the engine says of options that it does not take. */
+  /** Begins the handshake. @throws {OptionError} for options that the engine does not take. */
   readonly start: (events: EngineEvents, linger: number) => Engine;
 }
 
@@ -84,12 +78,8 @@ export class Connection implements EngineEvents {
     this.onSession = onSession && ((session) => apart(() => onSession(session)));
     this.#startedAt = options.startedAt;
     this.#idleness = new Idleness(this.policy.idleTimeout, (ms) => this.#onIdle(ms));
-    try {
-      this.engine = options.start(this, this.policy.linger.time);
-    } catch (cause) {
-      // The engine refused its options before it touched the transport.
-      throw new OptionError((cause as Error).message, { cause });
-    }
+    // It refuses options before it touches the transport.
+    this.engine = options.start(this, this.policy.linger.time);
   }
 
   /** How the connection ended, or stands. */

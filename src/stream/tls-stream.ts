@@ -3,6 +3,7 @@
  * reading.ts, writing.ts and closing.ts, on the state in connection.ts.
  */
 import { X509Certificate } from 'node:crypto';
+import { callSite } from '../call-site.ts';
 import type { Closure } from '../closure/verdict.ts';
 import type { TlsInfo } from '../engine/contract.ts';
 import { TruncationTranscript } from '../transcript/on-truncation.ts';
@@ -140,8 +141,14 @@ export class TlsStream implements AsyncDisposable, TransportMembers {
 
   /** Reads until the peer's close_notify. Throws where `read` rejects, so never on a truncation. */
   async *[Symbol.asyncIterator](): AsyncGenerator<Uint8Array, void, undefined> {
+    const from = callSite(this[Symbol.asyncIterator]);
     for (;;) {
-      const bytes = await this.read();
+      let bytes: Uint8Array | null;
+      try {
+        bytes = await this.read();
+      } catch (error) {
+        throw from(error);
+      }
       if (bytes === null) return;
       yield bytes;
     }
