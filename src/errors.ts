@@ -22,6 +22,7 @@ export type ErrorCode =
   | 'ERR_TLS_REMOVED'
   | 'ERR_TLS_OPTION'
   | 'ERR_TLS_REQUEST'
+  | 'ERR_TLS_MALFORMED'
   | 'ERR_TLS_STARTTLS'
   | 'ERR_TLS_IDENTITY'
   | 'ERR_TLS_RUNTIME'
@@ -217,6 +218,17 @@ export class RequestError extends CloseNotifyError {
   override readonly name = 'RequestError';
   constructor(message: string, details?: ErrorDetails) {
     super('ERR_TLS_REQUEST', message, { phase: 'handshake', ...details });
+  }
+}
+
+/** Bytes that do not say what they should. `offset` is the byte at which the reading stopped. */
+export class MalformedError extends CloseNotifyError {
+  override readonly name = 'MalformedError';
+  readonly offset: number;
+
+  constructor(message: string, offset: number) {
+    super('ERR_TLS_MALFORMED', `${message} (at byte ${offset})`);
+    this.offset = offset;
   }
 }
 

@@ -69,7 +69,6 @@ export type { TlsInfo } from './engine/contract.ts';
 export type { ClientTlsOptions, ServerTlsOptions } from './engine/tapped.ts';
 export * from './errors.ts';
 export type { KeyLogEntry } from './record/keys.ts';
-export { MalformedError } from './record/reader.ts';
 export type { CloseOptions, ShutdownOptions, Unwrapped } from './stream/closing.ts';
 export {
   type AcceptOptions,

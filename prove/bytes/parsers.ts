@@ -1,5 +1,6 @@
 /** Property fuzzing of the parsers in src/record: any bytes, and genuine ones that were spoilt. */
 import fc from 'fast-check';
+import { MalformedError } from '../../src/errors.ts';
 import { parseAlert } from '../../src/record/alert.ts';
 import { type Decoded, WireDecoder } from '../../src/record/decoder.ts';
 import {
@@ -11,7 +12,7 @@ import {
   parseServerHello,
 } from '../../src/record/handshake.ts';
 import { parseKeyLogLine } from '../../src/record/keys.ts';
-import { MalformedError, Reader } from '../../src/record/reader.ts';
+import { Reader } from '../../src/record/reader.ts';
 import { RecordScanner } from '../../src/record/record.ts';
 import { suiteOf } from '../../src/record/suite.ts';
 import { type Model, SIDES, type Side } from '../cuts/conversation.ts';

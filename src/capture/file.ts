@@ -9,7 +9,7 @@
  *
  * draft-ietf-opsawg-pcap and draft-ietf-opsawg-pcapng.
  */
-import { MalformedError } from '../record/reader.ts';
+import { MalformedError } from '../errors.ts';
 
 /** A packet as it was captured. */
 export interface CapturedFrame {

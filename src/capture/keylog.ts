@@ -3,8 +3,8 @@
  * stream and read for a capture.
  */
 import { appendFileSync } from 'node:fs';
+import { MalformedError } from '../errors.ts';
 import { type KeyLogEntry, parseKeyLogLine } from '../record/keys.ts';
-import { MalformedError } from '../record/reader.ts';
 import type { Observation, Observer } from '../transcript/observer.ts';
 
 /**

@@ -13,8 +13,7 @@ import {
 } from '../capture/replay.ts';
 import { type CaptureSurvey, surveyCapture } from '../capture/survey.ts';
 import type { TcpConnection } from '../capture/tcp.ts';
-import { OptionError } from '../errors.ts';
-import { MalformedError } from '../record/reader.ts';
+import { MalformedError, OptionError } from '../errors.ts';
 import type { Observer } from '../transcript/observer.ts';
 import { Transcript } from '../transcript/transcript.ts';
 

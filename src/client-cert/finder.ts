@@ -10,7 +10,13 @@
  * that: a fatal alert about it, or going on. Silence says nothing.
  */
 import type { Closure } from '../closure/verdict.ts';
-import { CertificateError, CloseNotifyError, OptionError, RequestError } from '../errors.ts';
+import {
+  CertificateError,
+  CloseNotifyError,
+  MalformedError,
+  OptionError,
+  RequestError,
+} from '../errors.ts';
 import { type Decoded, WireDecoder } from '../record/decoder.ts';
 import {
   type CertificateRequest,
@@ -19,12 +25,13 @@ import {
   parseCertificateRequest13,
 } from '../record/handshake.ts';
 import { parseKeyLogLine } from '../record/keys.ts';
-import { MalformedError } from '../record/reader.ts';
 import { certificateTypeName, signatureSchemeName } from '../record/schemes.ts';
 import { SUITE_NAMES } from '../record/suite-names.ts';
-import { type ConnectOptions, connect } from '../stream/connect.ts';
+import { type ConnectOptions, connect, observerOf } from '../stream/connect.ts';
 import type { TlsStream } from '../stream/tls-stream.ts';
 import type { Direction, Observation, Observer } from '../transcript/observer.ts';
+import { TruncationTranscript } from '../transcript/on-truncation.ts';
+import { Transcript } from '../transcript/transcript.ts';
 import type { Identity } from './identity.ts';
 import { type Match, matchIdentities } from './match.ts';
 import { IssuerNameList } from './name.ts';
@@ -91,6 +98,8 @@ export interface FindResult {
   readonly matches: readonly Match[];
   /** What could not be looked at, in words; null where everything was. */
   readonly limitation: string | null;
+  /** The record, where the option `record` asked for one: as `stream.transcript`. */
+  readonly transcript: Transcript | null;
 }
 
 /**
@@ -144,7 +153,9 @@ export class ClientCertificateFinder {
     if (http !== undefined && !/^\/[\x21-\x7e]*$/.test(http)) {
       throw new OptionError("http must be a path, such as '/private'");
     }
-    const watcher = new RequestWatcher(typeof record === 'object' ? record : undefined);
+    const { host, port, path } = target;
+    const observer = observerOf(record, () => (host === undefined ? path : `${host}:${port}`));
+    const watcher = new RequestWatcher(observer);
     let stream: TlsStream;
     try {
       stream = await connect({ ...target, ...connectOptions, record: watcher });
@@ -154,7 +165,10 @@ export class ClientCertificateFinder {
       // Without a request there is no answer. Names from a server that does not verify, or whose
       // handshake we had to refuse, are none either.
       const refused = error instanceof CertificateError || closure?.alert?.direction === 'sent';
-      if (watcher.request === null || closure === null || refused) throw error;
+      if (watcher.request === null || closure === null || refused) {
+        if (closure !== null) watcher.transcript(closure);
+        throw error;
+      }
       return watcher.result(closure, null, null, identities);
     }
     const limitation =
@@ -191,7 +205,7 @@ async function requestPath(
   const limits = { deadline: options.deadlines?.read ?? 10_000, signal: options.signal };
   // RFC 9110 section 7.2: an IPv6 address in brackets, and the port unless it is the usual one.
   const name = host.includes(':') ? `[${host}]` : host;
-  const authority = port === undefined || port === 443 ? name : `${name}:${port}`;
+  const authority = port === undefined || Number(port) === 443 ? name : `${name}:${port}`;
   await stream.write(
     `GET ${path} HTTP/1.1\r\nHost: ${authority}\r\nUser-Agent: close-notify\r\nConnection: close\r\n\r\n`,
     limits,
@@ -275,7 +289,18 @@ export class RequestWatcher implements Observer {
       certificateRequest: request,
       matches: matchIdentities(identities, request),
       limitation,
+      transcript: this.transcript(closure),
     };
+  }
+
+  /** The record of a connection that is over. One 'on-truncation' is kept only where bytes may be missing. */
+  transcript(closure: Closure): Transcript | null {
+    const record = this.#record;
+    if (record instanceof TruncationTranscript) {
+      record.conclude(closure);
+      if (closure.incomplete !== true) return null;
+    }
+    return record instanceof Transcript ? record : null;
   }
 
   get #tls(): FindResult['tls'] {

@@ -6,6 +6,7 @@ import { createPrivateKey, type KeyObject, X509Certificate } from 'node:crypto';
 import { readdir, readFile, stat } from 'node:fs/promises';
 import { basename, extname, join } from 'node:path';
 import { OptionError } from '../errors.ts';
+import { plainReason } from '../openssl.ts';
 import { accept, type ConnectOptions, connect } from '../stream/connect.ts';
 import { memoryPair } from '../transport/pair.ts';
 
@@ -115,7 +116,7 @@ async function readMaterial(file: string, passphrase?: string): Promise<Material
       else certificates.push(new X509Certificate(bytes));
     }
   } catch (cause) {
-    throw new OptionError(`${file}: ${(cause as Error).message}`, { cause });
+    throw new OptionError(`${file}: ${plainReason((cause as Error).message)}`, { cause });
   }
   return certificates.length + keys.length === 0 ? null : { source: file, certificates, keys };
 }
@@ -207,6 +208,6 @@ async function readPkcs12(file: string, passphrase?: string): Promise<Identity> 
     ours.destroy();
     theirs.destroy();
     await serving.catch(() => undefined);
-    throw new OptionError(`${file}: ${(cause as Error).message}`, { cause });
+    throw new OptionError(`${file}: ${plainReason((cause as Error).message)}`, { cause });
   }
 }

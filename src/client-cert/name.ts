@@ -1,6 +1,7 @@
 /**
  * Distinguished names: kept as DER, compared as DER, printed for people by RFC 4514.
  */
+
 import {
   Set as Asn1Set,
   type BaseBlock,
@@ -10,8 +11,8 @@ import {
   ObjectIdentifier,
   Sequence,
 } from 'asn1js';
+import { MalformedError } from '../errors.ts';
 import { hex } from '../record/handshake.ts';
-import { MalformedError } from '../record/reader.ts';
 
 /** RFC 4514 section 3: the short names that every reader knows. */
 const SHORT_NAMES: ReadonlyMap<string, string> = new Map([

@@ -8,9 +8,9 @@ import { matchIdentities } from './match.ts';
 /**
  * For the option `clientCertificate` of `connect`: presents the identity that the server would take.
  *
- * With one identity there is nothing to pick, and it takes one connection. With several it takes two:
- * Node's TLS has to be given the certificate before the handshake begins, so a first connection,
- * made without one and shut down properly, asks for the request, and the second authenticates.
+ * It takes two connections, also with a single identity, which may be the wrong one: Node's TLS has to be given the
+ * certificate before the handshake begins, so a first connection, made without one and shut down properly, asks for
+ * the request, and the second authenticates.
  *
  * Where the server does not ask, or asks without insisting and no identity is usable, `connect`
  * goes on without a certificate.
@@ -22,13 +22,9 @@ export function clientCertificateSelector(
   identities: readonly Identity[],
 ): ClientCertificateOption {
   return async (options: ConnectOptions) => {
-    const [only] = identities;
-    if (identities.length === 1 && only !== undefined) {
-      if (only.options === null) throw refusal(identities, null);
-      return only.options;
-    }
-    // What is recorded is the caller's connection, not this one.
-    const { record: _, ...asking } = options;
+    // What is recorded is the caller's connection, not this one, and its sessions are not this one's: a server asks for
+    // nothing where it resumes.
+    const { record: _, session: __, onSession: ___, ...asking } = options;
     const { certificateRequest, request } = await new ClientCertificateFinder().find(
       asking,
       asking,

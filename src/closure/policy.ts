@@ -11,7 +11,10 @@ export interface Deadlines {
   readonly connect: number;
   /** The TLS handshake. */
   readonly handshake: number;
-  /** One `read()`. Running out loses nothing: the next read goes on where this one was. */
+  /**
+   * One `read()`; `Infinity` by default, since a peer may be silent for long: `idleTimeout` ends a silent connection.
+   * Running out loses nothing: the next read goes on where this one was.
+   */
   readonly read: number;
   /** One `write()` that has to wait for the transport. */
   readonly write: number;
@@ -62,6 +65,14 @@ export interface Policy {
   readonly unreadLimit: number;
   /** How long each wait may take. */
   readonly deadlines: Deadlines;
+  /**
+   * Milliseconds without a byte in either direction, behind the handshake, after which the connection is given up;
+   * `Infinity` by default. Whatever waits rejects with `ERR_TLS_TIMEOUT` of the phase `open`, and the verdict is
+   * `timed-out`. The transport is closed without close_notify: that would say that this side has said all.
+   *
+   * It counts also while the program does not read. Behind `close()` the deadline of that counts alone.
+   */
+  readonly idleTimeout: number;
   /** How a closed transport lingers. */
   readonly linger: Linger;
 }
@@ -81,11 +92,12 @@ export const DEFAULT_POLICY: Policy = {
     resolve: 5_000,
     connect: 10_000,
     handshake: 10_000,
-    read: 300_000,
+    read: Number.POSITIVE_INFINITY,
     write: 300_000,
     shutdown: 5_000,
     close: 5_000,
   },
+  idleTimeout: Number.POSITIVE_INFINITY,
   linger: { time: 2_000, count: 1_000 },
 };
 
@@ -101,6 +113,7 @@ export function resolvePolicy(options: PolicyOptions = {}, base: Policy = DEFAUL
     unread: options.unread ?? base.unread,
     unreadLimit: options.unreadLimit ?? base.unreadLimit,
     deadlines: { ...base.deadlines },
+    idleTimeout: options.idleTimeout ?? base.idleTimeout,
     linger: { ...base.linger, ...defined(options.linger) },
   };
   check(typeof policy.requireCloseNotify === 'boolean', 'requireCloseNotify', 'a boolean');
@@ -115,6 +128,7 @@ export function resolvePolicy(options: PolicyOptions = {}, base: Policy = DEFAUL
     'unreadLimit',
     'a number of bytes, 0 or more',
   );
+  checkDeadline(policy.idleTimeout, 'idleTimeout');
   checkDeadline(policy.linger.time, 'linger.time');
   check(
     Number.isInteger(policy.linger.count) && policy.linger.count >= 0,

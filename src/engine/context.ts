@@ -4,6 +4,8 @@
  */
 import { createHash } from 'node:crypto';
 import tls from 'node:tls';
+import { OptionError } from '../errors.ts';
+import { plainReason } from '../openssl.ts';
 
 /**
  * Options that a context is not made of: those of a socket, of a connection, and of an HTTP request, which https.Agent
@@ -80,4 +82,59 @@ function identify(options: tls.SecureContextOptions): string | null {
       .sort(([one], [other]) => (one < other ? -1 : 1))
       .every(([key, value]) => add(key) && add(value));
   return known ? hash.digest('base64') : null;
+}
+
+/** What each option of a context has to be, for who gave it something else. */
+const HINTS: Readonly<Record<string, string>> = {
+  key: 'a private key in PEM begins with -----BEGIN PRIVATE KEY-----, or -----BEGIN EC PRIVATE KEY----- and the like',
+  cert: 'a certificate in PEM begins with -----BEGIN CERTIFICATE-----',
+  pfx: 'it takes the bytes of a PKCS#12 file, and its passphrase',
+  crl: 'a revocation list in PEM begins with -----BEGIN X509 CRL-----',
+  ciphers:
+    'tls.getCiphers() has the names, which OpenSSL wants in capitals; colons stand between them',
+  ecdhCurve: 'crypto.getCurves() has the names; colons stand between them',
+  sigalgs: "names such as 'ECDSA+SHA256' or 'rsa_pss_rsae_sha256', with colons between them",
+  'key and cert': 'the key belongs to another certificate',
+};
+
+/** What is wrong with a passphrase, by OpenSSL's words for it. */
+const PASSPHRASES: ReadonlyArray<readonly [RegExp, string]> = [
+  [/bad decrypt|mac verify failure|wrong password/i, 'the passphrase is another one'],
+  [
+    /interrupted or cancell?ed|bad password read|no password/i,
+    'it is encrypted: give its passphrase',
+  ],
+];
+
+/** What Node and OpenSSL refuse, as an error that names the option. */
+export function refusalOf(cause: Error, options: object): OptionError {
+  const reason = plainReason(cause.message);
+  // Node names what has the wrong type.
+  if (/\boptions?\.\w/.test(reason)) return new OptionError(reason, { cause });
+  const name = culprit(options as tls.SecureContextOptions);
+  if (name === null) return new OptionError(reason, { cause });
+  const passphrase = PASSPHRASES.find(([words]) => words.test(reason))?.[1];
+  const hint = (name === 'key' || name === 'pfx' ? passphrase : undefined) ?? HINTS[name];
+  return new OptionError(`the option ${name} cannot be used: ${reason}`, { cause, hint });
+}
+
+/** Which option it was: OpenSSL does not say. So each is tried alone. */
+function culprit(options: tls.SecureContextOptions): string | null {
+  const { passphrase, key, cert } = options;
+  const isRefused = (some: tls.SecureContextOptions) => {
+    try {
+      tls.createSecureContext(some);
+      return false;
+    } catch {
+      // That it throws is the answer.
+      return true;
+    }
+  };
+  for (const [name, value] of Object.entries(options)) {
+    if (value === undefined || NOT_OF_A_CONTEXT.has(name)) continue;
+    if (isRefused({ [name]: value, ...(passphrase !== undefined && { passphrase }) })) return name;
+  }
+  return key !== undefined && cert !== undefined && isRefused({ key, cert, passphrase })
+    ? 'key and cert'
+    : null;
 }

@@ -9,6 +9,7 @@ import {
   type CloseNotifyError,
   HandshakeError,
 } from '../errors.ts';
+import { plainReason } from '../openssl.ts';
 import { alertCode, alertName } from '../record/alert.ts';
 import type { EngineFailure } from './contract.ts';
 
@@ -61,16 +62,17 @@ export function engineError(
   established: boolean,
   closure: Closure,
 ): CloseNotifyError {
-  const { message } = cause;
+  const message = plainReason(cause.message);
   const { alert } = closure;
   const phase = established ? 'open' : 'handshake';
   if (unauthorized !== null) {
     // A server of Node's says only that the socket hung up.
     const reason = cause.code === 'ECONNRESET' ? certificateError(unauthorized, cause) : cause;
-    return new CertificateError(`the peer's certificate does not verify: ${reason.message}`, {
+    const why = plainReason(reason.message);
+    return new CertificateError(`the peer's certificate does not verify: ${why}`, {
       closure,
       cause: reason,
-      hint: 'pass the issuer as `ca`, or check the name; rejectUnauthorized: false turns verification off',
+      hint: certificateHint(reason.code ?? unauthorized),
     });
   }
   if (alert?.direction === 'received') {
@@ -144,6 +146,30 @@ function sentAlert(error: EngineError, authenticated: boolean): AlertDetail {
   return code === undefined
     ? { code: null, name: 'unknown', authenticated }
     : { code, name: alertName(code), authenticated };
+}
+
+/** What can be done about a certificate that does not verify. */
+function certificateHint(code: string): string {
+  switch (code) {
+    case 'CERT_HAS_EXPIRED':
+      return "its owner has to renew it, unless this machine's clock is wrong";
+    case 'CERT_NOT_YET_VALID':
+      return "look at this machine's clock: it is valid later";
+    case 'CERT_REVOKED':
+      return 'its issuer has revoked it: its owner needs another';
+    case 'ERR_TLS_CERT_ALTNAME_INVALID':
+    case 'HOSTNAME_MISMATCH':
+      return 'it is for another name: check host, or ask for the right one with servername';
+    case 'DEPTH_ZERO_SELF_SIGNED_CERT':
+      return 'it is signed by itself: pass the certificate as `ca` if you trust it';
+    case 'SELF_SIGNED_CERT_IN_CHAIN':
+    case 'UNABLE_TO_GET_ISSUER_CERT':
+    case 'UNABLE_TO_GET_ISSUER_CERT_LOCALLY':
+    case 'UNABLE_TO_VERIFY_LEAF_SIGNATURE':
+      return 'its issuer is not known here: pass that as `ca`, or have the peer send the whole chain';
+    default:
+      return 'rejectUnauthorized: false turns verification off, and lets anyone in';
+  }
 }
 
 /** What may be behind a failed handshake, for the person who reads it. */

@@ -15,6 +15,7 @@
 import { Buffer } from 'node:buffer';
 import { channel } from 'node:diagnostics_channel';
 import { EventEmitter } from 'node:events';
+import type net from 'node:net';
 import { performance } from 'node:perf_hooks';
 import type { Duplex } from 'node:stream';
 import { setImmediate } from 'node:timers';
@@ -25,25 +26,32 @@ import type { EndingAlert } from '../record/conversation.ts';
 import { IS_BUN, IS_DENO, process } from '../runtime.ts';
 import { Tap, type TapEvents, type TapOptions } from '../tap/tap.ts';
 import { after } from '../wait.ts';
-import { clientContext } from './context.ts';
+import { clientContext, refusalOf } from './context.ts';
 import type { Engine, EngineEvents, EngineFailure, Peer, TlsInfo } from './contract.ts';
 import { inferredAlert } from './failure.ts';
 import { Outgoing } from './outgoing.ts';
 import { PeerOfSocket } from './peer.ts';
 
-/** Options of `tls.connect` that mean something over a given transport. */
+/** Options of `tls.connect` that mean something to a stream. */
 export type ClientTlsOptions = Omit<
   tls.ConnectionOptions,
-  'socket' | 'host' | 'path' | 'port' | 'lookup' | 'allowHalfOpen' | 'onread' | 'signal' | 'session'
+  // Of a transport.
+  | ('socket' | 'host' | 'path' | 'port' | 'lookup' | 'timeout')
+  // Of servers.
+  | ('requestCert' | 'SNICallback' | 'ALPNCallback')
+  | 'session'
 > & {
+  /** The server's name for the certificate, where `servername` is not given. */
   readonly host?: string | undefined;
-  readonly highWaterMark?: number | undefined;
   /** A session to resume: what `onSession` was told of, or `getSession()` gave. */
   readonly session?: Uint8Array | undefined;
 };
 
-/** Options of `tls.createServer`. */
-export type ServerTlsOptions = tls.TlsOptions;
+/** Options of `tls.createServer` that mean something to a stream. */
+export type ServerTlsOptions = Omit<
+  tls.TlsOptions,
+  keyof net.ServerOpts | 'handshakeTimeout' | 'secureContext' | 'allowPartialTrustChain'
+>;
 
 /** What every engine is made with. */
 export interface EngineOptions {
@@ -97,7 +105,7 @@ export class TappedEngine implements Engine, TapEvents {
     this.peer = new PeerOfSocket(() => this.#socket);
   }
 
-  /** Begins a handshake as a client. @throws whatever `tls.connect` throws for options it does not take. */
+  /** Begins a handshake as a client. @throws {OptionError} for options that `tls.connect` does not take. */
   static client(options: EngineOptions, tlsOptions: ClientTlsOptions): TappedEngine {
     const engine = new TappedEngine(options, 'client');
     try {
@@ -116,7 +124,7 @@ export class TappedEngine implements Engine, TapEvents {
       if (onSession !== undefined) socket.on('session', onSession);
     } catch (error) {
       engine.#tap.detach(true);
-      throw error;
+      throw refusalOf(error as Error, tlsOptions);
     }
     return engine;
   }
@@ -429,6 +437,9 @@ const feedMore = (tap: Tap) => tap.wanted();
 
 const CLOSE_NOTIFY: SeenAlert = { level: 1, description: 0, authenticated: true };
 
+/** The longest that Node has. */
+const FOR_EVER = 2 ** 31 - 1;
+
 /** Who is told of one connection of a server. */
 interface Accepted {
   onSecret(line: Buffer): void;
@@ -444,14 +455,19 @@ export class ServerContext {
   readonly #options: ServerTlsOptions;
   readonly #server: tls.Server;
 
-  /** @throws whatever `tls.createServer` throws for options it does not take. */
+  /** @throws {OptionError} for options that `tls.createServer` does not take. */
   constructor(options: ServerTlsOptions) {
     this.#options = options;
-    this.#server = this.#make();
+    try {
+      this.#server = this.#make();
+    } catch (cause) {
+      throw refusalOf(cause as Error, options);
+    }
   }
 
   #make(): tls.Server {
-    const server = tls.createServer(this.#options);
+    // The stream's own deadline ends a handshake, however long that is.
+    const server = tls.createServer({ ...this.#options, handshakeTimeout: FOR_EVER });
     // A server asks its sockets for the key log only if somebody listens to it.
     return server.on('keylog', () => {});
   }

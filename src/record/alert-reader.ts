@@ -23,6 +23,7 @@
  * The first alert that ends a direction is told, and nothing behind it is looked at. Secrets: those of the next key
  * change, and of each direction the newest; overwritten when they are replaced and at the end.
  */
+import { MalformedError } from '../errors.ts';
 import {
   Conversation,
   type Direction,
@@ -34,7 +35,6 @@ import {
 import { RecordCutter, type WireRecord } from './cutter.ts';
 import type { Sender } from './decoder.ts';
 import { LiveKeys, TLS12 } from './live-keys.ts';
-import { MalformedError } from './reader.ts';
 import { CONTENT_TYPE, HEADER_LENGTH } from './record.ts';
 import { HandshakeSkimmer } from './skimmer.ts';
 

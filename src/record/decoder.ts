@@ -17,6 +17,7 @@
  *
  * A record that does not authenticate stops its direction for good, and says so. Nothing is guessed.
  */
+import { MalformedError } from '../errors.ts';
 import { type Alert, parseAlert } from './alert.ts';
 import {
   HANDSHAKE_TYPE,
@@ -27,7 +28,6 @@ import {
   parseServerHello,
 } from './handshake.ts';
 import { connectionKeys12, type KeyLogEntry, nextTrafficSecret, trafficKeys13 } from './keys.ts';
-import { MalformedError } from './reader.ts';
 import { CONTENT_TYPE, HEADER_LENGTH } from './record.ts';
 import { type Suite, suiteOf } from './suite.ts';
 import { SUITE_NAMES } from './suite-names.ts';

@@ -2,7 +2,8 @@
  * TLS handshake messages, as far as closing and client certificates need them. Pure.
  * RFC 9846 section 4 (TLS 1.3), RFC 5246 section 7.4 (TLS 1.2).
  */
-import { list, MalformedError, Reader } from './reader.ts';
+import { MalformedError } from '../errors.ts';
+import { list, Reader } from './reader.ts';
 
 /** HandshakeType. */
 export const HANDSHAKE_TYPE = {

@@ -1,15 +1,5 @@
 /** A cursor over bytes in the TLS presentation language (RFC 9846 section 3). Pure. */
-
-/** Bytes that do not say what they should. `offset` is where the reading stopped. */
-export class MalformedError extends Error {
-  override readonly name = 'MalformedError';
-  readonly offset: number;
-
-  constructor(message: string, offset: number) {
-    super(`${message} (at byte ${offset})`);
-    this.offset = offset;
-  }
-}
+import { MalformedError } from '../errors.ts';
 
 /** Reads numbers and vectors in order; every read checks that the bytes are there. */
 export class Reader {

@@ -2,6 +2,7 @@
 import net from 'node:net';
 import { performance } from 'node:perf_hooks';
 import type { Duplex } from 'node:stream';
+import { callSite } from '../call-site.ts';
 import { type Policy, type PolicyOptions, resolvePolicy } from '../closure/policy.ts';
 import {
   type ClientTlsOptions,
@@ -15,8 +16,9 @@ import { serverName } from '../server-name.ts';
 import { type Observer, tell } from '../transcript/observer.ts';
 import { TruncationTranscript } from '../transcript/on-truncation.ts';
 import { Transcript } from '../transcript/transcript.ts';
-import { openTransport, TRANSPORT_KEYS, type TransportOptions } from '../transport/open.ts';
+import { openTransport, type TransportOptions } from '../transport/open.ts';
 import { checkWaitOptions } from '../wait.ts';
+import { ACCEPT_OPTIONS, CLIENT_OPTIONS, checkNames, optionsFor } from './options.ts';
 import { TlsStream } from './tls-stream.ts';
 
 /** Options of a single stream, whichever side it is on. */
@@ -67,29 +69,9 @@ export type ClientCertificateOption = (
 /** Options of `accept`: the TLS options of `tls.createServer`, and the policy. */
 export interface AcceptOptions extends StreamOptions, ServerTlsOptions {}
 
-const STREAM_KEYS: ReadonlySet<string> = new Set<
-  keyof StreamOptions | 'transport' | 'clientCertificate' | 'onSession'
->([
-  'signal',
-  'head',
-  'record',
-  'requireEvidence',
-  'transport',
-  'clientCertificate',
-  'onSession',
-  'requireCloseNotify',
-  'answer',
-  'unread',
-  'unreadLimit',
-  'deadlines',
-]);
-
-/** What is ours or the transport's; the rest goes to `tls.connect`. */
-const NOT_TLS_KEYS: ReadonlySet<string> = new Set([
-  ...STREAM_KEYS,
-  ...TRANSPORT_KEYS,
-  'servername',
-]);
+// Each option of these types has its place in a table.
+CLIENT_OPTIONS satisfies Readonly<Record<keyof ConnectOptions, unknown>>;
+ACCEPT_OPTIONS satisfies Readonly<Record<keyof AcceptOptions, unknown>>;
 
 /**
  * Resolves, connects and handshakes as a client. The server's certificate is verified unless
@@ -102,7 +84,17 @@ const NOT_TLS_KEYS: ReadonlySet<string> = new Set([
  *   TruncatedError | AlertError | TimeoutError | AbortError} with `phase`; nothing is left open.
  */
 export async function connect(options: ConnectOptions): Promise<TlsStream> {
+  const from = callSite(connect);
+  try {
+    return await open(options);
+  } catch (error) {
+    throw from(error);
+  }
+}
+
+async function open(options: ConnectOptions): Promise<TlsStream> {
   const startedAt = performance.now();
+  checkNames(CLIENT_OPTIONS, options);
   const { policy, signal, head, observer } = checkStreamOptions(options, () => targetOf(options));
   checkTarget(options);
   const names = namesOf(options);
@@ -115,12 +107,13 @@ export async function connect(options: ConnectOptions): Promise<TlsStream> {
   const transport =
     options.transport ??
     (await openTransport(
-      pick(options, TRANSPORT_KEYS),
+      optionsFor(CLIENT_OPTIONS, 'transport', options),
       signal,
       policy.deadlines,
       (name) => observer && tell(observer, { type: 'phase', name }, performance.now() - startedAt),
     ));
-  const tlsOptions: ClientTlsOptions = { ...omit(options, NOT_TLS_KEYS), ...identity, ...names };
+  const { servername: _, ...plainTls } = optionsFor(CLIENT_OPTIONS, 'tls', options);
+  const tlsOptions: ClientTlsOptions = { ...plainTls, ...identity, ...names };
   try {
     return await TlsStream.open({
       transport,
@@ -153,9 +146,15 @@ const contexts = new WeakMap<object, ServerContext>();
  *   TimeoutError | AbortError}; the transport is then closed, except for an OptionError.
  */
 export async function accept(transport: Duplex, options: AcceptOptions = {}): Promise<TlsStream> {
-  const checked = checkStreamOptions(options, () => peerOf(transport));
-  checkTransport(transport);
-  return acceptWith(contextOf(options), transport, checked);
+  const from = callSite(accept);
+  try {
+    checkNames(ACCEPT_OPTIONS, options);
+    const checked = checkStreamOptions(options, () => peerOf(transport));
+    checkTransport(transport);
+    return await acceptWith(contextOf(options), transport, checked);
+  } catch (error) {
+    throw from(error);
+  }
 }
 
 /** @internal Handshakes as a server, with options that have been looked at already. */
@@ -184,11 +183,7 @@ export async function acceptWith(
 export function contextOf(options: AcceptOptions): ServerContext {
   let context = contexts.get(options);
   if (context === undefined) {
-    try {
-      context = new ServerContext(omit(options, STREAM_KEYS));
-    } catch (cause) {
-      throw new OptionError((cause as Error).message, { cause });
-    }
+    context = new ServerContext(optionsFor(ACCEPT_OPTIONS, 'tls', options));
     contexts.set(options, context);
   }
   return context;
@@ -207,21 +202,10 @@ export function checkStreamOptions(
   options: StreamOptions,
   peer?: () => string | undefined,
 ): CheckedStreamOptions {
-  if (typeof options !== 'object' || options === null) {
-    throw new OptionError('options must be an object');
-  }
   const { signal, head, record, requireEvidence } = options;
   checkWaitOptions({ signal });
   if (head !== undefined && !(head instanceof Uint8Array)) {
     throw new OptionError('head must be a Uint8Array');
-  }
-  if (
-    record !== undefined &&
-    record !== true &&
-    record !== 'on-truncation' &&
-    typeof record?.observe !== 'function'
-  ) {
-    throw new OptionError("record must be true, 'on-truncation', or have an observe method");
   }
   if (requireEvidence !== undefined && typeof requireEvidence !== 'boolean') {
     throw new OptionError('requireEvidence must be a boolean');
@@ -231,8 +215,13 @@ export function checkStreamOptions(
       hint: 'Node and Bun give one; without requireEvidence the closure says that it was inferred',
     });
   }
+  return { policy: policyOf(options), signal, head, observer: observerOf(record, peer) };
+}
+
+/** @throws {OptionError} */
+function policyOf(options: StreamOptions): Policy {
   try {
-    return { policy: resolvePolicy(options), signal, head, observer: observerOf(record, peer) };
+    return resolvePolicy(options);
   } catch (cause) {
     throw new OptionError((cause as Error).message, { cause });
   }
@@ -250,11 +239,15 @@ export function peerOf(transport: Duplex): string | undefined {
   return remoteAddress === undefined ? undefined : `${remoteAddress}:${remotePort}`;
 }
 
-/** @internal What `record` asks for. */
+/** @internal What `record` asks for. @throws {OptionError} */
 export function observerOf(
   record: Observer | true | 'on-truncation' | undefined,
   peer?: () => string | undefined,
 ): Observer | undefined {
+  const words: readonly unknown[] = [undefined, true, 'on-truncation'];
+  if (!words.includes(record) && typeof (record as Observer | null)?.observe !== 'function') {
+    throw new OptionError("record must be true, 'on-truncation', or have an observe method");
+  }
   if (record === 'on-truncation') {
     return new TruncationTranscript({ local: 'us', peer: peer?.() });
   }
@@ -289,7 +282,8 @@ function checkTarget(options: ConnectOptions): void {
   if (host !== undefined && (typeof host !== 'string' || host === '')) {
     throw new OptionError('host must be a non-empty string');
   }
-  if (typeof port !== 'number' || !Number.isInteger(port) || port < 1 || port > 65535) {
+  const number = typeof port === 'string' && /^\d+$/.test(port) ? Number(port) : port;
+  if (typeof number !== 'number' || !Number.isInteger(number) || number < 1 || number > 65535) {
     throw new OptionError('port must be a whole number from 1 to 65535');
   }
 }
@@ -332,12 +326,4 @@ function checkTransport(transport: Duplex): void {
   if (transport.readableObjectMode || transport.readableEncoding) {
     throw new OptionError('transport must deliver bytes: no object mode, no setEncoding');
   }
-}
-
-function pick<T extends object>(from: T, keys: ReadonlySet<string>): Partial<T> {
-  return Object.fromEntries(Object.entries(from).filter(([key]) => keys.has(key))) as Partial<T>;
-}
-
-function omit<T extends object>(from: T, keys: ReadonlySet<string>): Partial<T> {
-  return Object.fromEntries(Object.entries(from).filter(([key]) => !keys.has(key))) as Partial<T>;
 }

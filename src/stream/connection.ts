@@ -22,30 +22,28 @@ import { type Closure, verdictOf } from '../closure/verdict.ts';
 import type { Engine, EngineEvents, EngineFailure, TlsInfo } from '../engine/contract.ts';
 import { engineError } from '../engine/failure.ts';
 import { truncatedError } from '../engine/truncation.ts';
-import { AbortedError, type CloseNotifyError, OptionError, ShutdownError } from '../errors.ts';
+import { AbortedError, type CloseNotifyError, ShutdownError, TimeoutError } from '../errors.ts';
 import { alertName } from '../record/alert.ts';
 import { apart } from '../runtime.ts';
 import { type Observation, type Observer, tell } from '../transcript/observer.ts';
 import { ignoreErrors } from '../transport/goodbye.ts';
 import { type Patience, Questions, type WaitOptions } from '../wait.ts';
+import { Idleness } from './idle.ts';
 import { StreamWait, type Waiting } from './waiting.ts';
 
 /** What a connection is made with. */
 export interface ConnectionOptions {
-  /** Of this side. */
-  readonly role: 'client' | 'server';
   readonly transport: Duplex;
   readonly policy: Policy;
   readonly observer?: Observer | undefined;
   /** `performance.now()` at the connection's start, from which its times count. */
   readonly startedAt: number;
   readonly onSession?: ((session: Uint8Array) => void) | undefined;
-  /** Begins the handshake. @throws what the engine says of options that it does not take. */
+  /** Begins the handshake. @throws {OptionError} for options that the engine does not take. */
   readonly start: (events: EngineEvents, linger: number) => Engine;
 }
 
 export class Connection implements EngineEvents {
-  readonly role: 'client' | 'server';
   readonly transport: Duplex;
   readonly policy: Policy;
   readonly observer: Observer | undefined;
@@ -65,6 +63,7 @@ export class Connection implements EngineEvents {
   /** Told once, when the connection fails after its handshake. */
   onFailed: () => void = () => {};
   readonly #startedAt: number;
+  readonly #idleness: Idleness;
   /** Bytes that were written had not been taken by the transport when it took no more. */
   #cutOff = false;
   /** Why the transport takes no more. */
@@ -72,19 +71,15 @@ export class Connection implements EngineEvents {
 
   /** @throws {OptionError} */
   constructor(options: ConnectionOptions) {
-    this.role = options.role;
     this.transport = options.transport;
     this.policy = options.policy;
     this.observer = options.observer;
     const { onSession } = options;
     this.onSession = onSession && ((session) => apart(() => onSession(session)));
     this.#startedAt = options.startedAt;
-    try {
-      this.engine = options.start(this, this.policy.linger.time);
-    } catch (cause) {
-      // The engine refused its options before it touched the transport.
-      throw new OptionError((cause as Error).message, { cause });
-    }
+    this.#idleness = new Idleness(this.policy.idleTimeout, (ms) => this.#onIdle(ms));
+    // It refuses options before it touches the transport.
+    this.engine = options.start(this, this.policy.linger.time);
   }
 
   /** How the connection ended, or stands. */
@@ -139,6 +134,7 @@ export class Connection implements EngineEvents {
   // ---- what the engine reports
 
   onSecure(_info: TlsInfo): void {
+    this.#idleness.begin();
     this.dispatch({ type: 'established' });
   }
 
@@ -147,6 +143,7 @@ export class Connection implements EngineEvents {
   }
 
   onDrain(): void {
+    this.#idleness.active();
     this.questions.ask();
   }
 
@@ -219,8 +216,13 @@ export class Connection implements EngineEvents {
 
   get onBytes(): EngineEvents['onBytes'] {
     const { observer } = this;
-    if (observer?.onBytes === undefined) return undefined;
-    return (way, bytes) => apart(() => observer.onBytes?.(way, bytes, this.now()));
+    if (observer?.onBytes !== undefined) {
+      return (way, bytes) => {
+        this.#idleness.active();
+        apart(() => observer.onBytes?.(way, bytes, this.now()));
+      };
+    }
+    return this.#idleness.matters ? this.#idleness.active : undefined;
   }
 
   get onSecret(): EngineEvents['onSecret'] {
@@ -230,6 +232,25 @@ export class Connection implements EngineEvents {
   }
 
   // ---- acting on it
+
+  /** Nothing has crossed for so long. Who closes has a deadline for that, and who has shut down has all it wanted. */
+  #onIdle(ms: number): void {
+    const { send, receive } = this.ending.state;
+    const over = send.kind === 'closed' && receive.kind === 'closed';
+    if (over || receive.kind === 'closing' || this.failure !== null) return;
+    this.observe({ type: 'deadline', phase: 'open', ms });
+    // Nobody is asked before the failure stands.
+    this.ending.happened({ type: 'deadline' }, this.now());
+    this.fail(
+      { type: 'abandon', how: 'destroyed' },
+      (closure) =>
+        new TimeoutError(`nothing was received or sent for ${ms} ms`, {
+          phase: 'open',
+          closure,
+          hint: 'send something now and then, or raise idleTimeout',
+        }),
+    );
+  }
 
   /** The peer has closed. See `Policy.answer` for what each standard asks for. */
   #answer(): void {
@@ -262,6 +283,7 @@ export class Connection implements EngineEvents {
 
   /** The engine lets go of the transport. @returns what came after the peer's close_notify. */
   release(back: boolean): Uint8Array {
+    this.#idleness.stop();
     const closed = this.ending.state.receive.kind === 'closed';
     const trailing = closed && !this.released ? this.engine.trailingLength : 0;
     if (trailing > 0) this.observe({ type: 'trailing', bytes: trailing });

@@ -27,6 +27,7 @@ import {
   observerOf,
   peerOf,
 } from './connect.ts';
+import { checkNames, checkTlsNames, optionsFor, SERVER_OPTIONS } from './options.ts';
 import { isOfConnection, rejectedCallOn } from './origin.ts';
 import { type OnStreamContext, Served } from './served.ts';
 import type { TlsStream } from './tls-stream.ts';
@@ -49,6 +50,14 @@ export interface ServerOptions extends Omit<AcceptOptions, 'head' | 'signal' | '
     | undefined;
   /** How many connections may be open at once; any number by default. Further ones are dropped. */
   readonly maxConnections?: number | undefined;
+  /** Turns Nagle's algorithm off; true by default, as for `connect`. */
+  readonly noDelay?: boolean | undefined;
+  /** TCP keep-alive; off by default. */
+  readonly keepAlive?: boolean | undefined;
+  /** Milliseconds of silence before the first keep-alive probe. */
+  readonly keepAliveInitialDelay?: number | undefined;
+  /** Addresses that are not served (Node 22 and later). */
+  readonly blockList?: net.BlockList | undefined;
   /** Told of each connection that `maxConnections` drops, as 'drop' of a `net.Server` tells it. */
   readonly onDrop?: ((connection: net.DropArgument) => void) | undefined;
 }
@@ -94,6 +103,8 @@ export type ServerAddress = net.AddressInfo | string | null;
 /** What is listening already: a descriptor, or a server or socket of Node's. */
 export type ListenHandle = { readonly fd: number } | net.Server | net.Socket;
 
+SERVER_OPTIONS satisfies Readonly<Record<keyof ServerOptions, unknown>>;
+
 const serverError = channel('close-notify.server-error');
 
 /** A listening server. */
@@ -126,9 +137,15 @@ export class TlsServer implements AsyncDisposable {
     this.#options = acceptOptions;
     // Certificates that cannot be used are an error here, not at the first connection.
     this.#context = contextOf(acceptOptions);
-    this.#server = net.createServer({ allowHalfOpen: true, noDelay: true }, (transport) =>
-      this.#accept(transport),
-    );
+    const listening = optionsFor(SERVER_OPTIONS, 'transport', options);
+    try {
+      this.#server = net.createServer(
+        { noDelay: true, ...listening, allowHalfOpen: true },
+        (transport) => this.#accept(transport),
+      );
+    } catch (cause) {
+      throw new OptionError((cause as Error).message, { cause });
+    }
     this.#server.on('error', (error) => {
       if (this.#stopListen === null) this.#tell(error, null, true);
       else this.#stopListen(error);
@@ -249,9 +266,7 @@ export class TlsServer implements AsyncDisposable {
    * @throws {OptionError} for options that TLS does not take; all stays as it was.
    */
   setSecureContext(options: ServerTlsOptions): void {
-    if (typeof options !== 'object' || options === null) {
-      throw new OptionError('options must be an object');
-    }
+    checkTlsNames(options);
     const { key, cert, pfx, ...others } = this.#options;
     const identity =
       options.pfx !== undefined
@@ -432,9 +447,7 @@ function addressesOf(transport: net.Socket): net.DropArgument {
 
 /** @throws {OptionError} */
 function checkServerOptions(options: ServerOptions, onStream: OnStream): void {
-  if (typeof options !== 'object' || options === null) {
-    throw new OptionError('options must be an object');
-  }
+  checkNames(SERVER_OPTIONS, options);
   if (typeof onStream !== 'function') throw new OptionError('onStream must be a function');
   for (const name of ['onError', 'onDrop'] as const) {
     const hook = options[name];

@@ -3,6 +3,7 @@
  * reading.ts, writing.ts and closing.ts, on the state in connection.ts.
  */
 import { X509Certificate } from 'node:crypto';
+import { callSite } from '../call-site.ts';
 import type { Closure } from '../closure/verdict.ts';
 import type { TlsInfo } from '../engine/contract.ts';
 import { UsageError } from '../errors.ts';
@@ -25,11 +26,14 @@ import { Writing } from './writing.ts';
 
 /** What `TlsStream.open` needs. */
 export interface OpenOptions extends ConnectionOptions {
+  /** Of this side. */
+  readonly role: 'client' | 'server';
   readonly signal?: AbortSignal | undefined;
 }
 
 /** TLS over a transport, with a verdict on how it ended. Made by `connect`, `accept`, `createServer`. */
 export class TlsStream implements AsyncDisposable, TransportMembers {
+  readonly #role: 'client' | 'server';
   readonly #connection: Connection;
   readonly #reading: Reading;
   readonly #writing: Writing;
@@ -58,6 +62,7 @@ export class TlsStream implements AsyncDisposable, TransportMembers {
   }
 
   private constructor(options: OpenOptions) {
+    this.#role = options.role;
     this.#connection = new Connection(options);
     this.#reading = new Reading(this.#connection);
     this.#writing = new Writing(this.#connection);
@@ -148,8 +153,14 @@ export class TlsStream implements AsyncDisposable, TransportMembers {
 
   /** Reads until the peer's close_notify. Throws where `read` rejects, so never on a truncation. */
   async *[Symbol.asyncIterator](): AsyncGenerator<Uint8Array, void, undefined> {
+    const from = callSite(this[Symbol.asyncIterator]);
     for (;;) {
-      const bytes = await this.read();
+      let bytes: Uint8Array | null;
+      try {
+        bytes = await this.read();
+      } catch (error) {
+        throw from(error);
+      }
       if (bytes === null) return;
       yield bytes;
     }
@@ -414,7 +425,7 @@ export class TlsStream implements AsyncDisposable, TransportMembers {
   /** @internal What `console.log` shows. */
   [Symbol.for('nodejs.util.inspect.custom')](): string {
     return summarize({
-      role: this.#connection.role,
+      role: this.#role,
       ...this.tls,
       transport: this.#connection.transport,
       closure: this.closure,

@@ -22,8 +22,8 @@ import { abortsWith, after, type WaitOptions, withLimits } from '../wait.ts';
 export interface TransportOptions {
   /** A host name or an IP address; 'localhost' by default. */
   readonly host?: string | undefined;
-  /** A TCP port. */
-  readonly port?: number | undefined;
+  /** A TCP port; a string of digits is taken, as Node takes it. */
+  readonly port?: number | string | undefined;
   /** A Unix domain socket, instead of host and port. */
   readonly path?: string | undefined;
   /** 4, 6, or 0 for both (the default). */
@@ -55,24 +55,11 @@ export interface TransportOptions {
    * Unlike in `net.connect` no attempt is given up then: all of them have until `deadlines.connect`.
    */
   readonly autoSelectFamilyAttemptTimeout?: number | undefined;
+  /** Addresses that are not connected to (Node 22 and later). */
+  readonly blockList?: net.BlockList | undefined;
+  /** The Type of Service of IPv4, the Traffic Class of IPv6: 0 to 255 (Node 24 and later). */
+  readonly typeOfService?: number | undefined;
 }
-
-/** The keys of `TransportOptions`, to part them from TLS options. */
-export const TRANSPORT_KEYS: ReadonlySet<string> = new Set<keyof TransportOptions>([
-  'host',
-  'port',
-  'path',
-  'family',
-  'lookup',
-  'hints',
-  'localAddress',
-  'localPort',
-  'noDelay',
-  'keepAlive',
-  'keepAliveInitialDelay',
-  'autoSelectFamily',
-  'autoSelectFamilyAttemptTimeout',
-]);
 
 /** RFC 8305 section 8: the Connection Attempt Delay, and its least value, in milliseconds. */
 const ATTEMPT_DELAY = 250;

@@ -548,7 +548,7 @@ describeTls('what a server has, and takes', () => {
       expect(() => createServer(null as never, idle)).toThrow('options must be an object');
       expect(wrong({ onError: 1 })).toThrow('onError must be a function');
       expect(wrong({ onDrop: 1 })).toThrow('onDrop must be a function');
-      expect(wrong({ record: {} })).toThrow('record must be true or a function');
+      expect(wrong({ record: {} })).toThrow("record must be true, 'on-truncation' or a function");
       expect(wrong({ maxConnections: 'x' })).toThrow('maxConnections must be');
     }),
   );

@@ -1,5 +1,10 @@
 import { describe, expect, test } from 'vitest';
-import { clientCertificateSelector, loadIdentities } from '../../../src/client-cert/index.ts';
+import {
+  ClientCertificateFinder,
+  clientCertificateSelector,
+  type FindOptions,
+  loadIdentities,
+} from '../../../src/client-cert/index.ts';
 import { type ConnectOptions, connect } from '../../../src/index.ts';
 import type { TlsStream } from '../../../src/stream/tls-stream.ts';
 import { type CertificateFields, certificate, commonName, keyPem } from '../../support/cert-der.ts';
@@ -48,13 +53,45 @@ describeServer('openssl', 'clientCertificateSelector', () => {
     };
     const established = (output: string) => output.match(/CONNECTION ESTABLISHED/g)?.length ?? 0;
 
-    test('one identity: one connection', () =>
+    test('one identity: two connections, as with several', () =>
       clean(async (scope) => {
-        const { port, process } = await start(scope, '-Verify', '4', '-naccept', '1');
+        const { port, process } = await start(scope, '-verify', '4', '-naccept', '2');
         await works(await through(port, clientCertificateSelector(await load(GOOD))));
         await process.ended();
-        expect(established(process.output)).toBe(1);
-        expect(process.output).toMatch(/client/);
+        expect(established(process.output)).toBe(2);
+        expect(process.output).toMatch(/CN ?= ?client\b/);
+      })());
+
+    test('one identity that is not usable: judged as two are', () =>
+      clean(async (scope) => {
+        const identities = await load(EXPIRED);
+        const { port } = await start(scope, '-Verify', '4');
+        const error = await rejection(through(port, clientCertificateSelector(identities)));
+        expect(error.code).toBe('ERR_TLS_IDENTITY');
+        expect(error.message).toMatch(/valid only until/);
+
+        const optional = await start(scope, '-verify', '4', '-naccept', '2');
+        await works(await through(optional.port, clientCertificateSelector(identities)));
+        await optional.process.ended();
+        expect(optional.process.output).not.toMatch(/CN ?= ?client\b/);
+      })());
+
+    test('the finder records as connect does', () =>
+      clean(async (scope) => {
+        const { port } = await start(scope, '-verify', '4', '-naccept', '2');
+        const find = (record: FindOptions['record']) =>
+          new ClientCertificateFinder({ ca: serverCa().pem, record }).find({
+            host: 'localhost',
+            port,
+          });
+        const { transcript, request } = await find(true);
+        expect(request).toBe('optional');
+        expect(transcript?.entries.length).toBeGreaterThan(4);
+        expect(JSON.stringify(transcript)).toContain('certificate_request');
+        // Nothing was cut.
+        expect((await find('on-truncation')).transcript).toBeNull();
+        const error = await rejection(find('all' as never));
+        expect(error.message).toContain('record must be');
       })());
 
     test('several: two connections, and the usable one is taken', () =>
@@ -137,18 +174,21 @@ describeServer('openssl', 'clientCertificateSelector', () => {
   });
 
   test(
-    'one identity without a key: an error before any connection',
-    clean(async () => {
+    'one identity without a key: not usable',
+    clean(async (scope) => {
+      const { port } = await sServer(scope, [
+        ...['-Verify', '4', '-CAfile', testFile('root.pem', root().pem), '-tls1_3'],
+      ]);
       const leaf = certificate({ subject: commonName('client'), issuer: root() });
       const identities = await loadIdentities(testFile('id.pem', leaf.pem));
       const error = await rejection(
         connect({
-          host: 'localhost',
-          port: 1,
+          ...{ host: 'localhost', port, ca: serverCa().pem },
           clientCertificate: clientCertificateSelector(identities),
         }),
       );
       expect(error.code).toBe('ERR_TLS_IDENTITY');
+      expect(error.message).toContain('no private key');
     }),
   );
 

@@ -7,8 +7,8 @@ import { KeyLog } from '../../../src/capture/keylog.ts';
 import { PcapngRecorder } from '../../../src/capture/pcapng.ts';
 import { type CapturedConnection, replayConnection } from '../../../src/capture/replay.ts';
 import { type CaptureSurvey, surveyCapture } from '../../../src/capture/survey.ts';
+import { MalformedError } from '../../../src/errors.ts';
 import { connect, type Observation } from '../../../src/index.ts';
-import { MalformedError } from '../../../src/record/reader.ts';
 import {
   asIpv6,
   framesOf,

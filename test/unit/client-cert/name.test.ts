@@ -1,8 +1,8 @@
 import { execFileSync } from 'node:child_process';
 import { describe, expect, test } from 'vitest';
 import { DistinguishedName, IssuerNameList } from '../../../src/client-cert/name.ts';
+import { MalformedError } from '../../../src/errors.ts';
 import { hex } from '../../../src/record/handshake.ts';
-import { MalformedError } from '../../../src/record/reader.ts';
 import { randomNumbers, runSeed } from '../../support/cert-capture.ts';
 import {
   bmp,

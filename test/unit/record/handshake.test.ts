@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest';
+import { MalformedError } from '../../../src/errors.ts';
 import {
   HANDSHAKE_TYPE,
   HandshakeReader,
@@ -11,7 +12,7 @@ import {
   parseExtensions,
   parseServerHello,
 } from '../../../src/record/handshake.ts';
-import { list, MalformedError, Reader } from '../../../src/record/reader.ts';
+import { list, Reader } from '../../../src/record/reader.ts';
 import { randomNumbers, runSeed } from '../../support/cert-capture.ts';
 import { bits, commonName, oid, sequence } from '../../support/cert-der.ts';
 import {
