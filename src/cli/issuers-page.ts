@@ -170,7 +170,8 @@ interface TextStyle {
   readonly after?: string;
 }
 
-const REQUEST_TONES: Readonly<Record<FindResult['request'], Tone>> = {
+/** How good an answer is. */
+export const REQUEST_TONES: Readonly<Record<FindResult['request'], Tone>> = {
   none: 'plain',
   optional: 'good',
   required: 'warn',
