@@ -342,6 +342,13 @@ add({
   ask: (task) => byFetch(task, fetch as Fetch, registered(task)),
 });
 
+// Another undici that is loaded puts its own dispatcher, wrapped, in the place of the one that fetch of Node 20 and 22
+// uses, and what waits in a body behind such a wrapper is lost (docs/strict.md). Here fetch is to be Node's own.
+const DISPATCHER = Symbol.for('undici.globalDispatcher.1');
+await fetch('data:,');
+const dispatchers = globalThis as Record<symbol, unknown>;
+const nodes = dispatchers[DISPATCHER];
+
 const require = createRequire(new URL('../../.ci/runtimes/package.json', import.meta.url));
 
 /** undici by its major version; those that are installed, and that this Node can load. */
@@ -363,7 +370,9 @@ function undicis(): Array<readonly [name: string, undici: typeof Undici]> {
   });
 }
 
-for (const [name, undici] of undicis()) {
+const loaded = undicis();
+if (nodes !== undefined) dispatchers[DISPATCHER] = nodes;
+for (const [name, undici] of loaded) {
   const { Agent, ProxyAgent } = undici;
   const base = { undici: true } as const;
   // The newest offers HTTP/2 by itself.

@@ -227,16 +227,9 @@ function judgeMessage(row: Row, outcome: Outcome): Fault[] {
   } else {
     if (told.whole) fault('missed cut', `${said}; ${RULES[rule]}`);
     if (!got.equals(due.subarray(0, got.length))) fault('lost bytes', `not a part of it: ${said}`);
-    const { protocol, undici } = row.client;
-    // undici drops what its reader has not taken when a body fails.
-    if (
-      plain &&
-      protocol === 'http1' &&
-      !undici &&
-      truth !== 'reset' &&
-      !row.late &&
-      got.length < content.length
-    ) {
+    const { protocol } = row.client;
+    // HTTP/2 drops what its reader has not taken when a session goes.
+    if (plain && protocol === 'http1' && truth !== 'reset' && got.length < content.length) {
       fault('lost bytes', `${content.length} had come: ${said}`);
     }
     if (response.byClosure && truth === 'eof' && rule === 'byClosure') {

@@ -152,11 +152,13 @@ describe('the shape of the code', () => {
       const target = targetOf(one);
       const to = folderOf(target);
       if (from === '') return false;
-      // The errors, the runtime, the waits and who reads a socket as HTTP are everybody's; the list of exports is for
-      // users, the command line among them.
+      // The errors, the runtime, the waits, and who reads a socket as HTTP or as a stream, are everybody's; the list of
+      // exports is for users, the command line among them.
       if (to === '')
         return !(
-          ['errors.ts', 'http-messages.ts', 'runtime.ts', 'wait.ts'].includes(target) ||
+          ['errors.ts', 'http-messages.ts', 'runtime.ts', 'unread.ts', 'wait.ts'].includes(
+            target,
+          ) ||
           (target === 'index.ts' && from === 'cli')
         );
       return !mayImport(from, to);

@@ -298,6 +298,8 @@ describeTls('registered', () => {
         expect(told['close-notify.connect']).toEqual([
           {
             socket,
+            ...{ role: 'client', host: expect.any(String), port: expect.any(Number) },
+            ...{ servername: null, protocol: null },
             mode,
             evidence: expect.stringMatching(/^(openssl|record)$/),
             engine: expect.any(String),

@@ -1,6 +1,7 @@
 /** `strictServer`: what a server of Node's own sees of the ends of its clients. */
 import { once } from 'node:events';
 import { mkdtemp, rm } from 'node:fs/promises';
+import type http from 'node:http';
 import http2 from 'node:http2';
 import https from 'node:https';
 import net from 'node:net';
@@ -199,6 +200,42 @@ describeTls('https.Server', () => {
         }
         expect(outcomes[0]).toEqual(outcomes[1]);
         expect(outcomes[0]).toContain('end true');
+      }),
+    );
+  }
+
+  for (const [what, reads] of [
+    ['nobody reads hears of its end at once, as Node’s handlers expect', false],
+    ['is paused gives all that came, then fails', true],
+  ] as const) {
+    test(
+      `an upload that ${what}`,
+      clean(async (scope) => {
+        const events: string[] = [];
+        const got: http.IncomingMessage[] = [];
+        const server = strictServer(
+          https.createServer(pki().server, (request) => {
+            got.push(request);
+            for (const name of ['end', 'aborted', 'close']) {
+              request.on(name, () => events.push(name));
+            }
+            request.on('error', ({ code }: NodeJS.ErrnoException) => events.push(`${code}`));
+            if (!reads) return;
+            request.on('data', (chunk) => events.push(`${chunk}`)).pause();
+          }),
+        );
+        const port = await listening(scope, server);
+        const { wire, socket } = await wiredClient(scope, port);
+        socket.write(`POST / HTTP/1.1\r\nhost: x\r\n${HEADS['content-length']('Pay $100')}`);
+        await until('it is here', () => got[0]?.readableLength === 8);
+        await wire.cut('FIN');
+        await until('its socket has closed', () => got[0]?.socket.closed === true);
+        await turns();
+        const end = ['aborted', 'ERR_TLS_TRUNCATED', 'close'];
+        expect(events).toEqual(reads ? [] : end);
+        got[0]?.resume();
+        await until('it has closed', () => events.includes('close'));
+        expect(events).toEqual(reads ? ['Pay $100', ...end] : end);
       }),
     );
   }
