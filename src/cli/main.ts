@@ -102,10 +102,10 @@ function program(exit: (code: number) => void): Command {
       'after',
       `
 Examples:
-  $ close-notify probe example.org             how does this server end a connection?
+  $ close-notify probe example.org        how does this server end a connection?
   $ close-notify probe '[::1]:8443' --tls 1.2
-  $ close-notify issuers example.org           whose client certificates does it accept?
-  $ close-notify demo                          all the ways to end one, drawn`,
+  $ close-notify issuers example.org      whose certificates does it accept?
+  $ close-notify demo                     all the ways to end one, drawn`,
     );
 
   const probing = command
@@ -128,10 +128,12 @@ Examples:
 Exit codes:
   0  secure: close_notify both ways (with --no-wait: ours was sent)
   1  any other verdict: truncated, alert, timed-out, ...
-  2  wrong usage
+  2  wrong usage, or a file that cannot be used
   3  no handshake: the name, the connection or TLS failed
-Of several targets the worst (highest). A list gets one line a target, and with --json one
-object a line, in its order; --targets - reads it from standard input, # begins a comment.
+
+Several targets, and those of a file, get a line each in their order, or with
+--json an object a line. The exit code is the highest of theirs. In the file,
+# begins a comment.
 
 Examples:
   $ close-notify probe example.org
@@ -140,7 +142,7 @@ Examples:
   $ close-notify probe '[::1]:8443' --json | jq .closure.verdict
   $ close-notify probe example.org -o ending.html   a page to step through it
   $ close-notify probe example.org example.net -4   a line for each
-  $ close-notify probe --targets hosts.txt --json | jq -r '.target.host + " " + .closure.verdict'
+  $ close-notify probe --targets hosts.txt --json | jq -r .closure.verdict
   $ close-notify probe example.org --pcapng - | wireshark -k -i -`,
     )
     .action(async (targets, options) => {
@@ -203,17 +205,21 @@ Examples:
       'after',
       `
 Exit codes:
-  0  the server asks for a certificate (with --identity: and would take one of these)
+  0  the server asks for a certificate (with --identity: and would take one)
   1  it does not ask, or would take none of these
-  2  wrong usage, or an identity that cannot be read
+  2  wrong usage, or a file that cannot be used
   3  neither a handshake nor a request: the name, the connection or TLS failed
-Of several targets the worst (highest), as for probe.
+
+Several targets, and those of a file, get a line each in their order, or with
+--json an object a line. The exit code is the highest of theirs. In the file,
+# begins a comment.
 
 Examples:
   $ close-notify issuers example.org
-  $ close-notify issuers localhost:8443 --identity client.p12 --pass-file pass.txt
-  $ close-notify issuers db.example.org --starttls postgres --identity ~/.postgresql
-  $ close-notify issuers example.org --tls 1.2 --http /private --json | jq -r '.issuers[].name'`,
+  $ close-notify issuers localhost --identity client.p12 --pass-file pass.txt
+  $ close-notify issuers db.example.org --starttls postgres --identity ids/
+  $ close-notify issuers example.org --tls 1.2 --http /private
+  $ close-notify issuers --targets hosts.txt --json | jq -r '.issuers[].name'`,
     )
     .action(async (targets, options) => {
       const terminal = terminalOf(process.stdout, options);

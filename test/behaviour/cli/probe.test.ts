@@ -448,6 +448,15 @@ describe('help', () => {
     expect([code, stdout]).toEqual([0, expect.stringMatching(/^\d+\.\d+\.\d+\n$/)]);
   });
 
+  it.each(['', 'probe', 'issuers', 'draw', 'demo', 'doctor'])(
+    '80 columns do: %s',
+    async (command) => {
+      const { stdout } = await run([...command.split(' ').filter(Boolean), '--help']);
+      expect(stdout).toContain('Usage: close-notify');
+      expect(stdout.split('\n').filter((line) => line.length > 80)).toEqual([]);
+    },
+  );
+
   it('has examples and exit codes', async () => {
     const { code, stdout } = await run(['probe', '--help']);
     expect(code).toBe(0);
