@@ -16,22 +16,23 @@ import type { TcpConnection } from '../capture/tcp.ts';
 import { MalformedError, OptionError } from '../errors.ts';
 import type { Observer } from '../transcript/observer.ts';
 import { Transcript } from '../transcript/transcript.ts';
+import { STANDARD, usingFile } from './files.ts';
+import type { Terminal } from './terminal.ts';
 
-/** A capture of a connection of ours, on its way into a file. */
+/** A capture of a connection of ours, on its way into a file or to standard output. */
 export class PcapngFile {
   readonly #file: string;
-  readonly #descriptor: number;
+  readonly #terminal: Pick<Terminal, 'write'>;
+  /** Null for standard output. */
+  readonly #descriptor: number | null;
   #recorder: PcapngRecorder | null = null;
 
   /** @throws {OptionError} where the file cannot be written to. */
-  constructor(file: string) {
+  constructor(file: string, terminal: Pick<Terminal, 'write'>) {
     this.#file = file;
-    this.#descriptor = usingFile('--pcapng', file, () => {
-      const descriptor = openSync(file, 'w', 0o600);
-      // There are secrets in it, and it may have been there before, for all to read.
-      if (fstatSync(descriptor).isFile()) fchmodSync(descriptor, 0o600);
-      return descriptor;
-    });
+    this.#terminal = terminal;
+    this.#descriptor =
+      file === STANDARD ? null : usingFile('--pcapng', file, () => openSecret(file));
   }
 
   /** An observer for the connection over this transport. */
@@ -46,15 +47,28 @@ export class PcapngFile {
    * @throws {OptionError} where the file cannot be written to.
    */
   finish(): void {
-    const recorder = this.#recorder ?? new PcapngRecorder();
+    const bytes = (this.#recorder ?? new PcapngRecorder()).bytes();
+    const descriptor = this.#descriptor;
+    if (descriptor === null) {
+      this.#terminal.write(bytes);
+      return;
+    }
     usingFile('--pcapng', this.#file, () => {
       try {
-        writeFileSync(this.#descriptor, recorder.bytes());
+        writeFileSync(descriptor, bytes);
       } finally {
-        closeSync(this.#descriptor);
+        closeSync(descriptor);
       }
     });
   }
+}
+
+/** Opens a file for its owner alone, and empties it. */
+function openSecret(file: string): number {
+  const descriptor = openSync(file, 'w', 0o600);
+  // There are secrets in it, and it may have been there before, for all to read.
+  if (fstatSync(descriptor).isFile()) fchmodSync(descriptor, 0o600);
+  return descriptor;
 }
 
 /**
@@ -284,15 +298,4 @@ function reading<T>(option: string, file: string, read: () => T): T {
       throw new OptionError(`${option}: ${file}: ${error.message}`, { cause: error });
     }
   });
-}
-
-/** What the system says about a file becomes an error of the option. @throws {OptionError} */
-function usingFile<T>(option: string, file: string, use: () => T): T {
-  try {
-    return use();
-  } catch (cause) {
-    const { code, message } = cause as NodeJS.ErrnoException;
-    if (typeof code !== 'string' || cause instanceof OptionError) throw cause;
-    throw new OptionError(`${option}: ${file}: ${message}`, { cause });
-  }
 }

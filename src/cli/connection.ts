@@ -1,17 +1,21 @@
 /** What the commands that connect have in common: their options, and the way to an open transport. */
 import { X509Certificate } from 'node:crypto';
 import dns from 'node:dns';
-import { readFileSync } from 'node:fs';
 import net from 'node:net';
 import { type Deadlines, resolvePolicy } from '../closure/policy.ts';
 import { OptionError } from '../errors.ts';
 import { STARTTLS_PORTS, type StartTlsProtocol, startTls } from '../starttls/starttls.ts';
 import type { ConnectOptions } from '../stream/connect.ts';
 import { openTransport } from '../transport/open.ts';
+import { readText } from './files.ts';
 import type { Target } from './target.ts';
 
 /** Options as commander hands them over. */
 export interface ConnectionOptions {
+  /** IPv4 addresses only. */
+  readonly ipv4?: boolean;
+  /** IPv6 addresses only. */
+  readonly ipv6?: boolean;
   readonly timeout?: number;
   readonly servername?: string;
   readonly tls?: '1.2' | '1.3';
@@ -28,21 +32,37 @@ export function defaultPort({ starttls }: Pick<ConnectionOptions, 'starttls'>): 
   return starttls === undefined ? 443 : STARTTLS_PORTS[starttls];
 }
 
+/** The family of the addresses that may be connected to; 0 for both. */
+function familyOf({ ipv4, ipv6 }: ConnectionOptions): 0 | 4 | 6 {
+  return ipv4 ? 4 : ipv6 ? 6 : 0;
+}
+
+/** @throws {OptionError} for an address that is of the family that was ruled out. */
+export function checkFamily(targets: readonly Target[], options: ConnectionOptions): void {
+  const wanted = familyOf(options);
+  if (wanted === 0) return;
+  for (const { host } of targets) {
+    const family = net.isIP(host);
+    if (family === 0 || family === wanted) continue;
+    throw new OptionError(`-${wanted} is for IPv${wanted}, and ${host} is an IPv${family} address`);
+  }
+}
+
 /**
  * Reads the files and checks the options, before anything is connected to.
  *
+ * @returns what holds for every target.
  * @throws {OptionError}
  */
-export function connectOptionsOf(target: Target, options: ConnectionOptions): ConnectOptions {
+export async function connectOptionsOf(options: ConnectionOptions): Promise<ConnectOptions> {
   const { servername, tls, timeout, alpn } = options;
   if (servername !== undefined && (servername === '' || net.isIP(servername) !== 0)) {
     throw new OptionError('--servername must be a name: RFC 6066 permits no IP address there');
   }
-  const ca = options.ca === undefined ? undefined : readPem('--ca', options.ca, certificateOf);
+  const ca =
+    options.ca === undefined ? undefined : await readPem('--ca', options.ca, certificateOf);
   const version = tls === undefined ? undefined : (`TLSv${tls}` as const);
   return {
-    host: target.host,
-    port: target.port,
     // A certificate that does not verify is reported; something else is looked at here.
     rejectUnauthorized: false,
     unread: 'discard',
@@ -64,20 +84,26 @@ const everyDeadline = (ms: number): Deadlines => ({
   close: ms,
 });
 
-/** The first certificate of a PEM file. */
-export const certificateOf = (pem: string): X509Certificate => new X509Certificate(pem);
+/** The first certificate of a PEM file. @throws {OptionError} in other words than OpenSSL's. */
+export function certificateOf(pem: string): X509Certificate {
+  try {
+    return new X509Certificate(pem);
+  } catch (cause) {
+    throw new OptionError('no certificate in PEM that can be read', { cause });
+  }
+}
 
 /** A file's text, and what is in it. @throws {OptionError} naming the option. */
-export function readPem<T>(
+export async function readPem<T>(
   option: string,
   file: string,
   parse: (pem: string) => T,
-): { readonly pem: string; readonly parsed: T } {
+): Promise<{ readonly pem: string; readonly parsed: T }> {
+  const pem = await readText(option, file);
   try {
-    const pem = readFileSync(file, 'utf8');
     return { pem, parsed: parse(pem) };
   } catch (cause) {
-    throw new OptionError(`${option}: ${(cause as Error).message}`, { cause });
+    throw new OptionError(`${option}: ${file}: ${(cause as Error).message}`, { cause });
   }
 }
 
@@ -98,10 +124,11 @@ export interface OpeningEvents {
  */
 export async function openConnection(
   target: Target,
-  { starttls, servername, timeout }: ConnectionOptions,
+  options: ConnectionOptions,
   signal: AbortSignal,
   events: OpeningEvents,
 ): Promise<net.Socket> {
+  const { starttls, servername, timeout } = options;
   const { deadlines } = resolvePolicy(
     timeout === undefined ? {} : { deadlines: everyDeadline(timeout) },
   );
@@ -119,8 +146,11 @@ export async function openConnection(
     });
   };
   const { host, port } = target;
-  const transport = await openTransport({ host, port, lookup }, signal, deadlines, (name) =>
-    events.phase(name),
+  const transport = await openTransport(
+    { host, port, lookup, family: familyOf(options) },
+    signal,
+    deadlines,
+    (name) => events.phase(name),
   );
   // It may fail while nobody else listens; whoever uses it next finds that out.
   transport.on('error', () => {});

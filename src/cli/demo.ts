@@ -20,8 +20,8 @@ import { connect } from '../stream/connect.ts';
 import { createServer } from '../stream/server.ts';
 import type { TlsStream } from '../stream/tls-stream.ts';
 import { DEMO_CERT, DEMO_KEY } from './demo-key.ts';
-import { writeText } from './diagram.ts';
 import { EXIT } from './exit.ts';
+import { checkOutputs, STANDARD, writeText } from './files.ts';
 import { asExpected, NAMES, openPair, type Played, type Protocol, play } from './play.ts';
 import { SCENARIOS, type Scenario } from './scenarios.ts';
 import { borders } from './table.ts';
@@ -31,7 +31,7 @@ import { type Terminal, wrap } from './terminal.ts';
 export interface DemoOptions {
   /** Draws every scenario in both TLS versions. */
   readonly all?: boolean;
-  /** The file that a page with all drawings goes to. */
+  /** The file that a page with all drawings goes to; `-` is standard output, which is then for it alone. */
   readonly html?: string;
 }
 
@@ -42,7 +42,9 @@ const PROTOCOLS: readonly Protocol[] = ['TLSv1.3', 'TLSv1.2'];
 const DEADLINE = 300;
 
 /** Runs the demo. Returns the exit code: not 0 if anything came out other than it should. */
-export async function demo(options: DemoOptions, terminal: Terminal): Promise<number> {
+export async function demo(options: DemoOptions, output: Terminal): Promise<number> {
+  checkOutputs({ '--html': options.html });
+  const terminal = options.html === STANDARD ? silent(output) : output;
   const believed = await showTruncation(terminal);
   heading(terminal, 'Nine ways to end a connection');
   text(
@@ -68,7 +70,7 @@ export async function demo(options: DemoOptions, terminal: Terminal): Promise<nu
   }
   if (options.html !== undefined) {
     const page = renderHtml(sections, { title: 'Nine ways to end a TLS connection' });
-    writeText('--html', options.html, page);
+    writeText('--html', options.html, page, output);
   }
   heading(terminal, 'All verdicts');
   terminal.write(`${table(terminal, results)}\n`);
@@ -91,6 +93,12 @@ export async function demo(options: DemoOptions, terminal: Terminal): Promise<nu
   if (!believed) text(terminal, 'UNEXPECTED: the truncated response was not taken as shown above');
   return EXIT.notSecure;
 }
+
+/** A terminal that nothing comes out of. */
+const silent = (terminal: Terminal): Terminal => ({
+  ...terminal,
+  ...{ write() {}, draw() {}, paragraph() {} },
+});
 
 // ---- why anyone should care
 

@@ -1,11 +1,11 @@
 /** Drawings as the commands give them: in which form, and where to. */
-import { writeFileSync } from 'node:fs';
 import type { Drawing } from '../drawing/drawing.ts';
 import { renderHtml } from '../drawing/html.ts';
 import { renderMermaid } from '../drawing/mermaid.ts';
 import { renderSvg } from '../drawing/svg.ts';
 import { renderText } from '../drawing/text.ts';
 import { OptionError } from '../errors.ts';
+import { STANDARD, writeText } from './files.ts';
 import type { Terminal } from './terminal.ts';
 
 /** The forms of a drawing. */
@@ -16,13 +16,26 @@ export type Diagram = (typeof DIAGRAMS)[number];
 /** Options as commander hands them over. */
 export interface DiagramOptions {
   readonly diagram?: Diagram;
-  /** The file that it goes to, instead of standard output. */
+  /** The file that it goes to; `-` is standard output, and so is none. */
   readonly output?: string;
 }
 
-/** The form that was asked for, by name or by the file's; null where none was. */
-export function diagramOf({ diagram, output }: DiagramOptions): Diagram | null {
-  if (diagram !== undefined || output === undefined) return diagram ?? null;
+/** What is to be drawn, and where to. */
+export interface Destination {
+  /** By name or by the file's; null where nothing was asked for. */
+  readonly form: Diagram | null;
+  /** Undefined: standard output. */
+  readonly file: string | undefined;
+}
+
+/** What was asked for. @throws {OptionError} where the file's name does not say the form. */
+export function destinationOf({ diagram, output }: DiagramOptions): Destination {
+  if (output === STANDARD) return { form: diagram ?? 'text', file: undefined };
+  return { form: diagram ?? (output === undefined ? null : formOf(output)), file: output };
+}
+
+/** The form that a file's name says. */
+function formOf(output: string): Diagram {
   const ending = /\.([a-z]+)$/i.exec(output)?.[1]?.toLowerCase() ?? '';
   const named: Readonly<Record<string, Diagram>> = {
     txt: 'text',
@@ -59,22 +72,11 @@ export function diagramText(drawing: Drawing, form: Diagram, terminal: Terminal)
 export function writeDiagram(
   drawing: Drawing,
   form: Diagram,
-  output: string | undefined,
+  file: string | undefined,
   terminal: Terminal,
 ): void {
-  if (output === undefined) {
-    terminal.write(diagramText(drawing, form, terminal));
-    return;
-  }
   // A file has no colours.
-  writeText('--output', output, diagramText(drawing, form, { ...terminal, colour: false }));
-}
-
-/** Writes a file. @throws {OptionError} naming the option. */
-export function writeText(option: string, file: string, text: string): void {
-  try {
-    writeFileSync(file, text);
-  } catch (cause) {
-    throw new OptionError(`${option}: ${(cause as Error).message}`, { cause });
-  }
+  const colour = file === undefined && terminal.colour;
+  const text = diagramText(drawing, form, { ...terminal, colour });
+  writeText('--output', file ?? STANDARD, text, terminal);
 }

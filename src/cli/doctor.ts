@@ -1,4 +1,6 @@
 /** What this process can do, and why not more: `close-notify doctor`. */
+import type { Evidence } from '../closure/machine.ts';
+import { EVIDENCE } from '../engine/tapped.ts';
 import { IS_NODE, process } from '../runtime.ts';
 import { addOn } from '../strict/add-on.ts';
 import { EXIT } from './exit.ts';
@@ -17,6 +19,8 @@ export interface DoctorReport {
   readonly native: { readonly version: string | null; readonly reason: string | null };
   /** What drop-ins (`register`, `strictServer`, ...) rest on here; null where there are none. */
   readonly dropIns: 'openssl' | 'record' | null;
+  /** What the closure of streams (`connect`, `accept`, `createServer`) rests on here. */
+  readonly streams: Evidence;
 }
 
 /** Looks at this process. @param closeNotify the version of this library. */
@@ -31,6 +35,7 @@ export function examine(closeNotify: string): DoctorReport {
     platform: `${process.platform}-${process.arch}`,
     native: { version: native?.version ?? null, reason },
     dropIns: native !== null ? 'openssl' : IS_NODE ? 'record' : null,
+    streams: EVIDENCE,
   };
 }
 
@@ -60,9 +65,16 @@ export function doctor(
       : `close-notify-native ${native.version}`,
   );
   row('drop-ins', DROP_INS[dropIns ?? 'none']);
-  row('streams', 'connect() and accept() work');
+  row('streams', STREAMS[report.streams]);
   return EXIT.ok;
 }
+
+const STREAMS: Readonly<Record<Evidence, string>> = {
+  openssl: "by OpenSSL's own word",
+  record: 'by the alerts in the records, which are read along',
+  inferred:
+    'inferred: this runtime gives no secrets to read alerts with; requireEvidence refuses that',
+};
 
 /** Columns of a label. */
 const LABEL = 14;

@@ -6,8 +6,9 @@ import { drawLanes } from '../drawing/lanes.ts';
 import { OptionError } from '../errors.ts';
 import { Transcript } from '../transcript/transcript.ts';
 import { type CaptureOptions, readCapture } from './capture.ts';
-import { type DiagramOptions, diagramOf, writeDiagram } from './diagram.ts';
+import { type Diagram, type DiagramOptions, destinationOf, writeDiagram } from './diagram.ts';
 import { EXIT } from './exit.ts';
+import { checkOutputs } from './files.ts';
 import type { Terminal } from './terminal.ts';
 
 /** Options as commander hands them over. */
@@ -24,7 +25,8 @@ export function draw(
   options: DrawOptions,
   terminal: Terminal,
 ): number {
-  const form = diagramOf(options) ?? 'text';
+  const { form: asked, file: output } = destinationOf(options);
+  const form = asked ?? 'text';
   const { pcap, keylog, connection } = options;
   if ((file === undefined) === (pcap === undefined)) {
     throw new OptionError('draw takes either a transcript or --pcap');
@@ -32,11 +34,12 @@ export function draw(
   if (pcap === undefined && (keylog !== undefined || connection !== undefined)) {
     throw new OptionError('--keylog and --connection go with --pcap');
   }
+  checkOutputs({ '--output': output });
   if (pcap !== undefined) {
     const capture = readCapture({ pcap, keylog, connection });
-    show(drawLanes(capture.left, capture.right, capture.options), form, options, terminal);
+    show(drawLanes(capture.left, capture.right, capture.options), form, output, terminal);
     // Standard output may be the drawing.
-    if (form === 'text' || options.output !== undefined) {
+    if (form === 'text' || output !== undefined) {
       terminal.write('\n');
       for (const remark of capture.remarks) terminal.paragraph(harmless(remark));
     }
@@ -50,15 +53,15 @@ export function draw(
       ? (transcript.peer ?? 'the peer')
       : { name: peer.local ?? transcript.peer ?? 'the peer', transcript: peer },
   );
-  show(drawing, form, options, terminal);
+  show(drawing, form, output, terminal);
   return EXIT.ok;
 }
 
 /** Draws; as text with the story around it. */
 function show(
   drawing: Drawing,
-  form: NonNullable<DiagramOptions['diagram']>,
-  { output }: DiagramOptions,
+  form: Diagram,
+  output: string | undefined,
   terminal: Terminal,
 ): void {
   writeDiagram(drawing, form, output, terminal);

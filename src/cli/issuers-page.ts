@@ -132,7 +132,9 @@ export class IssuersPage {
   #closure(closure: ClosureReport): void {
     const deadline = this.#options.timeout ?? DEFAULT_POLICY.deadlines.shutdown;
     this.#blank();
-    this.#text(explain(closure, { peer: 'The server', deadline }), {
+    // Unless a path was requested, nothing was asked that an answer could be missing to.
+    const idle = this.#options.http === undefined;
+    this.#text(explain(closure, { peer: 'The server', deadline, idle }), {
       title: `${closure.verdict}:`,
       // A server that insists ends the connection with an alert: that is its answer.
       tone: closure.verdict === 'secure' ? 'good' : closure.verdict === 'alert' ? 'plain' : 'bad',
@@ -170,7 +172,8 @@ interface TextStyle {
   readonly after?: string;
 }
 
-const REQUEST_TONES: Readonly<Record<FindResult['request'], Tone>> = {
+/** How good an answer is. */
+export const REQUEST_TONES: Readonly<Record<FindResult['request'], Tone>> = {
   none: 'plain',
   optional: 'good',
   required: 'warn',

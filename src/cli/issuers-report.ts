@@ -1,11 +1,11 @@
 /** What `close-notify issuers` is asked, and what it answers. */
 import type { FindResult } from '../client-cert/finder.ts';
 import type { Match } from '../client-cert/match.ts';
-import type { ConnectionOptions } from './connection.ts';
 import type { ClosureReport, ErrorReport, TargetReport } from './report.ts';
+import type { TargetOptions } from './targets.ts';
 
 /** Options as commander hands them over. */
-export interface IssuersOptions extends ConnectionOptions {
+export interface IssuersOptions extends TargetOptions {
   readonly json?: boolean;
   readonly identity?: readonly string[];
   readonly passFile?: string;
@@ -22,7 +22,7 @@ export interface MatchReport {
   readonly reasons: Match['reasons'];
 }
 
-/** What `--json` prints. What is not known is null; `request` is null where all failed before it. */
+/** What `--json` prints, for each target. What is not known is null; `request` is null where all failed before it. */
 export interface IssuersReport
   extends Pick<
     FindResult,

@@ -2,7 +2,6 @@
  * `close-notify issuers`: whose client certificates a server accepts, and which of ours it would
  * take.
  */
-import { readFileSync } from 'node:fs';
 import type { Socket } from 'node:net';
 import { allOf } from '../capture/keylog.ts';
 import { ClientCertificateFinder, type FindResult } from '../client-cert/finder.ts';
@@ -14,29 +13,85 @@ import type { Observation, Observer } from '../transcript/observer.ts';
 import { environmentKeyLog } from './capture.ts';
 import { connectOptionsOf, openConnection } from './connection.ts';
 import { EXIT } from './exit.ts';
-import { IssuersPage } from './issuers-page.ts';
+import { checkInputs, readFirstLine } from './files.ts';
+import { IssuersPage, REQUEST_TONES } from './issuers-page.ts';
 import type { IssuersOptions, IssuersReport, MatchReport } from './issuers-report.ts';
-import { reportClosure, reportError, reportTarget, writeJson } from './report.ts';
+import { explainError, type TargetLine, TargetLines } from './lines.ts';
+import { reportClosure, reportError, reportTarget, writeJson, writeJsonLine } from './report.ts';
 import type { Target } from './target.ts';
-import type { Terminal } from './terminal.ts';
+import { forEachTarget, targetsOf } from './targets.ts';
+import { printableName, type Terminal } from './terminal.ts';
 
-/** Finds the issuers and prints them. Returns the exit code. */
+/**
+ * Finds the issuers and prints them: of one target as a page, of several as a line each.
+ *
+ * @param targets as the command line has them.
+ * @returns the exit code; of several targets the worst.
+ */
 export async function issuers(
-  target: Target,
+  targets: readonly string[],
   options: IssuersOptions,
   terminal: Terminal,
   signal: AbortSignal,
 ): Promise<number> {
-  const connectOptions = connectOptionsOf(target, options);
+  const { ca, passFile } = options;
+  checkInputs({ '--targets': options.targets, '--ca': ca, '--pass-file': passFile });
+  const { list, lines } = await targetsOf(targets, options);
+  const connectOptions = await connectOptionsOf(options);
   const identities = await identitiesOf(options);
-  const progress = new Progress(terminal, options.json !== true);
-  const search = new Search(target, connectOptions, options, progress, signal);
-  await search.run(identities);
-  progress.clear();
-  const report = search.report();
-  if (options.json) writeJson(terminal, report);
-  else new IssuersPage(terminal, target, options).print(report, signal);
-  return exitCodeOf(report, identities.length > 0, signal);
+  const search = (target: Target, progress: Progress) =>
+    new Search(target, connectOptions, options, progress, signal).run(identities);
+  const codeOf = (report: IssuersReport) => exitCodeOf(report, identities.length > 0, signal);
+  if (!lines) {
+    const target = list[0] as Target;
+    const progress = new Progress(terminal, options.json !== true);
+    const { report } = await search(target, progress);
+    progress.clear();
+    if (options.json) writeJson(terminal, report);
+    else new IssuersPage(terminal, target, options).print(report, signal);
+    return codeOf(report);
+  }
+  const shown = options.json ? null : new TargetLines(terminal, list);
+  let worst: number = EXIT.ok;
+  await forEachTarget(
+    list,
+    (target) => search(target, new Progress(terminal, false)),
+    (target, { report, error }) => {
+      worst = Math.max(worst, codeOf(report));
+      if (shown === null) writeJsonLine(terminal, report);
+      else shown.print(target, lineOf(report, error, terminal));
+    },
+  );
+  return worst;
+}
+
+/** What the line of a target says. */
+function lineOf(
+  { request, when, issuers, matches, tls, limitation }: IssuersReport,
+  error: CloseNotifyError | null,
+  { charset }: Terminal,
+): TargetLine {
+  const protocol = tls?.protocol ?? null;
+  if (error !== null || request === null) {
+    const word = error?.code === 'ERR_TLS_REQUEST' ? 'no answer' : 'no TLS';
+    const detail = error === null ? 'unknown error' : explainError(error);
+    return { word, tone: 'bad', protocol, detail };
+  }
+  const remarks: string[] = [];
+  if (request === 'none') {
+    remarks.push('asks for no client certificate');
+  } else {
+    if (matches.length > 0) {
+      const usable = matches.filter((match) => match.usable).map(({ source }) => source);
+      remarks.push(usable.length > 0 ? `takes ${usable.join(', ')}` : 'takes none of yours');
+    }
+    const names = issuers.map(({ name }) => printableName(name, charset)).join('; ');
+    const count = `${issuers.length} issuer${issuers.length === 1 ? '' : 's'}`;
+    remarks.push(issuers.length === 0 ? 'of any issuer' : `${count}: ${names}`);
+    if (when === 'renegotiation') remarks.push('in a renegotiation');
+  }
+  if (limitation !== null) remarks.push(`not looked at: ${limitation}`);
+  return { word: request, tone: REQUEST_TONES[request], protocol, detail: remarks.join('; ') };
 }
 
 function exitCodeOf(
@@ -61,7 +116,8 @@ async function identitiesOf({ identity = [], passFile }: IssuersOptions): Promis
   if (passFile !== undefined && identity.length === 0) {
     throw new OptionError('--pass-file goes with --identity');
   }
-  const passphrase = passFile === undefined ? undefined : firstLineOf(passFile);
+  const passphrase =
+    passFile === undefined ? undefined : await readFirstLine('--pass-file', passFile);
   const identities: Identity[] = [];
   for (const path of identity) {
     const found = await loadIdentity(path, passphrase);
@@ -88,15 +144,13 @@ async function loadIdentity(path: string, passphrase: string | undefined): Promi
 /** What OpenSSL says where the passphrase is missing or wrong. */
 const WRONG_PASSPHRASE = /interrupted or cancelled|bad decrypt|bad password|mac verify failure/i;
 
-function firstLineOf(file: string): string {
-  try {
-    return /^[^\r\n]*/.exec(readFileSync(file, 'utf8'))?.[0] ?? '';
-  } catch (cause) {
-    throw new OptionError(`--pass-file: ${(cause as Error).message}`, { cause });
-  }
-}
-
 // ---- the search
+
+/** What came of a search. */
+interface Outcome {
+  readonly report: IssuersReport;
+  readonly error: CloseNotifyError | null;
+}
 
 /** The search itself: what is known so far, and how far it has come. */
 class Search implements Observer {
@@ -129,13 +183,15 @@ class Search implements Observer {
     this.#signal = signal;
   }
 
-  async run(identities: readonly Identity[]): Promise<void> {
+  /** Searches. What goes wrong with the connection is part of the outcome. */
+  async run(identities: readonly Identity[]): Promise<Outcome> {
     try {
       await this.#run(identities);
     } catch (error) {
       if (!(error instanceof CloseNotifyError)) throw error;
       this.#error = error;
     }
+    return { report: this.#report(), error: this.#error };
   }
 
   async #run(identities: readonly Identity[]): Promise<void> {
@@ -161,11 +217,11 @@ class Search implements Observer {
   async #find(transport: Socket, identities: readonly Identity[]): Promise<void> {
     this.#address = transport.remoteAddress ?? null;
     this.#offset = performance.now() - this.#startedAt;
-    const { host, port, ...connectOptions } = this.#connectOptions;
+    const { host, port } = this.#target;
     this.#result = await new ClientCertificateFinder().find(
       { host, port, transport },
       {
-        ...connectOptions,
+        ...this.#connectOptions,
         http: this.#options.http,
         identities,
         record: allOf(this, this.#keyLog),
@@ -182,7 +238,7 @@ class Search implements Observer {
     }
   }
 
-  report(): IssuersReport {
+  #report(): IssuersReport {
     const result = this.#result;
     const closure = result?.closure ?? this.#error?.closure ?? null;
     return {

@@ -4,7 +4,6 @@ import { readFileSync } from 'node:fs';
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
 import { CloseNotifyError, OptionError } from '../errors.ts';
 import { STARTTLS_PROTOCOLS } from '../starttls/starttls.ts';
-import { defaultPort } from './connection.ts';
 import { demo } from './demo.ts';
 import { DIAGRAMS } from './diagram.ts';
 import { doctor } from './doctor.ts';
@@ -12,7 +11,6 @@ import { draw } from './draw.ts';
 import { EXIT } from './exit.ts';
 import { issuers } from './issuers.ts';
 import { probe } from './probe.ts';
-import { parseTarget } from './target.ts';
 import { terminalOf } from './terminal.ts';
 
 /** One argument of a kind that commander does not know. */
@@ -55,17 +53,15 @@ const path = (text: string): string => {
   return text;
 };
 
-/** Looks at a target whose default port is not known before all options are. */
-const checkTarget = (text: string): string => {
-  parseTarget(text);
-  return text;
-};
-
 const TARGET_HELP = "port 443, or the protocol's, by default; an IPv6 address in brackets";
 
 /** Options of the commands that connect. */
 function addConnectionOptions(command: Command): void {
   command
+    .argument('[host[:port]...]', TARGET_HELP)
+    .option('--targets <file>', 'the targets of this file, one a line (- is standard input)')
+    .addOption(new Option('-4, --ipv4', 'IPv4 addresses only').conflicts('ipv6'))
+    .addOption(new Option('-6, --ipv6', 'IPv6 addresses only'))
     .addOption(
       new Option('--starttls <protocol>', 'begin in plaintext, as this protocol does').choices(
         STARTTLS_PROTOCOLS,
@@ -84,7 +80,10 @@ function addConnectionOptions(command: Command): void {
 function addDiagramOptions(command: Command): void {
   command
     .addOption(new Option('--diagram <form>', 'draw it in this form').choices(DIAGRAMS))
-    .option('-o, --output <file>', 'draw it into this file: .txt, .svg, .mmd or .html');
+    .option(
+      '-o, --output <file>',
+      'draw it into this file: .txt, .svg, .mmd or .html; - prints it',
+    );
 }
 
 function version(): string {
@@ -103,10 +102,10 @@ function program(exit: (code: number) => void): Command {
       'after',
       `
 Examples:
-  $ close-notify probe example.org             how does this server end a connection?
+  $ close-notify probe example.org        how does this server end a connection?
   $ close-notify probe '[::1]:8443' --tls 1.2
-  $ close-notify issuers example.org           whose client certificates does it accept?
-  $ close-notify demo                          all the ways to end one, drawn`,
+  $ close-notify issuers example.org      whose certificates does it accept?
+  $ close-notify demo                     all the ways to end one, drawn`,
     );
 
   const probing = command
@@ -116,11 +115,11 @@ Examples:
       'Connects, handshakes, sends nothing, shuts TLS down, closes, and says how the server ended ' +
         'the connection. A certificate that does not verify is reported, and the probe goes on.',
     )
-    .argument('<host[:port]>', TARGET_HELP, argument(checkTarget))
-    .option('--json', 'print one JSON object and nothing else')
+    .option('--json', 'print one JSON object a target and nothing else')
     .option('--no-wait', "send close_notify and do not wait for the server's")
     .option('--cert <file>', 'client certificate (PEM)')
     .option('--key <file>', 'its key (PEM)')
+    .option('--pass-file <file>', 'its first line is the passphrase of the key')
     .option('--transcript <file>', 'save what happened, as JSON, for `close-notify draw`')
     .option('--pcapng <file>', 'capture it, with its secrets inside, for Wireshark')
     .addHelpText(
@@ -129,20 +128,26 @@ Examples:
 Exit codes:
   0  secure: close_notify both ways (with --no-wait: ours was sent)
   1  any other verdict: truncated, alert, timed-out, ...
-  2  wrong usage
+  2  wrong usage, or a file that cannot be used
   3  no handshake: the name, the connection or TLS failed
+
+Several targets, and those of a file, get a line each in their order, or with
+--json an object a line. The exit code is the highest of theirs. In the file,
+# begins a comment.
 
 Examples:
   $ close-notify probe example.org
   $ close-notify probe localhost:8443 --ca ca.pem --tls 1.3
   $ close-notify probe mail.example.org --starttls smtp
   $ close-notify probe '[::1]:8443' --json | jq .closure.verdict
-  $ close-notify probe example.org -o ending.html   a page to step through it`,
+  $ close-notify probe example.org -o ending.html   a page to step through it
+  $ close-notify probe example.org example.net -4   a line for each
+  $ close-notify probe --targets hosts.txt --json | jq -r .closure.verdict
+  $ close-notify probe example.org --pcapng - | wireshark -k -i -`,
     )
-    .action(async (target, options) => {
+    .action(async (targets, options) => {
       const terminal = terminalOf(process.stdout, options);
-      const at = parseTarget(target, defaultPort(options));
-      exit(await probe(at, options, terminal, interruption()));
+      exit(await probe(targets, options, terminal, interruption()));
     });
   addConnectionOptions(probing);
   addDiagramOptions(probing);
@@ -184,7 +189,6 @@ Examples:
         'it accepts, for which kinds of keys, and whether it insists. Judges your own certificates ' +
         "against that. A server's certificate that does not verify is reported, and the search goes on.",
     )
-    .argument('<host[:port]>', TARGET_HELP, argument(checkTarget))
     .option(
       '--identity <path>',
       'judge this one: PEM, DER, PKCS#12 or a folder; repeatable',
@@ -196,26 +200,30 @@ Examples:
       'request this path first: some servers ask only for some',
       argument(path),
     )
-    .option('--json', 'print one JSON object and nothing else')
+    .option('--json', 'print one JSON object a target and nothing else')
     .addHelpText(
       'after',
       `
 Exit codes:
-  0  the server asks for a certificate (with --identity: and would take one of these)
+  0  the server asks for a certificate (with --identity: and would take one)
   1  it does not ask, or would take none of these
-  2  wrong usage, or an identity that cannot be read
+  2  wrong usage, or a file that cannot be used
   3  neither a handshake nor a request: the name, the connection or TLS failed
+
+Several targets, and those of a file, get a line each in their order, or with
+--json an object a line. The exit code is the highest of theirs. In the file,
+# begins a comment.
 
 Examples:
   $ close-notify issuers example.org
-  $ close-notify issuers localhost:8443 --identity client.p12 --pass-file pass.txt
-  $ close-notify issuers db.example.org --starttls postgres --identity ~/.postgresql
-  $ close-notify issuers example.org --tls 1.2 --http /private --json | jq -r '.issuers[].name'`,
+  $ close-notify issuers localhost --identity client.p12 --pass-file pass.txt
+  $ close-notify issuers db.example.org --starttls postgres --identity ids/
+  $ close-notify issuers example.org --tls 1.2 --http /private
+  $ close-notify issuers --targets hosts.txt --json | jq -r '.issuers[].name'`,
     )
-    .action(async (target, options) => {
+    .action(async (targets, options) => {
       const terminal = terminalOf(process.stdout, options);
-      const at = parseTarget(target, defaultPort(options));
-      exit(await issuers(at, options, terminal, interruption()));
+      exit(await issuers(targets, options, terminal, interruption()));
     });
   addConnectionOptions(finding);
 
@@ -259,13 +267,14 @@ function interruption(): AbortSignal {
 }
 
 async function main(): Promise<void> {
-  for (const output of [process.stdout, process.stderr]) {
-    output.on('error', (error: NodeJS.ErrnoException) => {
-      // `close-notify ... | head`: whoever read our output has gone.
-      if (error.code === 'EPIPE') process.exit(EXIT.brokenPipe);
-      throw error;
-    });
-  }
+  process.stdout.on('error', ({ code, message }: NodeJS.ErrnoException) => {
+    // `close-notify ... | head`: whoever read our output has gone, and knows that.
+    if (code === 'EPIPE') process.exit(EXIT.brokenPipe);
+    process.stderr.write(`error: standard output: ${message}\n`);
+    process.exit(EXIT.usage);
+  });
+  // There is nowhere left to say so; the exit code still tells.
+  process.stderr.on('error', () => {});
   try {
     await program((code) => {
       process.exitCode = code;

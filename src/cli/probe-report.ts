@@ -1,11 +1,12 @@
 /** What `close-notify probe` is asked, and what it answers. */
 import type { TlsInfo } from '../engine/contract.ts';
-import type { ConnectionOptions, OpeningPhase } from './connection.ts';
+import type { OpeningPhase } from './connection.ts';
 import type { DiagramOptions } from './diagram.ts';
 import type { ClosureReport, ErrorReport, TargetReport } from './report.ts';
+import type { TargetOptions } from './targets.ts';
 
 /** Options as commander hands them over. */
-export interface ProbeOptions extends ConnectionOptions, DiagramOptions {
+export interface ProbeOptions extends TargetOptions, DiagramOptions {
   readonly json?: boolean;
   /** The file that the transcript goes to. */
   readonly transcript?: string;
@@ -15,6 +16,8 @@ export interface ProbeOptions extends ConnectionOptions, DiagramOptions {
   readonly wait: boolean;
   readonly cert?: string;
   readonly key?: string;
+  /** The file whose first line is the passphrase of the key. */
+  readonly passFile?: string;
 }
 
 /** A step of the probe, and how long it took in milliseconds. */
@@ -37,7 +40,7 @@ export interface ProbeCertificate {
   readonly subjectAltName: string | null;
 }
 
-/** What `--json` prints. What is not known is null. */
+/** What `--json` prints, for each target. What is not known is null. */
 export interface ProbeReport {
   readonly target: TargetReport;
   readonly phases: readonly ProbePhase[];

@@ -55,9 +55,19 @@ export function reportError({ code, message, hint, phase }: CloseNotifyError): E
 /** Milliseconds, with no more digits than mean something. */
 export const microseconds = (ms: number): number => Math.round(ms * 1000) / 1000;
 
-/** Prints one object; a terminal that shows it is safe from what a server wrote into its names. */
+/** Prints one object, for programs and people. */
 export function writeJson(terminal: Terminal, report: unknown): void {
-  const json = JSON.stringify(report, null, 2).replace(
+  terminal.write(`${harmlessJson(report, 2)}\n`);
+}
+
+/** Prints one object of several, each on a line. */
+export function writeJsonLine(terminal: Terminal, report: unknown): void {
+  terminal.write(`${harmlessJson(report)}\n`);
+}
+
+/** A terminal that shows it is safe from what a server wrote into its names. */
+function harmlessJson(report: unknown, indent?: number): string {
+  return JSON.stringify(report, null, indent).replace(
     /[\p{Cf}\u007f-\u009f\u2028\u2029]/gu,
     (character) =>
       Array.from(
@@ -65,5 +75,4 @@ export function writeJson(terminal: Terminal, report: unknown): void {
         (_, i) => `\\u${character.charCodeAt(i).toString(16).padStart(4, '0')}`,
       ).join(''),
   );
-  terminal.write(`${json}\n`);
 }

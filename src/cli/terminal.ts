@@ -18,7 +18,7 @@ export interface Terminal {
   readonly colour: boolean;
   /** Whether lines can be overwritten: a person is watching. */
   readonly live: boolean;
-  write(text: string): void;
+  write(text: string | Uint8Array): void;
   /** A drawing, as this terminal can show it. */
   draw(drawing: Drawing): void;
   /** A paragraph: broken between words where a person is watching, one line otherwise. */
@@ -38,7 +38,7 @@ export function terminalOf(
   const charset = ascii || !speaksUnicode(env) ? 'ascii' : 'unicode';
   // https://no-color.org: any value but the empty string.
   const colour = color && live && !env['NO_COLOR'] && output.hasColors();
-  const write = (text: string) => {
+  const write = (text: string | Uint8Array) => {
     output.write(text);
   };
   return {

@@ -74,6 +74,33 @@ function happened(
   }
 }
 
+/** What the peer did, for a line among others, behind the verdict. @param deadline of the shutdown, in milliseconds. */
+export function explainBriefly(closure: Closure, deadline: number | undefined): string {
+  const { verdict, truncation, alert, initiator, received } = closure;
+  switch (verdict) {
+    case 'open':
+      return 'nothing has ended yet';
+    case 'secure':
+      return initiator === 'peer' ? 'closed first' : 'answered';
+    case 'one-sided':
+      return received === null ? 'not waited for' : 'gone before our close_notify';
+    case 'truncated': {
+      const cause = truncation?.cause;
+      const how =
+        cause === 'eof' ? 'FIN' : cause === 'reset' ? 'RST' : (truncation?.code ?? 'lost');
+      return `${how}, no close_notify`;
+    }
+    case 'alert': {
+      const which = alert?.direction === 'received' ? 'sent' : 'got';
+      return `${which} ${alert?.name ?? 'an unknown alert'}`;
+    }
+    case 'aborted':
+      return 'given up';
+    case 'timed-out':
+      return `no close_notify ${deadline === undefined ? 'in time' : `in ${deadline} ms`}`;
+  }
+}
+
 /** 'The server' inside a sentence; a name stays as it is. */
 const lower = (peer: string): string => peer.replace(/^The /, 'the ');
 
@@ -120,6 +147,9 @@ const REASONS: Readonly<Record<string, string>> = {
   UNABLE_TO_GET_ISSUER_CERT_LOCALLY: 'its issuer is not trusted',
   UNABLE_TO_VERIFY_LEAF_SIGNATURE: 'its issuer is not known',
 };
+
+/** Why a certificate does not verify, without the code where there are words for it. */
+export const certificateTrouble = (code: string): string => REASONS[code] ?? code;
 
 /** Why a certificate does not verify, with the code. */
 export function explainCertificate(code: string): string {

@@ -12,7 +12,7 @@ import type { Detail, Drawing, Row } from './drawing.ts';
 import { ENDINGS, type Ending } from './endings.ts';
 import { escapeXml } from './escape.ts';
 import { PAGE_SCRIPT } from './page-script.ts';
-import { type RowGroup, renderSvg } from './svg.ts';
+import { MARGINS, type RowGroup, renderSvg } from './svg.ts';
 import { LEGEND_ITEMS, SVG_STYLE } from './svg-glyphs.ts';
 import { sentence, VERDICT_TONES } from './words.ts';
 
@@ -32,10 +32,16 @@ export interface HtmlOptions {
   readonly title?: string | undefined;
 }
 
+/**
+ * A drawing that is narrower scrolls in its box: it is 1000 units wide, and its smallest text of
+ * 12.25 units would have less than 11 pixels. Where it stands beside the words, it has the room.
+ */
+const NARROWEST = 900;
+
 const PAGE_STYLE = `*{box-sizing:border-box}
 html{color-scheme:light dark;scroll-padding-top:12px}
 body.cn{margin:0;color:var(--fg);font-size:15px;line-height:1.5}
-main{max-width:1400px;margin:0 auto;padding:20px 24px 60px}
+main{overflow-wrap:break-word;max-width:1400px;margin:0 auto;padding:20px 24px 60px}
 h1{font-size:24px;line-height:1.25;margin:8px 0 4px}
 h2{font-size:19px;line-height:1.3;margin:0 0 10px}
 h3{font-size:15px;margin:0 0 6px}
@@ -45,15 +51,19 @@ a{color:inherit}
 .legend-list{display:flex;flex-wrap:wrap;gap:4px 22px;list-style:none;margin:12px 0 18px;padding:0;color:var(--quiet);font-size:13px}
 .legend-list li{display:flex;align-items:center;gap:6px}
 .legend,.cn .legend{background:none}
-.overview{display:grid;grid-template-columns:repeat(auto-fill,minmax(380px,1fr));gap:14px;list-style:none;margin:0 0 34px;padding:0}
+.overview{--words:none;display:grid;grid-template-columns:repeat(auto-fill,minmax(min(380px,100%),1fr));gap:14px;list-style:none;margin:0 0 34px;padding:0}
 .overview a{display:block;height:100%;padding:10px 12px;border:1px solid var(--lane);border-radius:8px;text-decoration:none}
 .overview a:hover,.overview a:focus-visible{outline:2px solid currentColor}
-.overview svg{display:block;width:100%;height:250px;margin-top:8px;border-radius:4px}
+.overview svg{display:block;width:100%;height:auto;margin-top:8px;border-radius:4px}
+.cn :is(text,.box){display:var(--words,inline)}
 .overview .row{pointer-events:none}
 section.drawing{margin:0 0 46px;padding-top:10px;border-top:1px solid var(--lane)}
-.layout{display:grid;grid-template-columns:minmax(0,1fr) 320px;gap:20px;align-items:start}
+.layout{display:grid;grid-template-columns:minmax(0,1fr) 288px;gap:20px;align-items:start}
 .layout>figure{margin:0;min-width:0}
-figure svg{display:block;width:100%;height:auto}
+figure svg{display:block;width:100%;min-width:${NARROWEST}px;height:auto}
+.cn figure :is(.small,.time,.call){font-size:12.25px}
+.scroll{overflow-x:auto}
+.scroll:focus-visible{outline:2px solid var(--fg)}
 aside{position:sticky;top:12px;display:grid;gap:14px}
 .card{border:1px solid var(--lane);border-radius:8px;padding:12px 14px;background:var(--band);min-width:0;overflow-wrap:anywhere}
 .pill{display:inline-block;border:2px solid currentColor;border-radius:99px;padding:0 10px;font-weight:700;font-size:13px}
@@ -72,6 +82,7 @@ table{border-collapse:collapse;width:100%;font-size:13px}
 th,td{text-align:left;vertical-align:top;padding:4px 10px 4px 0;border-bottom:1px solid var(--lane)}
 td.at{font-variant-numeric:tabular-nums;color:var(--quiet);white-space:nowrap}
 td p{margin:0}
+td.what{overflow-wrap:anywhere}
 summary{cursor:pointer;color:var(--quiet);font-size:13px;margin:8px 0}
 tr:target,.current{background:var(--band)}
 .toned{color:inherit}
@@ -81,9 +92,10 @@ tr:target,.current{background:var(--band)}
 .row:hover .area,.row.shown .area{fill:var(--band)}
 .row:focus{outline:none}
 .row:focus-visible .area,.row.shown:focus .area{stroke:currentColor;stroke-width:2}
-@media(max-width:1000px){.layout{grid-template-columns:minmax(0,1fr)}aside{position:static}}
+@media(max-width:1275px){.layout{grid-template-columns:minmax(0,1fr)}aside{position:static}}
 @media(prefers-reduced-motion:reduce){.row{transition:none}}
-@media print{.tools,summary{display:none}.layout{grid-template-columns:1fr}}`;
+@media(max-width:600px){main{padding:16px 14px 48px}}
+@media print{.tools,summary{display:none}.layout{grid-template-columns:1fr}figure svg{min-width:0}}`;
 
 const STYLE = `${SVG_STYLE}\n${PAGE_STYLE}`;
 
@@ -111,6 +123,12 @@ export function renderHtml(
   const [first] = sections;
   const title = options.title ?? first?.drawing.story.headline ?? '';
   const several = sections.length > 1;
+  const svgs = sections.map(({ drawing }, index) =>
+    renderSvg(drawing, { inline: true, id: `d${index}` }).replace(
+      '<svg ',
+      `<svg id="d${index}-svg" `,
+    ),
+  );
   return `<!doctype html>
 <html lang="en">
 <head>
@@ -126,8 +144,8 @@ export function renderHtml(
 <h1>${xml(title)}</h1>
 <p class="lead">A party that is done sends <strong>close_notify</strong>: “this was all”. If TCP ends without one, the last bytes may have been cut off by anybody on the way. Time runs downwards; each party has its application, its TLS and its TCP.</p>
 <ul class="legend-list">${LEGEND_ITEMS.map(({ svg, words }) => `<li>${svg}${xml(words)}</li>`).join('')}</ul>
-${several ? overview(sections) : ''}
-${sections.map((section, index) => sectionHtml(section, index)).join('\n')}
+${several ? overview(sections, svgs) : ''}
+${sections.map((section, index) => sectionHtml(section, index, svgs[index] as string)).join('\n')}
 ${endings(sections)}
 </main>
 <script>${PAGE_SCRIPT}</script>
@@ -144,12 +162,15 @@ function isSections(
 
 const titleOf = ({ names: [left, right] }: Drawing): string => `${left} and ${right}`;
 
-/** All drawings side by side, small. */
-function overview(sections: readonly PageSection[]): string {
+/** All drawings side by side, small, as shapes: their text could not be read. */
+function overview(sections: readonly PageSection[], svgs: readonly string[]): string {
+  const heights = svgs.map((svg) => Number(/viewBox="0 0 1000 (\d+)"/.exec(svg)?.[1]));
+  const { top, bottom } = MARGINS;
+  const height = Math.max(...heights) - top - bottom;
   const items = sections.map(({ title, drawing }, index) => {
     const { verdict, tone } = drawing.story;
     // The drawing itself, small: it is in the page already.
-    const small = `<svg class="cn" viewBox="0 0 1000 640" preserveAspectRatio="xMidYMin meet" aria-hidden="true"><use href="#d${index}-svg"/></svg>`;
+    const small = `<svg class="cn" viewBox="0 ${top} 1000 ${height}" preserveAspectRatio="xMidYMin meet" aria-hidden="true"><use href="#d${index}-svg"/></svg>`;
     return `<li><a href="#d${index}"><strong>${xml(title)}</strong><br><span class="pill ${tone}">${verdict}</span>${small}</a></li>`;
   });
   return `<ul class="overview">${items.join('')}</ul>`;
@@ -161,10 +182,9 @@ const GROUPS: ReadonlyArray<readonly [RowGroup, string]> = [
   ['closing', 'closing'],
 ];
 
-function sectionHtml({ title, drawing, ending }: PageSection, index: number): string {
+function sectionHtml({ title, drawing, ending }: PageSection, index: number, svg: string): string {
   const { story, rows } = drawing;
   const id = `d${index}`;
-  const svg = renderSvg(drawing, { inline: true, id }).replace('<svg ', `<svg id="${id}-svg" `);
   const boxes = GROUPS.map(
     ([group, words]) =>
       `<label><input type="checkbox" class="group" value="${group}" checked> ${words}</label>`,
@@ -182,7 +202,9 @@ function sectionHtml({ title, drawing, ending }: PageSection, index: number): st
 ${boxes.join('\n')}
 <input class="words" type="search" placeholder="filter" aria-label="show only rows with these words">
 </div>
-${svg}<details><summary>As a table</summary><table><thead><tr><th>at</th><th>what</th></tr></thead><tbody>${cells.join('\n')}</tbody></table></details>
+<div class="scroll" tabindex="0" role="group" aria-label="the drawing, which may scroll">
+${svg}</div>
+<details><summary>As a table</summary><table><thead><tr><th>at</th><th>what</th></tr></thead><tbody>${cells.join('\n')}</tbody></table></details>
 </figure>
 <aside>
 <div class="card verdict"><span class="pill ${story.tone}">${story.verdict}</span>
@@ -227,5 +249,5 @@ function endings(sections: readonly PageSection[]): string {
     return `<tr id="ending-${number}"${section >= 0 && sections.length === 1 ? ' class="current"' : ''}><td>${number}</td><td>${name}</td><td>${cell(verdicts.A)}</td><td>${cell(verdicts.B)}</td></tr>`;
   };
   return `<section><h2>Nine ways to end a connection</h2>
-<table><thead><tr><th></th><th>what happens</th><th>verdict at A</th><th>at B</th></tr></thead><tbody>${ENDINGS.map(row).join('\n')}</tbody></table></section>`;
+<table><thead><tr><th>no.</th><th>what happens</th><th>verdict at A</th><th>at B</th></tr></thead><tbody>${ENDINGS.map(row).join('\n')}</tbody></table></section>`;
 }

@@ -30,8 +30,16 @@ const LEFT_X = 268;
 const HEAD = { line: 24, names: 62 } as const;
 const FOOT_HEIGHT = 74;
 const LEGEND_HEIGHT = 34;
-/** Characters that fit. */
-const FIT = { headline: 96, beside: 31, lines: 2, name: 40, between: 46 } as const;
+/** Of a drawing inside a page: what is above and below its lanes. */
+export const MARGINS = { top: HEAD.names, bottom: FOOT_HEIGHT } as const;
+/**
+ * Characters that fit: beside a lane, on its left behind the time as well; the name of a party, and of
+ * one that has a party like itself beside it.
+ */
+const FIT = {
+  ...{ headline: 96, beside: 31, behindTime: 26, lines: 2 },
+  ...{ name: 40, besideName: 34, between: 46 },
+} as const;
 
 const HEIGHTS: Readonly<Record<Row['kind'], number>> = {
   step: 36,
@@ -125,13 +133,14 @@ ${legend}</svg>
   }
 
   #names([left, right]: readonly [string, string], y: number): void {
+    const fit = this.#drawing.known.every(Boolean) ? FIT.besideName : FIT.name;
     for (const [lane, name] of [
       [0, left],
       [1, right],
     ] as const) {
       const { application, tls, transport } = this.#lanes[lane];
       this.#add(
-        `<text class="name" x="${tls}" y="${y - 22}" text-anchor="middle">${xml(cutTo(name, FIT.name))}</text>`,
+        `<text class="name" x="${tls}" y="${y - 22}" text-anchor="middle">${xml(cutTo(name, fit))}</text>`,
       );
       if (application === tls) continue;
       for (const [x, layer] of [
@@ -157,8 +166,9 @@ ${legend}</svg>
         : '';
     // Half of the step rows is above the line; the hit area makes a row easy to point at.
     const area = `<rect class="area" x="0" y="${top}" width="${WIDTH}" height="${round(height)}"/>`;
+    // A picture with a name: it has the focus to be read, and does nothing that a button does.
     const focus = this.#inline
-      ? ` tabindex="-1" role="button" aria-label="${xml(sentence(this.#drawing, row))}" data-row="${index}"`
+      ? ` tabindex="-1" role="img" aria-label="${xml(sentence(this.#drawing, row))}" data-row="${index}"`
       : '';
     // What nobody read is no closure.
     const tone = row.kind === 'arrow' && !row.arrives ? 'warn' : row.tone;
@@ -199,7 +209,8 @@ ${legend}</svg>
     const right = lane === 1;
     const away = right ? 1 : -1;
     const { application, tls } = columns;
-    const lines = breakLines(text, FIT.beside, FIT.lines);
+    const fit = this.#drawing.timed && !right ? FIT.behindTime : FIT.beside;
+    const lines = breakLines(text, fit, FIT.lines);
     const anchor = right ? 'start' : 'end';
     const x = application + away * 14;
     const call = /^[\w.]+\(/.test(text) ? ' call' : '';

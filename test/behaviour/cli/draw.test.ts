@@ -72,7 +72,7 @@ describe('probe --diagram', () => {
   it.each([
     [['--diagram', 'png'], 'argument'],
     [['-o', 'ending.png'], 'say with --diagram what is to be drawn into ending.png'],
-    [['-o', '/nonexistent/x.svg'], '--output: ENOENT'],
+    [['-o', '/nonexistent/x.svg'], '--output: /nonexistent/x.svg: there is no folder /nonexistent'],
   ])('refuses %j', async (args, message) => {
     await using server = await plainNode();
     const { code, stderr } = await run(['probe', `127.0.0.1:${server.port}`, ...args]);

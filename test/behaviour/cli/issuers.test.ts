@@ -104,6 +104,22 @@ describeTls('our own server', () => {
     });
   }
 
+  it('accuses nobody of an answer that was not asked for', async () => {
+    await using server = await ours(
+      async (stream, transport) => {
+        await stream.read();
+        transport.end();
+      },
+      { answer: 'when-told' },
+    );
+    const at = `127.0.0.1:${server.port}`;
+    const { stdout } = await run(['issuers', at], { env: { COLUMNS: '300' } });
+    expect(stdout).toMatch(/^truncated: .* Nothing was asked, so nothing was lost\.$/m);
+    const args = ['issuers', at, '--tls', '1.2', '--http', '/'];
+    const asked = await run(args, { env: { COLUMNS: '300' } });
+    expect(asked.stdout).not.toContain('nothing was lost');
+  });
+
   it('asks, and insists (TLS 1.3)', async () => {
     await using server = await ours(polite, asking(true));
     const at = `127.0.0.1:${server.port}`;

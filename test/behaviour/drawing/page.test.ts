@@ -1,4 +1,5 @@
 /** The page and the other printers in a real browser. */
+import { readFileSync } from 'node:fs';
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
@@ -20,7 +21,7 @@ import {
 import { describeInBrowser, launch } from './browser.ts';
 
 /** A truncated connection with an alert, a wait, and the other side recorded. */
-function truncated(peer = 'B (server)'): Drawing {
+function truncated(peer = 'B (server)', local = 'A (client)'): Drawing {
   const transcript = (entries: ReadonlyArray<readonly [number, Observation]>) => {
     const made = new Transcript();
     for (const [at, observation] of entries) made.observe(observation, at);
@@ -43,11 +44,22 @@ function truncated(peer = 'B (server)'): Drawing {
     [259, { type: 'transport-closed', how: 'destroy' }],
     [259, { type: 'verdict', verdict: 'aborted' }],
   ]);
-  return drawLanes(
-    { name: 'A (client)', transcript: a },
-    { name: peer, transcript: b },
-    { offset: 0 },
-  );
+  return drawLanes({ name: local, transcript: a }, { name: peer, transcript: b }, { offset: 0 });
+}
+
+/** Both sides say as much as there is room for, late. */
+function wordy(): Drawing {
+  const lane = (name: string) => {
+    const transcript = new Transcript();
+    for (const at of [12_345.6, 99_999.9]) {
+      transcript.note('shutdown() resolves: one-sided!', at);
+      transcript.note(`noteworthy ${'and more of it '.repeat(9)}`, at);
+      transcript.note('of-a-host-'.repeat(8), at);
+    }
+    transcript.observe({ type: 'verdict', verdict: 'timed-out' }, 99_999.9);
+    return { name, transcript };
+  };
+  return drawLanes(lane('A (client)'), lane('B (server)'), { offset: 0 });
 }
 
 describeInBrowser('in Chromium', () => {
@@ -67,10 +79,11 @@ describeInBrowser('in Chromium', () => {
     html: string,
     visit: (page: Page, seen: { requests: string[]; problems: string[] }) => Promise<T>,
     colorScheme: 'light' | 'dark' = 'light',
+    width = 1360,
   ): Promise<T> {
     const file = join(folder, `${Math.random().toString(36).slice(2)}.html`);
     await writeFile(file, html);
-    const page = await browser.newPage({ colorScheme, viewport: { width: 1360, height: 900 } });
+    const page = await browser.newPage({ colorScheme, viewport: { width, height: 900 } });
     const seen = { requests: [] as string[], problems: [] as string[] };
     page.on('request', (request) => seen.requests.push(request.url()));
     page.on('pageerror', (error) => seen.problems.push(error.message));
@@ -251,6 +264,73 @@ describeInBrowser('in Chromium', () => {
     );
   });
 
+  const long = (name: string) => `${name}-${'of-a-host-'.repeat(7)}.example`;
+  const PAGES: ReadonlyArray<readonly [name: string, page: () => string]> = [
+    ['one drawing', () => renderHtml(truncated())],
+    ['long texts', () => renderHtml(wordy())],
+    ['long names', () => renderHtml(truncated(long('b'), long('a')))],
+    [
+      'nothing happened',
+      () => renderHtml(drawLanes({ name: 'us', transcript: new Transcript() }, 'b')),
+    ],
+    [
+      'several drawings',
+      () =>
+        renderHtml(
+          [truncated(), truncated(long('b'))].map((drawing, index) => ({
+            ...{ title: `${index}. A calls shutdown; ${long('B')} never answers`, drawing },
+            ending: index + 1,
+          })),
+          { title: 'Ways to end a connection' },
+        ),
+    ],
+  ];
+  for (const [name, html] of PAGES) {
+    it.each([375, 768, 1280])(`${name}: %i pixels wide, all of it can be read`, async (width) => {
+      await onPage(
+        html(),
+        async (page) => {
+          // With the details of a row, and the table.
+          if (name !== 'nothing happened') await page.locator('.next').first().click();
+          await page.locator('summary').first().click();
+          const { problems, texts, pageWidth } = await page.evaluate<Layout>(LAYOUT);
+          expect(problems).toEqual([]);
+          expect(texts).toBeGreaterThan(30);
+          expect(pageWidth).toBe(width);
+        },
+        ...(['light', width] as const),
+      );
+    });
+
+    it.each(['light', 'dark'] as const)(`${name}: axe finds nothing, %s`, async (scheme) => {
+      for (const width of [375, 1280]) {
+        await onPage(
+          html(),
+          async (page) => {
+            // As an expression: the page's policy allows no script from elsewhere.
+            await page.evaluate(axeSource());
+            const { violations, passes } = await page.evaluate<Findings>('axe.run()');
+            expect(violations.map(({ id, impact, nodes }) => ({ id, impact, nodes }))).toEqual([]);
+            expect(passes.length).toBeGreaterThan(10);
+          },
+          ...([scheme, width] as const),
+        );
+      }
+    });
+  }
+
+  it('the small drawings of an overview are without text, which nobody could read', async () => {
+    const drawn = truncated();
+    const renamed = { ...drawn, rows: drawn.rows.map((row) => ({ ...row, text: 'other words' })) };
+    const small = (drawing: Drawing) =>
+      onPage(renderHtml([drawing, drawing].map((one) => ({ title: 'it', drawing: one }))), (page) =>
+        page.locator('.overview svg').first().screenshot(),
+      );
+    const [one, other] = [await small(drawn), await small(renamed)];
+    expect(one.equals(other)).toBe(true);
+    expect(new Set(PNG.sync.read(one).data).size).toBeGreaterThan(20);
+  });
+
   it('a truncation is seen without colours, by its torn edges', async () => {
     await onPage(renderHtml(truncated()), async (page) => {
       const tear = page.locator('svg .row.closing:has(.paper)');
@@ -291,6 +371,61 @@ describeInBrowser('in Chromium', () => {
     }
   });
 });
+
+/** axe-core, as text. */
+const axeSource = (): string =>
+  readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
+
+/** What axe found, as far as it is looked at here. */
+interface Findings {
+  readonly violations: ReadonlyArray<Record<'id' | 'impact' | 'nodes', unknown>>;
+  readonly passes: readonly unknown[];
+}
+
+/** What `LAYOUT` found. */
+interface Layout {
+  readonly problems: readonly string[];
+  /** How many texts it looked at. */
+  readonly texts: number;
+  readonly pageWidth: number;
+}
+
+/**
+ * Looks at every text that is shown: none smaller than 11 pixels, none over another, none outside the
+ * page, unless it is in a box that scrolls. As text: the types of a browser are not those of these
+ * tests.
+ */
+const LAYOUT = `(() => {
+  const problems = [];
+  const shown = [];
+  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  for (let node = walker.nextNode(); node !== null; node = walker.nextNode()) {
+    const parent = node.parentElement;
+    const text = node.data.trim();
+    if (text === '' || parent.closest('script, style, title, desc') !== null) continue;
+    // Closed, or hidden in another way.
+    if (!parent.checkVisibility()) continue;
+    const range = document.createRange();
+    range.selectNodeContents(node);
+    const rects = [...range.getClientRects()].filter(({ width, height }) => width > 0 && height > 0);
+    if (rects.length === 0) continue;
+    const svg = parent.closest('svg text');
+    const scale = svg === null ? 1 : svg.getScreenCTM().a;
+    const size = Number.parseFloat(getComputedStyle(parent).fontSize) * scale;
+    if (size < 11) problems.push(size.toFixed(1) + ' px: ' + text);
+    const scrolls = parent.closest('.scroll') !== null;
+    for (const rect of rects) {
+      if (!scrolls && (rect.left < 0 || rect.right > innerWidth)) problems.push('outside: ' + text);
+      for (const other of shown) {
+        const x = Math.min(rect.right, other.rect.right) - Math.max(rect.left, other.rect.left);
+        const y = Math.min(rect.bottom, other.rect.bottom) - Math.max(rect.top, other.rect.top);
+        if (x > 1 && y > 3) problems.push(text + ' over ' + other.text);
+      }
+      shown.push({ rect, text });
+    }
+  }
+  return { problems, texts: shown.length, pageWidth: document.documentElement.scrollWidth };
+})()`;
 
 const imagePage = (svg: string): string =>
   `<!doctype html><meta name="color-scheme" content="light dark"><body style="margin:0"><img src="data:image/svg+xml;base64,${Buffer.from(svg).toString('base64')}">`;

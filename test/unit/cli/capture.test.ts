@@ -129,6 +129,13 @@ describeTls('readCapture', () => {
   );
 });
 
+/** Standard output, where nothing is to go. */
+const nowhere = {
+  write() {
+    throw new Error('written to standard output');
+  },
+};
+
 describeTls('PcapngFile', () => {
   describeTools(['tshark'], 'as tshark reads it', () => {
     test(
@@ -136,7 +143,7 @@ describeTls('PcapngFile', () => {
       clean(async (scope) => {
         const file = saved(scope, 'something longer than nothing');
         chmodSync(file, 0o644);
-        const capture = new PcapngFile(file);
+        const capture = new PcapngFile(file, nowhere);
         const server = await plainNode();
         scope.defer(() => server[Symbol.asyncDispose]());
         const transport = await openTransport(
@@ -160,7 +167,7 @@ describeTls('PcapngFile', () => {
     'a file that cannot be written is told of before anything is connected to',
     clean(async (scope) => {
       const file = join(folder(scope), 'no', 'folder');
-      expect(refusal(() => new PcapngFile(file))).toMatch(/^--pcapng: .*ENOENT/);
+      expect(refusal(() => new PcapngFile(file, nowhere))).toMatch(/^--pcapng: .*ENOENT/);
     }),
   );
 
@@ -168,7 +175,7 @@ describeTls('PcapngFile', () => {
     'without a connection: a file that tools can open, and no packet',
     clean(async (scope) => {
       const file = join(folder(scope), 'empty.pcapng');
-      new PcapngFile(file).finish();
+      new PcapngFile(file, nowhere).finish();
       expect(readFileSync(file).readUInt32BE(0)).toBe(0x0a0d0d0a);
       expect(refusal(() => readCapture({ pcap: file }))).toContain('0 packets');
     }),
