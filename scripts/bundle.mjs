@@ -4,7 +4,7 @@
  * each of them to be found, read and linked, which takes longer than all that is in them. What several entries need
  * is in chunks that they share, so that there is one of each class, whoever imports it.
  */
-import { chmodSync, readFileSync } from 'node:fs';
+import { chmodSync, copyFileSync, readFileSync } from 'node:fs';
 import { rolldown } from 'rolldown';
 
 /** @typedef {string | { readonly default: string }} Target */
@@ -33,4 +33,6 @@ await bundle.write({
   sourcemap: true,
   comments: false,
 });
+// What is not bundled, but loaded by its path.
+copyFileSync('src/strict/preload.cjs', 'dist/strict/preload.cjs');
 for (const command of commands) chmodSync(command, 0o755);

@@ -19,6 +19,7 @@ export type ErrorCode =
   | 'ERR_TLS_READ_PENDING'
   | 'ERR_TLS_TAKEN'
   | 'ERR_TLS_NOT_SHUTDOWN'
+  | 'ERR_TLS_REMOVED'
   | 'ERR_TLS_OPTION'
   | 'ERR_TLS_REQUEST'
   | 'ERR_TLS_MALFORMED'
@@ -89,9 +90,12 @@ export function isTruncated(error: unknown): boolean {
     const one = waiting.pop();
     if (typeof one !== 'object' || one === null || seen.has(one)) continue;
     seen.add(one);
-    const { code, incomplete, cause, errors, suppressed } = one as Wrapping;
-    // By what it has, and not by its class: there may be two copies of this library.
-    if (incomplete === true && typeof code === 'string' && code.startsWith('ERR_TLS_')) return true;
+    const { code, closure, incomplete, cause, errors, suppressed } = one as Wrapping;
+    // By what it has, and not by its class: there may be two copies of this library. nodemailer puts a code of its own
+    // on our error, whose closure stays.
+    const ours =
+      (typeof code === 'string' && code.startsWith('ERR_TLS_')) || closure?.incomplete === true;
+    if (incomplete === true && ours) return true;
     waiting.push(cause, suppressed, (one as Wrapping).error);
     if (Array.isArray(errors)) waiting.push(...errors);
   }
@@ -101,6 +105,7 @@ export function isTruncated(error: unknown): boolean {
 /** What an error may have that stands for others. */
 interface Wrapping {
   readonly code?: unknown;
+  readonly closure?: { readonly incomplete?: unknown } | null;
   readonly incomplete?: unknown;
   readonly cause?: unknown;
   readonly errors?: unknown;
@@ -180,11 +185,11 @@ export class ShutdownError extends CloseNotifyError {
   }
 }
 
-/** A call at a time when it cannot be answered: a second read, or unwrap before shutdown. */
+/** A call at a time when it cannot be answered (a second read, unwrap before shutdown), or of what is gone. */
 export class UsageError extends CloseNotifyError {
   override readonly name = 'UsageError';
   constructor(
-    code: 'ERR_TLS_READ_PENDING' | 'ERR_TLS_TAKEN' | 'ERR_TLS_NOT_SHUTDOWN',
+    code: 'ERR_TLS_READ_PENDING' | 'ERR_TLS_TAKEN' | 'ERR_TLS_NOT_SHUTDOWN' | 'ERR_TLS_REMOVED',
     message: string,
     details?: ErrorDetails,
   ) {

@@ -14,8 +14,14 @@
  * way to ask. What is used here is stable since Node 8 (`socket.parser`, `socket._httpMessage`) or
  * found by its symbol's name (http2, undici). Where nothing is found the reader is unknown, and the
  * socket fails: not to recognise a reader costs an error too many, never a truncation that passes.
+ *
+ * An error belongs behind all bytes that came, and Node and undici drop what waits in a message for its reader when its
+ * connection fails. So the connection fails at once, its place in a pool with it, and the message fails once those bytes
+ * have been read: what Node and undici tell it until then is kept from it. The program's own `destroy` is not.
  */
 import type { Duplex, Readable } from 'node:stream';
+import { apart, process } from './runtime.ts';
+import { afterReading } from './unread.ts';
 
 /**
  * `at-stake`: a message has begun and is not whole. `safe`: an HTTP reader, and nothing of a message
@@ -25,11 +31,11 @@ import type { Duplex, Readable } from 'node:stream';
 export type Stake = 'at-stake' | 'safe' | 'unknown';
 
 /** An IncomingMessage, as far as it matters here. */
-interface Incoming {
+interface Incoming extends Readable {
   complete: boolean;
-  destroyed: boolean;
   readonly headers?: Readonly<Record<string, unknown>>;
-  destroy(error: Error): unknown;
+  /** Of a response, its request. */
+  readonly req?: { destroy(error?: Error): unknown };
 }
 
 interface HttpSocket extends Duplex {
@@ -53,7 +59,16 @@ type Reader =
       readonly message: Incoming | null;
     }
   | { readonly kind: 'http2'; readonly streams: readonly Http2Stream[] }
-  | { readonly kind: 'undici'; readonly responding: boolean; readonly paused: boolean };
+  | {
+      readonly kind: 'undici';
+      readonly responding: boolean;
+      readonly paused: boolean;
+      /** What undici tells of the response that is being received. */
+      readonly handler: Handler | null;
+    };
+
+/** Of one request of undici's, whoever is told what becomes of it. */
+type Handler = Record<string, unknown>;
 
 /** What is at stake when the socket ends now. */
 export function stakeOf(socket: Duplex): Stake {
@@ -78,14 +93,28 @@ export function isPausedWithin(socket: Duplex): boolean {
   return reader?.kind === 'undici' && reader.paused;
 }
 
+/**
+ * Has the parser of a message in progress take what waits in the socket, for a reader that is slow: it is lost once the
+ * socket fails. (undici's parser takes nothing while it pauses.)
+ */
+export function parseUnread(socket: Duplex): void {
+  const reader = readerOf(socket);
+  if (reader?.kind !== 'http1' || reader.message === null) return;
+  apart(() => {
+    while (socket.read() !== null);
+  });
+}
+
 /** Whether the reader takes a connection reset for a whole close-delimited body. */
 export function trustsResets(socket: Duplex): boolean {
   return readerOf(socket)?.kind === 'undici';
 }
 
 /**
- * Fails each message that is in progress, or those that only the connection's end could complete, for good: none of them says 'end' or becomes complete. An
- * HTTP/1 message fails behind whatever else is told in this turn, as it does when Node fails it.
+ * Fails each message that is in progress, or those that only the connection's end could complete, for good: none of
+ * them says 'end' or becomes complete. An HTTP/1 message fails behind whatever else is told in this turn, as it does
+ * when Node fails it. Where all fail, it fails behind the bytes that wait for its reader. The body of a response of
+ * undici's, which has still to be told of the socket's failure, hears of it behind them.
  */
 export function failMessages(socket: Duplex, error: Error, which: 'all' | 'endless' = 'all'): void {
   const reader = readerOf(socket);
@@ -97,7 +126,7 @@ export function failMessages(socket: Duplex, error: Error, which: 'all' | 'endle
       stream.destroy(error);
     }
   } else if (reader?.kind === 'http1' && reader.message !== null) {
-    const { message } = reader;
+    const { message, side } = reader;
     // Node finishes the parser when the socket fails, and the parser sets this and ends the message.
     // Its 'end' is queued then, behind what is queued here.
     Object.defineProperty(message, 'complete', {
@@ -106,8 +135,74 @@ export function failMessages(socket: Duplex, error: Error, which: 'all' | 'endle
       get: () => false,
       set: () => {},
     });
-    process.nextTick(() => message.destroy(asTold(error)));
+    if (which === 'all' && isAwaited(message, side)) failBehindUnread(socket, message, error);
+    else process.nextTick(() => message.destroy(asTold(error)));
+  } else if (reader?.kind === 'undici' && reader.responding && reader.handler !== null) {
+    tellBehindUnread(reader.handler);
   }
+}
+
+/**
+ * Whether bytes wait in a message for somebody who reads it, or may come to do so. A server's handler that has not
+ * begun to read waits to hear that it need not go on, and so does a client that listens to 'aborted' and reads nothing.
+ */
+function isAwaited(message: Incoming, side: 'client' | 'server'): boolean {
+  if (message.readableLength === 0) return false;
+  const begun = message.readableFlowing !== null || message.listenerCount('readable') > 0;
+  return begun || (side === 'client' && message.listenerCount('aborted') === 0);
+}
+
+/** Fails a message of HTTP/1 once what waits in it has been read, or its request is destroyed. */
+function failBehindUnread(socket: Duplex, message: Incoming, error: Error): void {
+  const { req, push, destroy } = message;
+  const destroyRequest = req?.destroy;
+  // Node tells its messages, within the socket's 'close', that they were aborted.
+  let closing = false;
+  socket.prependOnceListener('close', () => {
+    closing = true;
+  });
+  socket.once('close', () => {
+    closing = false;
+  });
+  message.push = (chunk, encoding) => chunk !== null && push.call(message, chunk, encoding);
+  message.destroy = (reason) => (closing ? message : destroy.call(message, reason));
+  const fail = () => {
+    message.push = push;
+    message.destroy = destroy;
+    if (req !== undefined && destroyRequest !== undefined) req.destroy = destroyRequest;
+    message.destroy(asTold(error));
+  };
+  if (req !== undefined && destroyRequest !== undefined) {
+    // Node makes nothing of that once the socket has closed.
+    req.destroy = (reason) => {
+      fail();
+      return destroyRequest.call(req, reason);
+    };
+  }
+  afterReading(message, false, fail);
+}
+
+/** Has undici tell the reader of a body that it has failed once what waits in it has been read. */
+function tellBehindUnread(handler: Handler): void {
+  const body = bodyOf(handler);
+  if (body === null || body.readableLength === 0) return;
+  // Its name up to undici 7, and from 8.
+  const name = ['onError', 'onResponseError'].find((one) => typeof handler[one] === 'function');
+  if (name === undefined) return;
+  const tell = handler[name] as (...args: unknown[]) => void;
+  handler[name] = (...args: unknown[]) => {
+    handler[name] = tell;
+    if (body.destroyed) tell.apply(handler, args);
+    else afterReading(body, false, () => tell.apply(handler, args));
+  };
+}
+
+/** What holds the bytes of a body: `res` with request(), `body` with fetch. Behind an interceptor it is not found. */
+function bodyOf(handler: Handler): Readable | null {
+  const body = 'res' in handler ? handler['res'] : handler['body'];
+  return isObject(body) && typeof (body as Readable).readableLength === 'number'
+    ? (body as Readable)
+    : null;
 }
 
 /** The requests of http2's compatibility API, by their streams. */
@@ -249,8 +344,17 @@ const isWhole = (stream: Http2Stream): boolean =>
 function undici(socket: Duplex): Reader | null {
   const parser = bySymbol(socket, 'parser');
   if (!isObject(parser) || !('statusCode' in parser) || !('shouldKeepAlive' in parser)) return null;
-  const { statusCode, paused } = parser as { statusCode: unknown; paused?: unknown };
-  return { kind: 'undici', responding: Boolean(statusCode), paused: paused === true };
+  const { statusCode, paused, client } = parser as Readonly<Record<string, unknown>>;
+  const queue = bySymbol(client, 'queue');
+  const running = bySymbol(client, 'running index');
+  const request = Array.isArray(queue) && typeof running === 'number' ? queue[running] : null;
+  const handler = bySymbol(request, 'handler');
+  return {
+    kind: 'undici',
+    responding: Boolean(statusCode),
+    paused: paused === true,
+    handler: isObject(handler) ? (handler as Handler) : null,
+  };
 }
 
 const isObject = (value: unknown): value is object => typeof value === 'object' && value !== null;

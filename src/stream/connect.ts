@@ -12,6 +12,7 @@ import {
   TappedEngine,
 } from '../engine/tapped.ts';
 import { AbortError, OptionError, RuntimeError } from '../errors.ts';
+import { serverName } from '../server-name.ts';
 import { type Observer, tell } from '../transcript/observer.ts';
 import { TruncationTranscript } from '../transcript/on-truncation.ts';
 import { Transcript } from '../transcript/transcript.ts';
@@ -74,8 +75,9 @@ ACCEPT_OPTIONS satisfies Readonly<Record<keyof AcceptOptions, unknown>>;
 
 /**
  * Resolves, connects and handshakes as a client. The server's certificate is verified unless
- * `rejectUnauthorized` is false. SNI asks for `servername`, by default the host unless it is an IP
- * address.
+ * `rejectUnauthorized` is false. SNI asks for `servername`, by default the host, unless that is an IP
+ * address. Both may be written with other letters than ASCII's, or with a dot at the end: SNI and the
+ * certificate's check have the DNS name (`xn--bcher-kva.example` for `bücher.example.`).
  *
  * @returns an established stream.
  * @throws {OptionError | ResolveError | ConnectError | HandshakeError | CertificateError |
@@ -95,6 +97,7 @@ async function open(options: ConnectOptions): Promise<TlsStream> {
   checkNames(CLIENT_OPTIONS, options);
   const { policy, signal, head, observer } = checkStreamOptions(options, () => targetOf(options));
   checkTarget(options);
+  const names = namesOf(options);
   if (signal?.aborted) {
     options.transport?.destroy();
     throw new AbortError({ phase: 'connect', cause: signal.reason });
@@ -109,13 +112,8 @@ async function open(options: ConnectOptions): Promise<TlsStream> {
       policy.deadlines,
       (name) => observer && tell(observer, { type: 'phase', name }, performance.now() - startedAt),
     ));
-  const { host } = options;
-  const tlsOptions: ClientTlsOptions = {
-    ...(host !== undefined && net.isIP(host) === 0 && host !== '' ? { servername: host } : {}),
-    ...optionsFor(CLIENT_OPTIONS, 'tls', options),
-    ...identity,
-    ...(host === undefined ? {} : { host }),
-  };
+  const { servername: _, ...tlsGiven } = optionsFor(CLIENT_OPTIONS, 'tls', options);
+  const tlsOptions: ClientTlsOptions = { ...tlsGiven, ...identity, ...names };
   try {
     return await TlsStream.open({
       transport,
@@ -288,6 +286,32 @@ function checkTarget(options: ConnectOptions): void {
   if (typeof number !== 'number' || !Number.isInteger(number) || number < 1 || number > 65535) {
     throw new OptionError('port must be a whole number from 1 to 65535');
   }
+}
+
+/**
+ * Who the server has to be: `servername` is asked for by SNI, and `host` is who the certificate is checked for where
+ * there is no `servername`.
+ *
+ * @throws {OptionError}
+ */
+function namesOf(options: ConnectOptions): Pick<ClientTlsOptions, 'host' | 'servername'> {
+  for (const key of ['servername', 'host'] as const) {
+    const value = options[key];
+    if (value !== undefined && typeof value !== 'string') {
+      throw new OptionError(`${key} must be a string`);
+    }
+  }
+  const { host, servername } = options;
+  if (servername) {
+    const name = serverName(servername, 'servername');
+    // RFC 6066 section 3 permits no address in SNI, but the certificate may be for one.
+    return net.isIP(name) === 0 ? { servername: name } : { host: name };
+  }
+  if (!host) return {};
+  const name = serverName(host, 'host');
+  // An empty servername asks for no name, as in tls.connect.
+  const asksForNone = servername === '' || net.isIP(name) !== 0;
+  return asksForNone ? { host: name } : { host: name, servername: name };
 }
 
 function checkTransport(transport: Duplex): void {

@@ -6,6 +6,7 @@ import { X509Certificate } from 'node:crypto';
 import { callSite } from '../call-site.ts';
 import type { Closure } from '../closure/verdict.ts';
 import type { TlsInfo } from '../engine/contract.ts';
+import { UsageError } from '../errors.ts';
 import { TruncationTranscript } from '../transcript/on-truncation.ts';
 import { Transcript } from '../transcript/transcript.ts';
 import type { WaitOptions } from '../wait.ts';
@@ -41,6 +42,17 @@ export class TlsStream implements AsyncDisposable, TransportMembers {
   #faces: Faces | null = null;
   #certificate: X509Certificate | null = null;
   #chain: readonly X509Certificate[] | null = null;
+
+  static {
+    // Not among the types: what a compiler sees, it refuses by itself.
+    Object.defineProperty(TlsStream.prototype, 'socket', {
+      get() {
+        throw new UsageError('ERR_TLS_REMOVED', 'a TlsStream has no socket any more', {
+          hint: 'toDuplex() gives a Node Duplex that is strict alike; secureSocket() is a real tls.TLSSocket',
+        });
+      },
+    });
+  }
 
   /** @internal Begins the handshake, and waits for its end. */
   static async open(options: OpenOptions): Promise<TlsStream> {

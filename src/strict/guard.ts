@@ -27,6 +27,8 @@ import {
   endByMessages,
   failMessages,
   isAbandoned,
+  isPausedWithin,
+  parseUnread,
   stakeOf,
   trustsResets,
 } from '../http-messages.ts';
@@ -154,7 +156,7 @@ export class Guard {
       onDestroy: (error) => this.#onDestroy(error),
       onTransportError: (error) => {
         this.#ending.look();
-        return this.#failed ? error : this.#failBy(error);
+        return this.#failed ? this.#unmistaken(error) : this.#failBy(error);
       },
       onWriteFailed: (error, done) => this.#onWriteFailed(error, done),
       mayWrite: () => {
@@ -192,7 +194,7 @@ export class Guard {
   #onSecure(): void {
     const socket = this.#socket;
     const witness = this.#watching.witness(this);
-    this.#ending.establish(witness);
+    this.#ending.establish(witness, this.#record && socket.getProtocol());
     const reason =
       witness === null ? 'its TLS began before the add-on was loaded' : witness.unreadable;
     if (isHeard()) this.#about();
@@ -203,9 +205,9 @@ export class Guard {
   }
 
   /** The program destroys its socket, or Node does behind its end. Node's TLS does it for bytes that it refuses. */
-  #onDestroy(error: Error | undefined): void {
+  #onDestroy(error: unknown): void {
     this.#ending.look();
-    if (!this.#failed && !(error !== undefined && isTlsError(error))) {
+    if (!this.#failed && !(error instanceof Error && isTlsError(error))) {
       this.#ending.happened({ type: 'close' });
     }
   }
@@ -230,14 +232,17 @@ export class Guard {
   }
 
   /**
-   * Tells of a cut that the program hears nothing of. Whether a message was in progress is asked when all was read, as
-   * where the socket is to fail.
+   * Tells of a cut that the program hears nothing of. Whether a message of HTTP was in progress is asked when all was
+   * read, as where the socket is to fail.
    */
   #report(cut: Cut): void {
-    afterReading(this.#socket, true, () => {
-      if (stakeOf(this.#socket) === 'safe') this.#ending.happened({ type: 'idle' });
+    const socket = this.#socket;
+    const tell = () => {
+      if (stakeOf(socket) === 'safe') this.#ending.happened({ type: 'idle' });
       this.#tell(cut, 'end');
-    });
+    };
+    if (stakeOf(socket) === 'unknown') tell();
+    else afterReading(socket, true, tell);
   }
 
   /** The stream had ended before there was a guard. */
@@ -337,8 +342,27 @@ export class Guard {
 
   /** The transport has failed. @returns what the socket is to fail with now; null where it fails later. */
   #failBy(error: EngineError): Error | null {
+    const socket = this.#socket;
+    if (this.mode === 'error' && this.#ending.isEstablished && !this.#ended) {
+      parseUnread(socket);
+      if (isPausedWithin(socket)) {
+        this.#failed = true;
+        afterReading(socket, false, () => socket.destroy(this.#judge(error)));
+        return null;
+      }
+    }
     const told = this.#judge(error);
     return this.#failBehindEnd(told) ? null : told;
+  }
+
+  /** @returns the error, or another where whoever reads the socket would take it for the end of a message. */
+  #unmistaken(error: EngineError): Error {
+    const socket = this.#socket;
+    const whole = !this.#ending.isEstablished || this.#ending.receive === 'closed';
+    const mistaken = !whole && trustsResets(socket) && stakeOf(socket) === 'at-stake';
+    if (this.mode === 'report' || !mistaken) return error;
+    this.#cause = truncatedError(causeOf(error), 'unknown', this.closure, error);
+    return this.#cause;
   }
 
   /** The failure of the transport, judged. @returns what the socket is to fail with. */
@@ -444,7 +468,9 @@ export class Guard {
     const closed = ending.send === 'closed';
     const { receive } = ending;
     // Who closes behind an own close_notify chose not to wait for the peer's.
-    if (closed && receive === 'open') ending.happened({ type: 'waive' });
+    if (closed && (receive === 'open' || receive === 'closing')) {
+      ending.happened({ type: 'waive' });
+    }
     const how = closed && receive === 'closed' ? 'closed' : 'destroyed';
     ending.happened({ type: 'abandon', how });
     this.#conclude();
@@ -459,7 +485,7 @@ export class Guard {
     const record = this.#record;
     if (record === null) return;
     const { bytesRead, bytesWritten } = this.#socket;
-    record.note(`${bytesRead} bytes were read from the transport, ${bytesWritten} written`);
+    record.note(`${bytesRead} bytes of data were read, ${bytesWritten} written`);
     record.conclude(this.closure);
   }
 

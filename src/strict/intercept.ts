@@ -14,8 +14,8 @@ export interface Interceptor {
   onPush(): void;
   /** Node ends the stream. @returns whether it may. */
   onEnd(): boolean;
-  /** Somebody destroys the socket, not for what the transport said. */
-  onDestroy(error: Error | undefined): void;
+  /** Somebody destroys the socket, not for what the transport said. @param error null or undefined without one. */
+  onDestroy(error: unknown): void;
   /** Node destroys it for what the transport said. @returns what with; null where that is not to be now. */
   onTransportError(error: Error): Error | null;
   /** A write has failed for what the transport said. @param done tells the program, and has Node destroy the socket. */

@@ -5,7 +5,8 @@
  * Theory of operation. All of Node's clients (`https`, `http2`, the global `fetch`) and the drivers
  * call `tls.connect`, looked up on the module at each call. Replacing it is therefore enough, and
  * `syncBuiltinESMExports` brings the replacement to those who imported it by name. The replacement
- * hands out what the original made, with a guard on it.
+ * hands out what the original made, with a guard on it. Worker threads and forks load this module
+ * (offspring.ts).
  *
  * Loading this module registers, once in the process, with the settings of the environment; calling
  * `register` puts others in their place.
@@ -17,6 +18,7 @@ import tls from 'node:tls';
 import { OptionError } from '../errors.ts';
 import { isTap } from '../tap/tap.ts';
 import type { Strictness } from './channels.ts';
+import { announce, type Inherited, inherited, passOn } from './offspring.ts';
 import { isPass } from './pass/passing.ts';
 import { checkMode, openStrict, strictAddOn } from './secure-socket.ts';
 
@@ -26,7 +28,8 @@ export interface RegisterOptions {
   readonly mode?: Strictness | undefined;
   /**
    * Only connections to these hosts: names or addresses, `*.example.org` for all names below a domain.
-   * A connection's host is its `servername`, or else its `host`.
+   * What counts is what is connected to, not `servername`, which may come from a request's Host header.
+   * On a given socket it is `host` where that is given, too; else what the socket was connected to.
    */
   readonly include?: readonly string[] | undefined;
   /** Not connections to these, even where they are included. */
@@ -36,6 +39,8 @@ export interface RegisterOptions {
 interface Settings {
   readonly mode: Strictness;
   readonly includes: (host: string) => boolean;
+  /** For workers and forks. */
+  readonly inherited: Inherited;
 }
 
 /** The function that takes the place of `tls.connect`. */
@@ -45,11 +50,14 @@ interface StrictConnect {
   readonly [ORIGINAL]: typeof tls.connect;
   /** Null when it does nothing of its own. */
   [SETTINGS]: Settings | null;
+  /** Leaves workers and forks to themselves. */
+  readonly [LEAVE]: () => void;
 }
 
 // Known to every copy of this module in the process: a second version, another loader.
 const ORIGINAL: unique symbol = Symbol.for('close-notify.original') as never;
 const SETTINGS: unique symbol = Symbol.for('close-notify.settings') as never;
+const LEAVE: unique symbol = Symbol.for('close-notify.leave') as never;
 
 /** Ours, which stays known when somebody replaces it in turn. */
 let installed: StrictConnect | null = null;
@@ -68,9 +76,18 @@ export function register(options: RegisterOptions = {}): () => void {
   strictAddOn();
   const included = include === undefined ? () => true : matcher('include', include);
   const excluded = exclude === undefined ? () => false : matcher('exclude', exclude);
-  const settings: Settings = { mode, includes: (host) => included(host) && !excluded(host) };
+  const settings: Settings = {
+    mode,
+    includes: (host) => included(host) && !excluded(host),
+    inherited: {
+      mode,
+      ...(include === undefined ? {} : { include: [...include] }),
+      ...(exclude === undefined ? {} : { exclude: [...exclude] }),
+    },
+  };
   const connect = install();
   connect[SETTINGS] = settings;
+  announce(settings.inherited);
   return () => {
     if (connect[SETTINGS] === settings) unregister();
   };
@@ -81,6 +98,7 @@ export function unregister(): void {
   const connect = current();
   if (connect === null) return;
   connect[SETTINGS] = null;
+  connect[LEAVE]();
   // Where somebody else replaced ours, it stays, and passes everything on.
   if ((tls.connect as unknown) !== connect) return;
   put(connect[ORIGINAL]);
@@ -110,24 +128,47 @@ function install(): StrictConnect {
   const present = current();
   if (present !== null && (tls.connect as unknown) === present) return present;
   // Somebody replaced ours since, and may call it or not: it passes everything on, under a new one.
-  if (present !== null) present[SETTINGS] = null;
+  if (present !== null) {
+    present[SETTINGS] = null;
+    present[LEAVE]();
+  }
   const original = tls.connect;
   const strict = function connect(...args: unknown[]): tls.TLSSocket {
     const settings = (strict as StrictConnect)[SETTINGS];
     const [options, listener] = normalize(args);
-    const host = String(options.servername || options.host || 'localhost');
+    const place = placeOf(options);
     const taken = isTap(options.socket) || isPass(options.socket);
-    if (settings === null || taken || !settings.includes(host)) {
-      return Reflect.apply(original, tls, args);
-    }
     // Never by `tls.connect`: that may be somebody else's by now, who has called us.
     const make = (passing?: tls.ConnectionOptions): tls.TLSSocket =>
       Reflect.apply(original, tls, passing === undefined ? args : [passing, listener]);
-    return openStrict(make, options, settings.mode);
+    if (settings === null || taken || !settings.includes(place)) return make();
+    const socket = openStrict(make, options, settings.mode);
+    places.set(socket, place);
+    return socket;
   };
-  installed = Object.assign(strict, { [ORIGINAL]: original, [SETTINGS]: null });
+  const leave = passOn(
+    import.meta.url,
+    () => (strict as StrictConnect)[SETTINGS]?.inherited ?? null,
+  );
+  installed = Object.assign(strict, { [ORIGINAL]: original, [SETTINGS]: null, [LEAVE]: leave });
   put(installed);
   return installed;
+}
+
+/** What strict sockets were connected to: without the add-on theirs is not for Node to say. */
+const places = new WeakMap<object, string>();
+
+/**
+ * The path, name or address that a connection is to; '' where nothing tells. It is never `servername`: an agent of
+ * Node's takes that from the Host header of a request, which may be somebody else's.
+ */
+function placeOf({ socket, path, host }: tls.ConnectionOptions): string {
+  if (!socket) return String(path || host || 'localhost');
+  // Behind a proxy that opened a tunnel, where the tunnel leads.
+  if (host) return String(host);
+  // `_host` is the name that Node looked up for a net.Socket; it is null where that was given an address.
+  const { _host, remoteAddress } = socket as { _host?: string | null; remoteAddress?: string };
+  return places.get(socket) ?? (_host || remoteAddress || '');
 }
 
 function put(connect: StrictConnect | typeof tls.connect): void {
@@ -164,4 +205,4 @@ function matcher(name: string, patterns: readonly string[]): (host: string) => b
   };
 }
 
-if (current() === null) register(fromEnvironment(process.env));
+if (current() === null) register(inherited() ?? fromEnvironment(process.env));

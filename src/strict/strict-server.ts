@@ -12,13 +12,14 @@ export interface StrictServerOptions {
   readonly mode?: Strictness | undefined;
 }
 
-const strict = new WeakSet<Server>();
+/** The mode of each strict server. */
+const modes = new WeakMap<Server, Strictness>();
 
 /**
  * Makes the connections of a `tls.Server`, `https.Server` or secure `http2` server strict, from now on:
  * its sockets emit 'error' (`ERR_TLS_TRUNCATED`) instead of 'end' when the transport ended without
- * close_notify, and an HTTP upload cut short is an error on the request. Making it strict twice
- * changes nothing.
+ * close_notify, and an HTTP upload cut short is an error on the request. A second call sets the mode of
+ * connections whose handshake completes from then on.
  *
  * @returns the same server.
  * @throws {OptionError} for something that is not Node's TLS server, and {RuntimeError} on Deno and Bun.
@@ -28,7 +29,11 @@ export function strictServer<T extends Server>(server: T, options: StrictServerO
   checkMode(mode);
   // Loaded before the next connection comes, so that it is watched from its first byte.
   strictAddOn();
-  if (strict.has(server)) return server;
+  if (modes.has(server)) {
+    modes.set(server, mode);
+    return server;
+  }
+  const modeNow = () => modes.get(server) as Strictness;
   // One listener is Node's own: it puts a TLS socket on the connection. Others, which a program added,
   // go on getting the connection itself.
   const listeners = (server?.rawListeners?.('connection') ?? []) as Array<
@@ -38,17 +43,17 @@ export function strictServer<T extends Server>(server: T, options: StrictServerO
   if (secure === undefined) {
     throw new OptionError('server must be a tls.Server, an https.Server or a secure http2 server');
   }
-  strict.add(server);
+  modes.set(server, mode);
   // Before whoever reads the socket gets hold of it.
   server.prependListener('secureConnection', (socket) => {
     noteRequests(server);
-    guardSocket(socket, mode);
+    guardSocket(socket, modeNow());
   });
   server.removeAllListeners('connection');
   for (const listener of listeners) {
     const onConnection =
       listener === secure
-        ? (transport: Duplex) => acceptStrict(server, transport, mode, secure)
+        ? (transport: Duplex) => acceptStrict(server, transport, modeNow(), secure)
         : listener;
     server.on('connection', onConnection);
   }

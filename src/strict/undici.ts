@@ -3,25 +3,17 @@
  *
  * @module close-notify/undici
  */
-import http from 'node:http';
-import https from 'node:https';
 import net from 'node:net';
 import type { Duplex } from 'node:stream';
 import type { TLSSocket } from 'node:tls';
-import { ConnectError, OptionError, TimeoutError } from '../errors.ts';
+import { OptionError, TimeoutError } from '../errors.ts';
+import { serverName } from '../server-name.ts';
 import { after } from '../wait.ts';
 import { checkMode, type SecureSocketOptions, secureSocket, strictAddOn } from './secure-socket.ts';
 import { SessionCache } from './session-cache.ts';
+import { checkProxy, hostAndPort, type ProxyOptions, Tunnel } from './tunnel.ts';
 
-/** An HTTP proxy that tunnels (CONNECT). */
-export interface ProxyOptions {
-  /** Its address, such as `http://user:password@proxy.example:3128`; `https:` for TLS to the proxy. */
-  readonly uri: string | URL;
-  /** Headers of the CONNECT request. `proxy-authorization` is made from the address by default. */
-  readonly headers?: Readonly<Record<string, string>> | undefined;
-  /** TLS options for an `https:` proxy. */
-  readonly tls?: SecureSocketOptions | undefined;
-}
+export type { ProxyOptions };
 
 /** Options of `strictConnector`: those of undici's own connector, TLS options, and ours. */
 export interface StrictConnectorOptions extends SecureSocketOptions {
@@ -79,24 +71,25 @@ export function strictConnector(options: StrictConnectorOptions = {}): Connector
     throw new OptionError('timeout must be a number of milliseconds');
   }
   const sessions = new SessionCache(maxCachedSessions);
-  const tunnel = proxy === undefined ? null : checkProxy(proxy);
+  const way = proxy === undefined ? null : checkProxy(proxy);
 
   return (target, callback) => {
     const { hostname, protocol, servername, localAddress, httpSocket } = target;
     const port = Number(target.port || (protocol === 'https:' ? 443 : 80));
     // undici takes an error and a socket; only the first of them counts.
-    let opening: Duplex | http.ClientRequest | null = null;
+    let opening: Duplex | Tunnel | null = null;
     let settled = false;
     const stop =
       timeout > 0
-        ? after(timeout, () =>
+        ? after(timeout, () => {
+            const why = opening instanceof Tunnel ? `: ${opening.waitsFor}` : '';
             fail(
-              new TimeoutError(`no connection to ${hostname}:${port} within ${timeout} ms`, {
+              new TimeoutError(`no connection to ${hostname}:${port} within ${timeout} ms${why}`, {
                 phase: 'connect',
                 hint: 'check the address and what filters it, or raise timeout',
               }),
-            ),
-          )
+            );
+          })
         : () => {};
     const fail = (error: Error) => {
       if (settled) return;
@@ -109,11 +102,11 @@ export function strictConnector(options: StrictConnectorOptions = {}): Connector
       if (settled) return;
       settled = true;
       stop();
-      opening?.off('error', fail);
+      socket.off('error', fail);
       callback(null, socket);
     };
     const secure = (transport: Duplex | undefined) => {
-      const key = servername || tlsOptions.servername || hostname;
+      const key = serverName(servername || tlsOptions.servername || hostname, 'servername');
       const session = sessions.get(key);
       const socket = secureSocket({
         highWaterMark: 16_384,
@@ -135,12 +128,24 @@ export function strictConnector(options: StrictConnectorOptions = {}): Connector
       socket.once('error', fail);
       socket.once('secureConnect', () => succeed(socket));
     };
-    try {
+    const orFail = (call: () => void) => {
+      try {
+        call();
+      } catch (error) {
+        fail(error as Error);
+      }
+    };
+    orFail(() => {
       const inClear = protocol !== 'https:';
-      if (httpSocket === undefined && tunnel !== null) {
-        const host = net.isIPv6(hostname) ? `[${hostname}]` : hostname;
-        const opened = inClear ? (socket: Duplex) => succeed(socket as net.Socket) : secure;
-        opening = openTunnel(tunnel, `${host}:${port}`, fail, opened);
+      if (httpSocket === undefined && way !== null) {
+        opening = new Tunnel(way, hostAndPort(hostname, port), {
+          onOpen: (socket) => {
+            opening = socket;
+            if (inClear) succeed(socket);
+            else orFail(() => secure(socket));
+          },
+          onError: fail,
+        });
       } else if (inClear) {
         const socket = net.connect({
           ...tlsOptions,
@@ -155,88 +160,6 @@ export function strictConnector(options: StrictConnectorOptions = {}): Connector
       } else {
         secure(httpSocket);
       }
-    } catch (error) {
-      fail(error as Error);
-    }
+    });
   };
 }
-
-interface Tunnel {
-  readonly url: URL;
-  readonly headers: Readonly<Record<string, string>>;
-  readonly tls: SecureSocketOptions;
-}
-
-function checkProxy({ uri, headers = {}, tls = {} }: ProxyOptions): Tunnel {
-  let url: URL;
-  try {
-    url = new URL(uri);
-  } catch (cause) {
-    throw new OptionError('proxy.uri must be a URL', { cause });
-  }
-  if (url.protocol !== 'http:' && url.protocol !== 'https:') {
-    throw new OptionError('proxy.uri must begin with http: or https:');
-  }
-  const user = decodeURIComponent(url.username);
-  const password = decodeURIComponent(url.password);
-  const credentials = Buffer.from(`${user}:${password}`).toString('base64');
-  const authorization = user === '' ? {} : { 'proxy-authorization': `Basic ${credentials}` };
-  return { url, headers: { ...authorization, ...headers }, tls };
-}
-
-/** RFC 9110 section 9.3.6: after a 2xx answer the connection is a tunnel. */
-function openTunnel(
-  { url, headers, tls }: Tunnel,
-  authority: string,
-  fail: (error: Error) => void,
-  opened: (transport: Duplex) => void,
-): http.ClientRequest {
-  const port = url.port || (url.protocol === 'https:' ? 443 : 80);
-  const host = url.hostname.replace(/^\[|\]$/g, '');
-  const common = {
-    host,
-    port,
-    method: 'CONNECT',
-    path: authority,
-    headers: { host: authority, ...headers },
-  } as const;
-  const request =
-    url.protocol === 'https:'
-      ? // With `agent: false` Node would not call createConnection.
-        https.request({
-          ...common,
-          createConnection: () =>
-            secureSocket({
-              host,
-              ...(net.isIP(host) === 0 ? { servername: host } : {}),
-              ...tls,
-              port: Number(port),
-            }),
-        })
-      : http.request({ ...common, agent: false });
-  request.once('connect', (response, socket, head) => {
-    request.off('error', fail);
-    const status = response.statusCode ?? 0;
-    if (status < 200 || status >= 300) {
-      socket.destroy();
-      fail(refused(authority, status));
-      return;
-    }
-    if (head.length > 0) socket.unshift(head);
-    try {
-      opened(socket);
-    } catch (error) {
-      // TLS options that Node does not take.
-      socket.destroy();
-      fail(error as Error);
-    }
-  });
-  request.once('error', fail);
-  request.end();
-  return request;
-}
-
-const refused = (authority: string, status: number) =>
-  new ConnectError(`the proxy opened no tunnel to ${authority}: ${status}`, {
-    hint: status === 407 ? 'the proxy asks for credentials' : 'ask who runs the proxy',
-  });

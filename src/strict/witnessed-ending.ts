@@ -19,6 +19,7 @@ export class WitnessedEnding {
   #witness: Witness | null = null;
   #startedAt = performance.now();
   #established = false;
+  #protocol: string | null = null;
   /** The alerts that the machine was told of. */
   readonly #told: Record<'received' | 'sent', WitnessedAlert | null> = {
     received: null,
@@ -29,11 +30,17 @@ export class WitnessedEnding {
     this.#record = record;
   }
 
-  /** The handshake is complete. @param witness null where nothing is known of this connection. */
-  establish(witness: Witness | null): void {
+  /**
+   * The handshake is complete.
+   *
+   * @param witness null where nothing is known of this connection.
+   * @param protocol for the record.
+   */
+  establish(witness: Witness | null, protocol: string | null = null): void {
     this.#established = true;
     this.#witness = witness;
     this.#startedAt = witness?.startedAt ?? this.#startedAt;
+    this.#protocol = protocol;
     // An alert may have come together with the last of the handshake, and Node tells of that later.
     this.happened({ type: 'established' }, this.#startedAt);
   }
@@ -102,7 +109,7 @@ export class WitnessedEnding {
     const before = this.#record && this.#ending.closure().verdict;
     this.#ending.happened(event, since);
     if (this.#record === null) return;
-    const seen = observationOf(event);
+    const seen = observationOf(event, this.#protocol);
     if (seen !== null) this.#record.observe(seen, since);
     const { verdict } = this.#ending.closure();
     if (verdict !== before) this.#record.observe({ type: 'verdict', verdict }, since);
@@ -110,10 +117,10 @@ export class WitnessedEnding {
 }
 
 /** What a record tells of an event; null where nothing is to be seen of it. */
-function observationOf(event: ClosureEvent): Observation | null {
+function observationOf(event: ClosureEvent, protocol: string | null): Observation | null {
   switch (event.type) {
     case 'established':
-      return { type: 'phase', name: 'handshake' };
+      return { type: 'phase', name: 'handshake', ...(protocol === null ? {} : { protocol }) };
     case 'close-notify-sent':
     case 'close-notify-received':
       return { type: 'close-notify', direction: wayOf(event) };

@@ -1,10 +1,22 @@
-/** The transport's beginning: resolve, then connect. */
+/**
+ * The transport's beginning: resolve, then connect.
+ *
+ * Theory of operation. A name may have several addresses, and some of them may be dead or slow. They are tried as RFC
+ * 8305 ("Happy Eyeballs") says. They are put in order so that both families take turns (section 4). The attempts begin
+ * one after the other, and go on side by side (section 5): the next one begins once the last one has had its time, or
+ * at once when one fails. The first attempt that connects wins, and the others are destroyed. Only the deadline and the
+ * signal end an attempt before that.
+ *
+ * So Node's `autoSelectFamily` is not used: it gives up an attempt when the next one begins, and has no connection where
+ * a slow address is followed by a dead one. Each attempt here is a socket of its own, to one address.
+ *
+ * The part of the RFC about asking for both families at the same time (section 3) is left to the resolver.
+ */
 import dns from 'node:dns';
 import net from 'node:net';
 import type { Deadlines } from '../closure/policy.ts';
 import { ConnectError, OptionError, ResolveError, TimeoutError } from '../errors.ts';
-import { process } from '../runtime.ts';
-import { abortsWith, withLimits } from '../wait.ts';
+import { abortsWith, after, type WaitOptions, withLimits } from '../wait.ts';
 
 /** Where to connect to, and how: the options of `net.connect` that apply. */
 export interface TransportOptions {
@@ -33,9 +45,15 @@ export interface TransportOptions {
   readonly keepAlive?: boolean | undefined;
   /** Milliseconds of silence before the first keep-alive probe. */
   readonly keepAliveInitialDelay?: number | undefined;
-  /** Whether to try all addresses, both families in turn; on by default, as in Node. */
+  /**
+   * Whether all addresses are tried, both families in turn. By default as Node does
+   * (`net.getDefaultAutoSelectFamily()`, which is true unless the program says otherwise); false tries the first only.
+   */
   readonly autoSelectFamily?: boolean | undefined;
-  /** Milliseconds that each address gets before the next one is tried as well. */
+  /**
+   * Milliseconds until the next address is tried as well; 250 by default, and 10 at least (RFC 8305 sections 5 and 8).
+   * Unlike in `net.connect` no attempt is given up then: all of them have until `deadlines.connect`.
+   */
   readonly autoSelectFamilyAttemptTimeout?: number | undefined;
   /** Addresses that are not connected to (Node 22 and later). */
   readonly blockList?: net.BlockList | undefined;
@@ -43,12 +61,14 @@ export interface TransportOptions {
   readonly typeOfService?: number | undefined;
 }
 
-type Addresses = dns.LookupAddress[];
+/** RFC 8305 section 8: the Connection Attempt Delay, and its least value, in milliseconds. */
+const ATTEMPT_DELAY = 250;
+const LEAST_ATTEMPT_DELAY = 10;
 
 /**
- * Resolves the host, then connects, trying its addresses as Node does (RFC 8305, 'happy eyeballs').
+ * Resolves the host, then connects, to whichever of its addresses is there first (RFC 8305).
  *
- * @throws {ResolveError | ConnectError | TimeoutError | AbortError} and leaves nothing open.
+ * @throws {OptionError | ResolveError | ConnectError | TimeoutError | AbortError} and leaves nothing open.
  */
 export async function openTransport(
   options: TransportOptions,
@@ -56,55 +76,69 @@ export async function openTransport(
   deadlines: Deadlines,
   onPhase: (name: 'resolve' | 'connect') => void,
 ): Promise<net.Socket> {
-  const { path, host = 'localhost', lookup: _, ...rest } = options;
+  const { path, host = 'localhost', port = 0, lookup: _, ...rest } = options;
+  const limits = { signal, deadline: deadlines.connect };
   if (path !== undefined) {
-    const socket = await connectSocket({ path }, path, signal, deadlines.connect);
+    const socket = await connectToAny([{ path }], path, ATTEMPT_DELAY, limits);
     onPhase('connect');
     return socket;
   }
   const addresses = await resolve(host, options, signal, deadlines.resolve);
   onPhase('resolve');
-  const socket = await connectSocket(
-    {
-      noDelay: true,
-      ...rest,
-      host,
-      port: options.port ?? 0,
-      lookup: answerWith(addresses),
-    } as net.NetConnectOpts,
+  const all = options.autoSelectFamily ?? net.getDefaultAutoSelectFamily();
+  const targets = (all ? inTurn(addresses) : addresses.slice(0, 1)).map(
+    (address) => ({ noDelay: true, ...rest, host: address, port }) as net.TcpNetConnectOpts,
+  );
+  const delay = options.autoSelectFamilyAttemptTimeout ?? ATTEMPT_DELAY;
+  const socket = await connectToAny(
+    targets,
     `${host}:${options.port}`,
-    signal,
-    deadlines.connect,
+    Math.max(delay, LEAST_ATTEMPT_DELAY),
+    limits,
   );
   onPhase('connect');
   return socket;
 }
 
+/** RFC 8305 section 4: the families take turns, and that of the first address begins. */
+function inTurn(addresses: readonly string[]): string[] {
+  const isFirst = (address: string) => net.isIP(address) === net.isIP(addresses[0] as string);
+  const ones = addresses.filter(isFirst);
+  const others = addresses.filter((address) => !isFirst(address));
+  const turns = Array.from({ length: Math.max(ones.length, others.length) }, (_, i) => i);
+  return turns.flatMap((i) => [...ones.slice(i, i + 1), ...others.slice(i, i + 1)]);
+}
+
+/** @returns the host's addresses, one at least, in the resolver's order (RFC 6724). */
 async function resolve(
   host: string,
   options: TransportOptions,
   signal: AbortSignal | undefined,
   deadline: number,
-): Promise<Addresses> {
-  const literal = net.isIP(host);
-  if (literal !== 0) return [{ address: host, family: literal }];
+): Promise<string[]> {
+  if (net.isIP(host) !== 0) return [host];
   const lookup = options.lookup ?? (dns.lookup as net.LookupFunction);
-  return withLimits<Addresses>(
+  return withLimits<string[]>(
     (done, fail) => {
       const query = { all: true, family: options.family ?? 0, hints: options.hints ?? 0 };
-      const onFound: Parameters<net.LookupFunction>[2] = (error, found, family) => {
+      const failed = (why: string, cause?: Error) =>
+        fail(
+          new ResolveError(`${host} could not be resolved: ${why}`, {
+            ...(cause && { cause }),
+            hint: 'check the name and the resolver',
+          }),
+        );
+      const onFound: Parameters<net.LookupFunction>[2] = (error, found) => {
         if (error) {
-          fail(
-            new ResolveError(`${host} could not be resolved: ${error.message}`, {
-              cause: error,
-              hint: 'check the name and the resolver',
-            }),
-          );
-        } else if (typeof found === 'string') {
-          done([{ address: found, family: family ?? net.isIP(found) }]);
-        } else {
-          done(found);
+          failed(error.message, error);
+          return;
         }
+        const addresses = Array.isArray(found) ? found.map(({ address }) => address) : [found];
+        // What is none would be taken for a name, and asked for again.
+        const wrong = addresses.find((address) => net.isIP(address) === 0);
+        if (addresses.length === 0) failed('it has no address');
+        else if (wrong !== undefined) failed(`lookup gave '${wrong}', which is no IP address`);
+        else done(addresses);
       };
       refusing(() => lookup(host, query, onFound));
       // A lookup cannot be stopped; its answer then comes to nobody.
@@ -131,64 +165,101 @@ function refusing<T>(call: () => T): T {
   }
 }
 
-/** A lookup function that has the answer already. */
-function answerWith(addresses: Addresses): net.LookupFunction {
-  return (_host, options, callback) => {
-    const first = addresses[0];
-    if (options.all) process.nextTick(callback, null, addresses);
-    else process.nextTick(callback, null, first?.address ?? '', first?.family);
-  };
+/** An attempt that failed: where to, and why. */
+interface Failure {
+  readonly address: string;
+  readonly error: Error & { readonly code?: string };
 }
 
-function connectSocket(
-  options: net.NetConnectOpts,
+/**
+ * Connects to the first of these targets that answers. An attempt begins `delay` milliseconds after the last one, or
+ * when one fails.
+ *
+ * @param targets one at least.
+ * @param name what they are all called in errors.
+ */
+function connectToAny(
+  targets: readonly net.NetConnectOpts[],
   name: string,
-  signal: AbortSignal | undefined,
-  deadline: number,
+  delay: number,
+  limits: WaitOptions,
 ): Promise<net.Socket> {
-  let socket: net.Socket | undefined;
+  const failures: Failure[] = [];
   return withLimits<net.Socket>(
     (done, fail) => {
-      // Not net.connect(): should it throw, nobody would have the socket that it had made.
-      const opening = new net.Socket({ ...options, allowHalfOpen: true });
-      socket = opening;
-      refusing(() => opening.connect(options));
-      const onConnect = () => done(opening);
-      const onError = (error: Error) =>
-        fail(
-          new ConnectError(`no connection to ${name}: ${describe(error)}`, {
-            cause: error,
-            hint: 'check the address, and that a server listens there',
-          }),
-        );
-      opening.once('connect', onConnect);
-      opening.once('error', onError);
+      const waiting = [...targets];
+      const attempts = new Set<net.Socket>();
+      let stopTimer = () => {};
+      let isOver = false;
+      const begin = (target: net.NetConnectOpts) => {
+        // Not net.connect(): should it throw, nobody would have the socket that it had made.
+        const socket = new net.Socket({
+          ...target,
+          allowHalfOpen: true,
+        } as net.SocketConstructorOpts);
+        attempts.add(socket);
+        const onError = (error: Error) => {
+          attempts.delete(socket);
+          // An attempt that was destroyed may still report an error; it is nobody's.
+          if (isOver) return;
+          failures.push({ address: 'path' in target ? target.path : `${target.host}`, error });
+          if (waiting.length > 0) beginNext();
+          else if (attempts.size === 0) fail(unreachable(name, failures));
+        };
+        socket.once('error', onError);
+        socket.once('connect', () => {
+          socket.off('error', onError);
+          attempts.delete(socket);
+          done(socket);
+        });
+        refusing(() => socket.connect(target));
+      };
+      const beginNext = () => {
+        stopTimer();
+        try {
+          begin(waiting.shift() as net.NetConnectOpts);
+        } catch (error) {
+          fail(error);
+          return;
+        }
+        if (waiting.length > 0) stopTimer = after(delay, beginNext);
+      };
+      beginNext();
       return () => {
-        opening.off('connect', onConnect);
-        opening.off('error', onError);
+        isOver = true;
+        stopTimer();
+        for (const socket of attempts) socket.destroy();
       };
     },
-    { signal, deadline },
-    abortsWith(
-      'connect',
-      (ms) =>
-        new TimeoutError(`no connection to ${name} within ${ms} ms`, {
-          phase: 'connect',
-          hint: 'check the address and what filters it, or raise deadlines.connect',
-        }),
-    ),
-  ).catch((error) => {
-    // An attempt that is destroyed may still report an error to nobody.
-    socket?.on('error', () => {});
-    socket?.destroy();
-    throw error;
-  });
+    limits,
+    abortsWith('connect', (ms) => {
+      const so = failures.length === 0 ? '' : `: ${failures.map(describe).join('; ')}`;
+      return new TimeoutError(`no connection to ${name} within ${ms} ms${so}`, {
+        phase: 'connect',
+        ...(so !== '' && { cause: causeOf(failures) }),
+        hint: 'check the address and what filters it, or raise deadlines.connect',
+      });
+    }),
+  );
 }
 
-/** An AggregateError (several addresses, all failed) has no message of its own. */
-function describe(error: Error & { code?: string }): string {
-  if (error instanceof AggregateError && error.errors.length > 0) {
-    return error.errors.map((one: Error) => one.message).join('; ');
-  }
-  return error.message;
+const unreachable = (name: string, failures: readonly Failure[]): ConnectError =>
+  new ConnectError(`no connection to ${name}: ${failures.map(describe).join('; ')}`, {
+    cause: causeOf(failures),
+    hint: 'check the address, and that a server listens there',
+  });
+
+/** One system's error as it is; of several an AggregateError, which like Node's own has the first one's code. */
+function causeOf(failures: readonly Failure[]): Error {
+  const errors = failures.map(({ error }) => error);
+  const [first] = errors;
+  if (first !== undefined && errors.length === 1) return first;
+  const all = new AggregateError(errors, failures.map(describe).join('; '));
+  return Object.assign(all, { code: first?.code });
+}
+
+/** The system's message; where the address is not in it (bind, other runtimes), that comes first. */
+function describe({ address, error }: Failure): string {
+  const { message } = error;
+  return message.includes(address) ? message : `${address}: ${message}`;
 }

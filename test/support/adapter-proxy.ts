@@ -19,8 +19,11 @@ export type Direction = 'to-client' | 'to-server';
 /** Ends the connection after `record` records of one direction and `bytes` bytes of the next one. */
 export interface Cut {
   readonly direction: Direction;
-  /** Records of the answer (or, to the server, of all from its first application_data on) that pass. */
-  readonly record: number;
+  /**
+   * Records of the answer (or, to the server, of all from its first application_data on) that pass; or which one is the
+   * next, by its length and those of all before it, headers included, where their number is not always the same.
+   */
+  readonly record: number | ((length: number, before: readonly number[]) => boolean);
   /** Bytes of the next record that pass; where it is not longer than that, nothing is cut. */
   readonly bytes: number;
   /** What the victim sees; the other party's connection is reset. */
@@ -67,15 +70,16 @@ function helloAt(bytes: Buffer): number {
   return -1;
 }
 
-/** A listener in front of a server on loopback that treats each connection by one plan. */
+/** A listener in front of a server on loopback that treats each connection by a plan. */
 export class CuttingProxy {
   readonly #listener: net.Server;
   readonly #sockets = new Set<net.Socket>();
   /** One for each connection, oldest first. */
   readonly passages: Passage[] = [];
 
-  private constructor(target: number, plan: Plan, settled: () => Promise<void>) {
+  private constructor(target: number, first: Plan, settled: () => Promise<void>, later: Plan) {
     this.#listener = net.createServer({ allowHalfOpen: true, noDelay: true }, (client) => {
+      const plan = this.passages.length === 0 ? first : later;
       const server = net.connect({
         port: target,
         host: '127.0.0.1',
@@ -104,13 +108,15 @@ export class CuttingProxy {
    * @param target - the server's port.
    * @param settled - resolves when the victim has read what has arrived. Without it a reset may
    *   overtake that: libuv takes a reset that it finds together with data for an EOF.
+   * @param later - the plan for all connections but the first; by default the same.
    */
   static async listen(
     target: number,
     plan: Plan,
     settled: () => Promise<void> = async () => {},
+    later: Plan = plan,
   ): Promise<CuttingProxy> {
-    const proxy = new CuttingProxy(target, plan, settled);
+    const proxy = new CuttingProxy(target, plan, settled, later);
     proxy.#listener.listen(0, '127.0.0.1');
     await once(proxy.#listener, 'listening');
     return proxy;
@@ -126,6 +132,10 @@ export class CuttingProxy {
     await new Promise((resolve) => this.#listener.close(resolve));
   }
 }
+
+/** Whether the record of this length, behind all of these, is the one to cut. */
+const isNext = ({ record }: Cut, length: number, before: readonly number[]) =>
+  typeof record === 'number' ? record === before.length : record(length, before);
 
 function pass(
   client: net.Socket,
@@ -189,7 +199,7 @@ function pass(
           typeof plan === 'object' &&
           answering &&
           plan.direction === direction &&
-          plan.record === passage[direction].length &&
+          isNext(plan, length, passage[direction]) &&
           // Elsewhere the same record was longer.
           plan.bytes < length
         ) {

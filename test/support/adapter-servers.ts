@@ -23,6 +23,8 @@ import { REAL_SERVERS, startServer } from './starttls-servers.ts';
 /** A server that takes connections. */
 export interface TestServer {
   readonly port: number;
+  /** How many requests, calls or messages it has seen so far. Real servers are asked by a client of theirs. */
+  readonly seen?: () => number;
   close(): Promise<unknown>;
 }
 
@@ -52,7 +54,17 @@ async function writeParts(to: { write(part: Buffer, taken: () => void): unknown 
   }
 }
 
-async function serve(server: net.Server, also: () => unknown = () => {}): Promise<TestServer> {
+/** Counts the events of this name. */
+function counter(of: NodeJS.EventEmitter, event: string): () => number {
+  let count = 0;
+  of.on(event, () => count++);
+  return () => count;
+}
+
+async function serve(
+  server: net.Server,
+  { seen, also = () => {} }: { seen?: () => number; also?: () => unknown } = {},
+): Promise<TestServer> {
   const sockets = new Set<net.Socket>();
   server.on('connection', (socket: net.Socket) => {
     sockets.add(socket);
@@ -65,6 +77,7 @@ async function serve(server: net.Server, also: () => unknown = () => {}): Promis
   await once(server, 'listening');
   return {
     port: (server.address() as net.AddressInfo).port,
+    ...(seen && { seen }),
     async close() {
       await also();
       for (const socket of sockets) socket.destroy();
@@ -73,15 +86,29 @@ async function serve(server: net.Server, also: () => unknown = () => {}): Promis
   };
 }
 
-/** Answers `GET /length`, `/chunked` and `/close`, and closes the connection behind the answer. */
+/**
+ * Answers `/length`, `/chunked` and `/close`, and closes the connection behind the answer; `/length` also in part
+ * (`Range: bytes=FIRST-`).
+ */
 export function respond(request: http.IncomingMessage, response: http.ServerResponse): void {
   response.on('error', () => {});
+  // What is uploaded is read: a socket that is closed with unread bytes resets its connection.
+  request.resume();
   response.shouldKeepAlive = false;
   response.setHeader('Connection', 'close');
   response.setHeader('Content-Type', 'text/plain');
   if (request.url === '/length') response.setHeader('Content-Length', TEXT.length);
   // Without a length and without chunks, the body ends with the connection.
   if (request.url === '/close') response.removeHeader('Transfer-Encoding');
+  const first = Number(/^bytes=(\d+)-/.exec(request.headers.range ?? '')?.[1]);
+  if (request.url === '/length' && Number.isInteger(first)) {
+    response.writeHead(206, {
+      'Content-Length': TEXT.length - first,
+      'Content-Range': `bytes ${first}-${TEXT.length - 1}/${TEXT.length}`,
+    });
+    response.end(TEXT.subarray(first));
+    return;
+  }
   void writeParts(response).then(() => response.end());
 }
 
@@ -105,7 +132,8 @@ export async function muchServer(): Promise<TestServer> {
 /** HTTP/1.1, by Node. */
 export async function httpsServer(options: tls.SecureContextOptions = {}): Promise<TestServer> {
   const { cert, key } = await testPki();
-  return serve(https.createServer({ cert, key, ...options }, respond));
+  const server = https.createServer({ cert, key, ...options }, respond);
+  return serve(server, { seen: counter(server, 'request') });
 }
 
 /** HTTP/2, by Node. */
@@ -118,7 +146,7 @@ export async function http2Server(): Promise<TestServer> {
     void writeParts(stream).then(() => stream.end());
   });
   server.on('sessionError', () => {});
-  return serve(server);
+  return serve(server, { seen: counter(server, 'stream') });
 }
 
 /** Sends the parts as messages over WebSocket, then closes it. */
@@ -134,7 +162,7 @@ export async function wsServer(): Promise<TestServer> {
     }
     socket.close(1000);
   });
-  return serve(server, () => sockets.close());
+  return serve(server, { seen: counter(sockets, 'connection'), also: () => sockets.close() });
 }
 
 /** A message that waits in the topic 'text', as MQTT's retained messages do. */
@@ -149,13 +177,22 @@ export async function mqttBroker(): Promise<TestServer> {
   );
   broker.on('clientError', () => {});
   broker.on('connectionError', () => {});
-  return serve(tls.createServer({ cert, key }, broker.handle), () => broker.close());
+  let published = 0;
+  // The broker also publishes messages of its own.
+  broker.on('publish', (_packet, client) => {
+    if (client !== null) published++;
+  });
+  return serve(tls.createServer({ cert, key }, broker.handle), {
+    seen: () => published,
+    also: () => broker.close(),
+  });
 }
 
 /** Streams the parts as messages. */
 export async function grpcServer(): Promise<TestServer> {
   const { cert, key } = await testPki();
   const identity = (bytes: Buffer) => bytes;
+  let seen = 0;
   const server = new grpc.Server();
   server.addService(
     {
@@ -171,6 +208,7 @@ export async function grpcServer(): Promise<TestServer> {
     },
     {
       Text: (call: grpc.ServerWritableStream<Buffer, Buffer>) => {
+        seen++;
         call.on('error', () => {});
         void writeParts(call).then(() => call.end());
       },
@@ -184,7 +222,7 @@ export async function grpcServer(): Promise<TestServer> {
       error === null ? resolve(port) : reject(error),
     ),
   );
-  return { port, close: async () => server.forceShutdown() };
+  return { port, seen: () => seen, close: async () => server.forceShutdown() };
 }
 
 /** What the server of `smtpServer` answers to a message that it has taken whole. */
@@ -197,6 +235,7 @@ export const taken = (bytes: number) => `250 took ${bytes} bytes`;
 export async function smtpServer(kind: 'implicit' | 'starttls'): Promise<TestServer> {
   const { cert, key } = await testPki();
   const secureContext = tls.createSecureContext({ cert, key });
+  let seen = 0;
   const talk = (socket: net.Socket, secure: boolean) => {
     socket.on('error', () => {});
     const lines = createInterface({ input: socket, crlfDelay: Number.POSITIVE_INFINITY });
@@ -209,6 +248,7 @@ export async function smtpServer(kind: 'implicit' | 'starttls'): Promise<TestSer
           size += line.length + 2;
           return;
         }
+        seen++;
         socket.write(`${taken(size)}\r\n`);
         size = -1;
         return;
@@ -238,10 +278,14 @@ export async function smtpServer(kind: 'implicit' | 'starttls'): Promise<TestSer
     return socket;
   };
   if (kind === 'starttls') {
-    return serve(net.createServer((socket) => talk(socket, false).write('220 localhost\r\n')));
+    return serve(
+      net.createServer((socket) => talk(socket, false).write('220 localhost\r\n')),
+      { seen: () => seen },
+    );
   }
   return serve(
     tls.createServer({ cert, key }, (socket) => talk(socket, true).write('220 localhost\r\n')),
+    { seen: () => seen },
   );
 }
 

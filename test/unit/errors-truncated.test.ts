@@ -26,6 +26,11 @@ test.each<[string, unknown, boolean]>([
     true,
   ],
   ['that suppressed another', Object.assign(new Error('s'), { error: truncated }), true],
+  [
+    'with a code that a client put on it, as nodemailer does',
+    Object.assign(new TruncatedError('cut', { closure: cut }), { code: 'ESOCKET' }),
+    true,
+  ],
   ['of another copy of this library', { code: 'ERR_TLS_TRUNCATED', incomplete: true }, true],
   ['a stream that was closed by us', new AbortedError('closed', { closure: closed }), false],
   ['a deadline', new TimeoutError('late', { closure: closureOf(open) }), false],

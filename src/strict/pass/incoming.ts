@@ -89,6 +89,12 @@ export class Incoming {
     }
   }
 
+  /** Calls TLS, which may give what it has to HTTP/2: that calls back for each frame. */
+  callTls(call: () => void): void {
+    if (this.#fromKernel && this.tls?.alpnProtocol === 'h2') withEmptyQueues(call);
+    else call();
+  }
+
   /** Gives TLS what it reads; a chunk that has been begun is given whole, as one that libuv has read. */
   #give(): void {
     // What is read within is given behind what is being given.
@@ -127,12 +133,7 @@ export class Incoming {
     const { tls } = this;
     const before = tls?.bytesRead ?? 0;
     try {
-      // HTTP/2 calls back for each frame.
-      if (this.#fromKernel && tls?.alpnProtocol === 'h2') {
-        withEmptyQueues(() => handle.readBuffer(record));
-      } else {
-        handle.readBuffer(record);
-      }
+      this.callTls(() => handle.readBuffer(record));
     } finally {
       this.#observer.onGiven((tls?.bytesRead ?? 0) - before);
     }

@@ -18,6 +18,7 @@ export class Outgoing {
   readonly #observer: PassObserver;
   readonly #transport: Transport;
   readonly #socket: net.Socket | null;
+  readonly #callTls: (call: () => void) => void;
   /** What the transport says to have taken behind its failure has not left. */
   #failed = false;
   /** The write that TLS waits for. */
@@ -28,17 +29,22 @@ export class Outgoing {
   #ending: Request | null = null;
   #ended = false;
 
-  /** @param socket the transport itself, where it is a `net.Socket`. */
+  /**
+   * @param socket the transport itself, where it is a `net.Socket`.
+   * @param callTls calls TLS, where that may call listeners.
+   */
   constructor(
     handle: JsStream,
     observer: PassObserver,
     transport: Transport,
     socket: net.Socket | null,
+    callTls: (call: () => void) => void,
   ) {
     this.#handle = handle;
     this.#observer = observer;
     this.#transport = transport;
     this.#socket = socket;
+    this.#callTls = callTls;
   }
 
   /** The transport has failed. */
@@ -88,8 +94,12 @@ export class Outgoing {
     const request = this.#writing;
     if (request === null) return;
     this.#writing = null;
-    handle.finishWrite(request, status);
-    if (this.#handle !== null && this.#writing === null) this.#end();
+    try {
+      // HTTP/2 stops reading while it writes. It goes on within this call, with all frames that have come meanwhile.
+      this.#callTls(() => handle.finishWrite(request, status));
+    } finally {
+      if (this.#handle !== null && this.#writing === null) this.#end();
+    }
   }
 
   /** TLS ends. A transport that is TLS itself fails writes that it has not told of when it ends. */

@@ -61,7 +61,9 @@ export class Pass extends EventEmitter implements HandleOwner, TransportUser {
     this.#observer = observer;
     this.incoming = new Incoming(handle, observer, fromKernel, () => this.#transport.read());
     this.#transport = transportOf(transport, this);
-    this.outgoing = new Outgoing(handle, observer, this.#transport, this.socket);
+    this.outgoing = new Outgoing(handle, observer, this.#transport, this.socket, (call) =>
+      this.incoming.callTls(call),
+    );
   }
 
   get _parent(): null {

@@ -64,24 +64,23 @@ function emptyTick(): boolean {
   }
 }
 
-/** Calls what calls callbacks by itself, and empties the queues behind each of those. */
+/**
+ * Calls what calls callbacks by itself, and empties the queues behind each of those. What a tick of such a queue does
+ * may come here again, for another connection: each call keeps what is thrown within itself.
+ */
 export function withEmptyQueues(call: () => void): void {
-  const [outer, wasActive] = [depth, active];
-  depth = 0;
-  active = true;
+  const outer = { depth, active, emptying, keeping, thrown };
+  [depth, active, emptying, keeping, thrown] = [0, true, false, false, null];
   hook.enable();
   try {
     call();
   } catch (error) {
     thrown ??= { error };
   }
-  hook.disable();
-  depth = outer;
-  active = wasActive;
-  if (thrown === null) return;
-  const { error } = thrown;
-  thrown = null;
-  throw error;
+  const kept = thrown as { readonly error: unknown } | null;
+  if (!outer.active) hook.disable();
+  ({ depth, active, emptying, keeping, thrown } = outer);
+  if (kept !== null) throw kept.error;
 }
 
 /** Whose callback a handle is about to call: a stream or a session of HTTP/2, or the TLS socket. */

@@ -60,6 +60,63 @@ for (const event of ['response', 'end']) {
   });
 }
 
+/** A frame (RFC 9113 section 4.1). */
+function frame(type: number, flags: number, id: number, payload: Uint8Array | string): Buffer {
+  const body = Buffer.from(payload);
+  const head = Buffer.alloc(9);
+  head.writeUIntBE(body.length, 0, 3);
+  head[3] = type;
+  head[4] = flags;
+  head.writeUInt32BE(id, 5);
+  return Buffer.concat([head, body]);
+}
+
+// Node's HTTP/2 answers SETTINGS, and reads what came behind once that is written.
+add('a listener that throws, of frames behind SETTINGS', null, async (env) => {
+  const { port } = await env.serve({ ALPNProtocols: ['h2'] }, (socket) => {
+    let seen = Buffer.alloc(0);
+    const onData = (bytes: Buffer) => {
+      seen = Buffer.concat([seen, bytes]);
+      // The preface has 24 bytes and SETTINGS behind it; the request is HEADERS.
+      for (let at = 24; at + 9 <= seen.length; at += 9 + seen.readUIntBE(at, 3)) {
+        if (seen[at + 3] !== 1) continue;
+        socket.off('data', onData).resume();
+        socket.write(Buffer.concat([frame(4, 0, 0, ''), frame(4, 1, 0, '')]));
+        socket.write(
+          Buffer.concat([
+            frame(1, 4, 1, Uint8Array.of(0x88)),
+            frame(0, 0, 1, 'abc'),
+            frame(7, 0, 0, Uint8Array.of(0, 0, 0, 1, 0, 0, 0, 0)),
+            frame(0, 0, 1, 'def'),
+            frame(0, 1, 1, 'ghi'),
+          ]),
+        );
+        return;
+      }
+    };
+    socket.on('data', onData);
+  });
+  const client = session(env, port);
+  const request = stream(env, client);
+  // How many of them are told differs among versions of Node: in most, C++ keeps the first.
+  const listeners = process.rawListeners('uncaughtException') as NodeJS.UncaughtExceptionListener[];
+  const told = new Set<string>();
+  const onUncaught = ({ message }: Error) => void told.add(message);
+  process.removeAllListeners('uncaughtException').on('uncaughtException', onUncaught);
+  env.defer(() => {
+    process.off('uncaughtException', onUncaught);
+    for (const listener of listeners) process.on('uncaughtException', listener);
+  });
+  request.on('data', () => {
+    throw new Error('from data');
+  });
+  await env.closed(request);
+  client.destroy();
+  await env.closed(client);
+  env.note('told', ...told);
+  await env.closed(client);
+});
+
 add('a request and close()', 'test-http2-client-request-options-errors', async (env) => {
   const { port } = await env.web2(hello);
   const client = session(env, port);
@@ -388,6 +445,46 @@ for (const [name, bytes] of Object.entries(bodies)) {
     }
   });
 }
+
+fetching(
+  'truncated: a body that is read late',
+  null,
+  async (env) => {
+    let closed = () => {};
+    const gone = new Promise<void>((resolve) => {
+      closed = resolve;
+    });
+    const { port } = await env.serve({}, (socket) => {
+      socket.on('close', closed);
+      socket.once('data', () => {
+        // In one record: who has the head has all.
+        socket.write(`${OK}Content-Length: 20000\r\n\r\n${'x'.repeat(10_000)}`);
+      });
+    });
+    const cutter = await env.cutter(port);
+    // As long as it is not taken, undici does not cancel its body.
+    const response = await fetch(`https://127.0.0.1:${cutter.port}/`);
+    cutter.fin();
+    await gone;
+    await env.turns(2);
+    let bytes = 0;
+    let last: unknown = 'end';
+    try {
+      for await (const chunk of response.body as unknown as AsyncIterable<Uint8Array>) {
+        bytes += chunk.length;
+      }
+    } catch (error) {
+      last = ((error as Error).cause as NodeJS.ErrnoException).code;
+    }
+    env.note('reader', response.status, `${bytes} bytes, ${last}`);
+  },
+  {
+    reader: {
+      plain: ['200 0 bytes, UND_ERR_SOCKET'],
+      strict: ['200 10000 bytes, ERR_TLS_TRUNCATED'],
+    },
+  },
+);
 
 fetching('a post', null, async (env) => {
   const { port } = await env.web((request, response) => void request.pipe(response));

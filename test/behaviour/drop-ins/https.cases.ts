@@ -148,6 +148,37 @@ add(
   },
 );
 
+for (const [name, head, plain] of [
+  ['by its length', 'Content-Length: 20000', '0 bytes, ECONNRESET'],
+  ['to the end of the connection', 'Connection: close', '10000 bytes, end'],
+] as const) {
+  add(
+    `truncated: a body that is read late, ${name}`,
+    'test-https-truncate',
+    async (env) => {
+      const { port } = await raw(env, `${OK}${head}\r\n\r\n${'x'.repeat(10_000)}`, { stay: true });
+      const cutter = await env.cutter(port);
+      const request = https.get(env.request(cutter.port, { agent: false }));
+      env.watch('request', request);
+      const response = await new Promise<http.IncomingMessage>((resolve) =>
+        request.on('response', resolve),
+      );
+      while (response.readableLength < 10_000) await env.turns(1);
+      cutter.fin();
+      await env.closed(response.socket);
+      let bytes = 0;
+      let last: unknown = 'end';
+      try {
+        for await (const chunk of response) bytes += chunk.length;
+      } catch (error) {
+        last = (error as NodeJS.ErrnoException).code;
+      }
+      env.note('reader', `${bytes} bytes, ${last}`);
+    },
+    { reader: { plain: [plain], strict: ['10000 bytes, ERR_TLS_TRUNCATED'] } },
+  );
+}
+
 const ABORTED =
   'Error Error code=ECONNRESET "aborted" cause=(Error Error code=ECONNRESET syscall=read "read ECONNRESET")';
 

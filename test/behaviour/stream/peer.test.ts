@@ -37,6 +37,23 @@ for (const version of VERSIONS) {
     );
 
     test(
+      '`socket` is gone, and says what to use',
+      clean(async (scope) => {
+        const both = await pairInMemory(scope, version);
+        expect(() => (both.client as unknown as { socket: unknown }).socket).toThrow(
+          expect.objectContaining({
+            code: 'ERR_TLS_REMOVED',
+            hint: expect.stringMatching(/toDuplex\(\).*secureSocket\(\)/),
+          }),
+        );
+        // Nobody who only looks at a stream runs into it.
+        expect(inspect(both.client)).toContain(version);
+        expect({ ...both.client }).toEqual({});
+        await closeBoth(both);
+      }),
+    );
+
+    test(
       'none: null, and an empty chain; nothing throws behind the end',
       clean(async (scope) => {
         const both = await pairInMemory(scope, version);

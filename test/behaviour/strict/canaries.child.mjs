@@ -305,6 +305,22 @@ async function undici(file) {
     `${name}, within a response`,
     () => parser().statusCode === 200,
   );
+  const { client } = parser();
+  look('socket[parser].client[queue]', `${name}, within a response`, () => {
+    return Array.isArray(bySymbol(client, 'queue'));
+  });
+  look('socket[parser].client[running index]', `${name}, within a response`, () => {
+    return typeof bySymbol(client, 'running index') === 'number';
+  });
+  const handler = () =>
+    bySymbol(bySymbol(client, 'queue')[bySymbol(client, 'running index')], 'handler');
+  const member = file === 'fetch' ? 'body' : 'res';
+  look(`request[handler].${member}`, `${name}, within a response`, () => {
+    return handler()[member].readableLength === 5 && (member === 'res' || !('res' in handler()));
+  });
+  look('request[handler].onError, or onResponseError', `${name}, within a response`, () => {
+    return typeof (handler().onError ?? handler().onResponseError) === 'function';
+  });
   peer.write('world');
   const text = file === 'fetch' ? await response.text() : await response.body.text();
   await new Promise((resolve) => setImmediate(resolve));

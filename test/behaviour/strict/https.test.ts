@@ -1,6 +1,8 @@
 /** `StrictAgent`: what each ending of the connection means to a request and its response. */
 import { once } from 'node:events';
+import type http from 'node:http';
 import https from 'node:https';
+import { type Readable, Writable } from 'node:stream';
 import type tls from 'node:tls';
 import { expect, test } from 'vitest';
 import { secureSocket } from '../../../src/index.ts';
@@ -12,6 +14,7 @@ import {
   BODY,
   codesOf,
   ENDS,
+  type End,
   fetchBy,
   type Seen,
   site,
@@ -118,24 +121,6 @@ describeTls('a response', () => {
     }
   }
 
-  test(
-    'to the connection’s end, nobody at it yet when FIN comes: an error once somebody reads',
-    clean(async (scope) => {
-      const { port, wires } = await site(scope, async ({ send, wire }) => {
-        await send(ANSWERS['to the connection’s end'].cut);
-        await wire.cut('FIN');
-      });
-      const { response } = await fetchBy(agentOf(scope), port, {}, false);
-      await until('the connection is over', () => wires[0]?.gone === true);
-      await turns();
-      const reading = (async () => {
-        for await (const _ of response as AsyncIterable<Buffer>);
-      })();
-      await expect(reading).rejects.toMatchObject({ code: 'ERR_TLS_TRUNCATED' });
-      expect(response?.complete).toBe(false);
-    }),
-  );
-
   for (const [what, method, answer] of [
     ['HEAD with a length', 'HEAD', 'HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n'],
     ['204', 'GET', 'HTTP/1.1 204 No Content\r\n\r\n'],
@@ -235,6 +220,169 @@ describeTls('a response', () => {
         name: 'TruncatedError',
         closure: { verdict: 'truncated', truncation: { cause: 'eof' } },
       });
+    }),
+  );
+});
+
+/** How a program may read a stream to its end; each gives what it got. */
+const READERS = {
+  async "'data', with pause() and resume()"(stream: Readable) {
+    let got = 0;
+    stream.on('data', (chunk: Buffer) => {
+      got += chunk.length;
+      stream.pause();
+      void turns(2).then(() => stream.resume());
+    });
+    return [await lastOf(stream), got];
+  },
+  async 'an iterator with a slow body'(stream: Readable) {
+    let got = 0;
+    try {
+      for await (const chunk of stream) {
+        got += chunk.length;
+        await turns(2);
+      }
+      return ['end', got];
+    } catch (error) {
+      return [(error as { code?: string }).code, got];
+    }
+  },
+  async "'readable' and read(n)"(stream: Readable) {
+    let got = 0;
+    stream.on('readable', () => {
+      for (let chunk = stream.read(700); chunk !== null; chunk = stream.read(700)) {
+        got += chunk.length;
+      }
+    });
+    return [await lastOf(stream), got];
+  },
+  async 'a pipe into a slow stream'(stream: Readable) {
+    let got = 0;
+    const slow = new Writable({
+      highWaterMark: 1,
+      write(chunk: Buffer, _encoding, done) {
+        got += chunk.length;
+        void turns(2).then(() => done());
+      },
+    });
+    stream.pipe(slow);
+    const last = await lastOf(stream);
+    // What was piped is written by and by.
+    await until('it is written', () => slow.writableLength === 0);
+    return [last, got];
+  },
+} as const;
+
+/** 'end', or the code of the error. */
+const lastOf = (stream: Readable) =>
+  new Promise<string | undefined>((resolve) => {
+    stream.on('end', () => resolve('end'));
+    stream.on('error', (error: Error & { code?: string }) => resolve(error.code));
+  });
+
+describeTls('a response that is cut before its reader has taken all that came', () => {
+  const CAME = 10_000;
+  const HEADS = {
+    'content-length': `content-length: ${2 * CAME}`,
+    'to the connection’s end': 'connection: close',
+  } as const;
+
+  /** A response of which that much came, nobody at it yet, behind the end of its connection. */
+  async function unread(scope: Scope, end: End, options: https.AgentOptions = {}, kind = 0) {
+    const head = Object.values(HEADS)[kind];
+    const { port } = await site(scope, async ({ send, wire, number }) => {
+      if (number > 0) {
+        await send(ANSWERS.chunked.whole);
+        return;
+      }
+      await send(`HTTP/1.1 200 OK\r\n${head}\r\n\r\n`);
+      await send(Buffer.alloc(CAME, 'x'));
+      await wire.cut(end);
+    });
+    const agent = agentOf(scope, options);
+    const request = https.get({ host: 'localhost', port, ca: pki().ca, agent });
+    request.on('error', () => {});
+    const [response] = (await once(request, 'response')) as [http.IncomingMessage];
+    await until('its socket has failed', () => response.socket.closed);
+    await turns();
+    return { port, agent, request, response };
+  }
+
+  for (const [kind, name] of Object.keys(HEADS).entries()) {
+    for (const end of ENDS) {
+      for (const [reader, read] of Object.entries(READERS)) {
+        test(
+          `${name}, cut by ${end}, read by ${reader}: all bytes, then the error`,
+          clean(async (scope) => {
+            scope.peersStay();
+            const { response } = await unread(scope, end, {}, kind);
+            const [last, got] = await read(response);
+            expect(got).toBe(CAME);
+            expect(codesOf(end)).toContain(last);
+            expect(response.complete).toBe(false);
+          }),
+        );
+      }
+    }
+  }
+
+  test(
+    'who listens to it meanwhile hears nothing before those bytes, and then what it always heard',
+    clean(async (scope) => {
+      scope.peersStay();
+      const { response } = await unread(scope, 'FIN');
+      const events: string[] = [];
+      for (const name of ['data', 'end', 'error', 'close']) {
+        response.on(name, () => events.push(name));
+        response.pause();
+      }
+      response.on('aborted', () => events.push('aborted'));
+      await turns(10);
+      expect(events).toEqual([]);
+      response.resume();
+      await until('it has closed', () => response.closed);
+      expect(events).toEqual(['data', 'aborted', 'error', 'close']);
+    }),
+  );
+
+  test(
+    'its place in the agent is free at once',
+    clean(async (scope) => {
+      scope.peersStay();
+      const { agent, port } = await unread(scope, 'FIN', { maxSockets: 1, keepAlive: true });
+      expectWhole(await fetchBy(agent, port));
+    }),
+  );
+
+  for (const [what, stop, code] of [
+    ['its request is destroyed', ({ request }) => request.destroy(), 'ERR_TLS_TRUNCATED'],
+    ['it is destroyed', ({ response }) => response.destroy(new Error('enough')), undefined],
+  ] as ReadonlyArray<
+    readonly [string, (of: Awaited<ReturnType<typeof unread>>) => unknown, string | undefined]
+  >) {
+    test(
+      `${what}: it fails at once`,
+      clean(async (scope) => {
+        scope.peersStay();
+        const of = await unread(scope, 'FIN');
+        const last = lastOf(of.response);
+        stop(of);
+        expect(await last).toBe(code);
+      }),
+    );
+  }
+
+  test(
+    'whoever listens to ‘aborted’ and reads nothing hears of it at once',
+    clean(async (scope) => {
+      scope.peersStay();
+      const { port } = await site(scope, async ({ send, wire }) => {
+        await send(ANSWERS['content-length'].cut);
+        await wire.cut('FIN');
+      });
+      const request = https.get({ host: 'localhost', port, ca: pki().ca, agent: agentOf(scope) });
+      const [response] = (await once(request, 'response')) as [http.IncomingMessage];
+      await once(response, 'aborted');
     }),
   );
 });

@@ -258,7 +258,7 @@ describeTls('registered', () => {
     );
   }
 
-  for (const [servername, strict] of [
+  for (const [host, strict] of [
     ['a.example.org', true],
     ['b.a.EXAMPLE.org', true],
     ['example.org', false],
@@ -266,11 +266,15 @@ describeTls('registered', () => {
     ['a.example.org.attacker.example', false],
   ] as const) {
     test(
-      `scope, *.example.org and ${servername}`,
+      `scope, *.example.org and ${host}`,
       clean(async (scope) => {
         const port = await cutting(scope);
         register({ include: ['*.example.org'] });
-        const socket = tls.connect(to(port, { servername, rejectUnauthorized: false }));
+        const lookup: net.LookupFunction = (_, { all }, callback) =>
+          all
+            ? callback(null, [{ address: '127.0.0.1', family: 4 }])
+            : callback(null, '127.0.0.1', 4);
+        const socket = tls.connect({ ...to(port), host, lookup, rejectUnauthorized: false });
         expect(await endOf(socket)).toBe(strict ? 'ERR_TLS_TRUNCATED' : 'end');
       }),
     );
@@ -298,6 +302,8 @@ describeTls('registered', () => {
         expect(told['close-notify.connect']).toEqual([
           {
             socket,
+            ...{ role: 'client', host: expect.any(String), port: expect.any(Number) },
+            ...{ servername: null, protocol: null },
             mode,
             evidence: expect.stringMatching(/^(openssl|record)$/),
             engine: expect.any(String),

@@ -1,6 +1,7 @@
 /** `strictServer`: what a server of Node's own sees of the ends of its clients. */
 import { once } from 'node:events';
 import { mkdtemp, rm } from 'node:fs/promises';
+import type http from 'node:http';
 import http2 from 'node:http2';
 import https from 'node:https';
 import net from 'node:net';
@@ -203,6 +204,42 @@ describeTls('https.Server', () => {
     );
   }
 
+  for (const [what, reads] of [
+    ['nobody reads hears of its end at once, as Node’s handlers expect', false],
+    ['is paused gives all that came, then fails', true],
+  ] as const) {
+    test(
+      `an upload that ${what}`,
+      clean(async (scope) => {
+        const events: string[] = [];
+        const got: http.IncomingMessage[] = [];
+        const server = strictServer(
+          https.createServer(pki().server, (request) => {
+            got.push(request);
+            for (const name of ['end', 'aborted', 'close']) {
+              request.on(name, () => events.push(name));
+            }
+            request.on('error', ({ code }: NodeJS.ErrnoException) => events.push(`${code}`));
+            if (!reads) return;
+            request.on('data', (chunk) => events.push(`${chunk}`)).pause();
+          }),
+        );
+        const port = await listening(scope, server);
+        const { wire, socket } = await wiredClient(scope, port);
+        socket.write(`POST / HTTP/1.1\r\nhost: x\r\n${HEADS['content-length']('Pay $100')}`);
+        await until('it is here', () => got[0]?.readableLength === 8);
+        await wire.cut('FIN');
+        await until('its socket has closed', () => got[0]?.socket.closed === true);
+        await turns();
+        const end = ['aborted', 'ERR_TLS_TRUNCATED', 'close'];
+        expect(events).toEqual(reads ? [] : end);
+        got[0]?.resume();
+        await until('it has closed', () => events.includes('close'));
+        expect(events).toEqual(reads ? ['Pay $100', ...end] : end);
+      }),
+    );
+  }
+
   test(
     'a request cut inside its header: clientError, as in Node',
     clean(async (scope) => {
@@ -264,7 +301,7 @@ describeTls('https.Server', () => {
 });
 
 describeTls('a server made strict', () => {
-  test('is the same server, and twice is as once', () => {
+  test('is the same server, and has one guard however often it is made strict', () => {
     const server = tls.createServer(pki().server);
     expect(strictServer(server)).toBe(server);
     const count = server.listenerCount('connection') + server.listenerCount('secureConnection');
@@ -273,6 +310,47 @@ describeTls('a server made strict', () => {
       count,
     );
   });
+
+  test(
+    'has the mode of the last call, for connections from then on',
+    clean(async (scope) => {
+      scope.peersStay();
+      const server = tls.createServer(pki().server);
+      const endings: string[][] = [];
+      server.on('secureConnection', (socket) => {
+        endings.push(endingOf(socket));
+        socket.resume();
+      });
+      const port = await listening(scope, server);
+      /** A client that is there once the server has its connection; it is cut later. */
+      const client = async () => {
+        const count = endings.length;
+        const { wire } = await wiredClient(scope, port);
+        await until('the server has it', () => endings.length > count);
+        return wire;
+      };
+      const wires: Wire[] = [];
+      for (const options of [
+        { mode: 'report' },
+        { mode: 'error' },
+        { mode: 'report' },
+        {},
+      ] as const) {
+        strictServer(server, options);
+        wires.push(await client());
+      }
+      for (const wire of wires) await wire.cut('FIN');
+      await until('all are over', () =>
+        endings.every((one) => one.some((event) => /^close/.test(event))),
+      );
+      expect(endings.map(([first]) => first)).toEqual([
+        'end',
+        'error ERR_TLS_TRUNCATED',
+        'end',
+        'error ERR_TLS_TRUNCATED',
+      ]);
+    }),
+  );
 
   for (const [what, make] of [
     ['a TCP server', () => net.createServer(() => {})],

@@ -14,12 +14,12 @@ import { Worker } from 'node:worker_threads';
 import { family } from './case.ts';
 import { CraftedPeer, forged } from './crafted-peer.ts';
 import {
+  AS_REGISTERED,
   type Env,
   FACES,
   type Face,
   type Facts,
   isServer,
-  REGISTERED,
   turns,
   until,
   Watch,
@@ -548,7 +548,7 @@ for (const version of VERSIONS) {
         const connect = (session?: Buffer) => {
           const options = {
             ...{ port: relay.port, host: '127.0.0.1', rejectUnauthorized: false },
-            ...(face === 'register' ? { servername: REGISTERED } : { servername: 'localhost' }),
+            ...(face === 'register' ? AS_REGISTERED : { servername: 'localhost' }),
             ...(session === undefined ? {} : { session }),
           };
           return face === 'register' ? tls.connect(options) : env.lib.secureSocket(options);
@@ -634,7 +634,7 @@ for (const strict of ['tcp', 'duplex', 'register', 'server'] as const) {
         const client = isServerStrict
           ? tls.connect(options)
           : strict === 'register'
-            ? tls.connect({ ...options, servername: REGISTERED })
+            ? tls.connect({ ...options, ...AS_REGISTERED })
             : strict === 'duplex'
               ? env.duplexSocket(options)
               : env.lib.secureSocket(options);

@@ -39,7 +39,17 @@ export type AnyFace = (typeof ALL_FACES)[number];
 export const isServer = (face: string): boolean => face.startsWith('server');
 
 /** A name that `register` has been told of, and no other. */
-export const REGISTERED = 'registered.test';
+const REGISTERED = 'registered.test';
+
+/** Options of a connection that `register` is for. */
+export const AS_REGISTERED = {
+  host: REGISTERED,
+  servername: REGISTERED,
+  lookup: ((_, { all }, found) =>
+    all
+      ? found(null, [{ address: '127.0.0.1', family: 4 }])
+      : found(null, '127.0.0.1', 4)) satisfies net.LookupFunction,
+};
 
 export async function turns(count: number): Promise<void> {
   for (let i = 0; i < count; i++) await turn();
@@ -251,7 +261,7 @@ export class Env {
     const target = at.path === undefined ? { port: at.port, host: '127.0.0.1' } : at;
     let socket: tls.TLSSocket;
     if (face === 'register') {
-      socket = tls.connect({ ...target, ...common, servername: REGISTERED });
+      socket = tls.connect({ ...target, ...common, ...AS_REGISTERED });
     } else if (within) {
       const half = { ...target, ...plain, allowHalfOpen: true };
       const outer = tls.connect(half);

@@ -11,7 +11,7 @@ import { pipeline } from 'node:stream';
 import type tls from 'node:tls';
 import { family } from './case.ts';
 import { CraftedPeer } from './crafted-peer.ts';
-import { type Env, type Face, type Facts, REGISTERED, turns, until, Watch } from './env.ts';
+import { AS_REGISTERED, type Env, type Face, type Facts, turns, until, Watch } from './env.ts';
 
 const { cases, addRows } = family();
 
@@ -361,23 +361,18 @@ for (const version of VERSIONS) {
         let over = false;
         let complete = (): boolean => false;
         let watch: Watch | null = null;
-        const request = https.get(
-          { host: '127.0.0.1', port, agent, servername: REGISTERED },
-          (response) => {
-            complete = () => response.complete;
-            response.on('data', (chunk) => {
-              text += chunk;
-              setImmediate(quit, request, response);
-            });
-            response.on('end', () => told.push('end'));
-            response.on('error', (error: NodeJS.ErrnoException) =>
-              told.push(`error ${error.code}`),
-            );
-            response.on('close', () => {
-              over = true;
-            });
-          },
-        );
+        const request = https.get({ port, agent, ...AS_REGISTERED }, (response) => {
+          complete = () => response.complete;
+          response.on('data', (chunk) => {
+            text += chunk;
+            setImmediate(quit, request, response);
+          });
+          response.on('end', () => told.push('end'));
+          response.on('error', (error: NodeJS.ErrnoException) => told.push(`error ${error.code}`));
+          response.on('close', () => {
+            over = true;
+          });
+        });
         request.on('socket', (socket) => {
           watch = new Watch(env, socket as tls.TLSSocket);
         });

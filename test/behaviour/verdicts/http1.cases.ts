@@ -15,7 +15,7 @@ import type tls from 'node:tls';
 import undici from 'undici';
 import { family } from './case.ts';
 import { CraftedPeer, forged, plaintext, type Version } from './crafted-peer.ts';
-import { type Env, type Facts, REGISTERED, turns, until, Watch } from './env.ts';
+import { AS_REGISTERED, type Env, type Facts, turns, until, Watch } from './env.ts';
 
 const { cases, addRows } = family();
 
@@ -236,7 +236,7 @@ const READERS: Readonly<Record<string, Reader>> = {
       return socket;
     };
     env.defer(() => agent.destroy());
-    return byHttps({ agent, host: '127.0.0.1', port, servername: REGISTERED }, got, paused);
+    return byHttps({ agent, port, ...AS_REGISTERED }, got, paused);
   },
   strictConnector(env, port, got, paused, watch) {
     const connect = env.undici.strictConnector({ rejectUnauthorized: false });

@@ -15,7 +15,7 @@ import { Writable } from 'node:stream';
 import tls from 'node:tls';
 import undici from 'undici';
 import { family } from './case.ts';
-import { type Env, type Facts, REGISTERED, turns, until, Watch } from './env.ts';
+import { AS_REGISTERED, type Env, type Facts, turns, until, Watch } from './env.ts';
 import { type Link, Relay, type Tamper } from './record-relay.ts';
 import type { Sender } from './wire-reader.ts';
 
@@ -399,7 +399,7 @@ async function strictClient(
   };
   const socket =
     face === 'register'
-      ? tls.connect({ ...options, servername: REGISTERED })
+      ? tls.connect({ ...options, ...AS_REGISTERED })
       : env.lib.secureSocket(options);
   const watch = new Watch(env, socket);
   const session = http2.connect('https://localhost', { createConnection: () => socket });

@@ -13,7 +13,7 @@ import net from 'node:net';
 import tls from 'node:tls';
 import undici from 'undici';
 import { family } from './case.ts';
-import { duplexOver, type Facts, REGISTERED, turns, until, Watch } from './env.ts';
+import { AS_REGISTERED, duplexOver, type Facts, turns, until, Watch } from './env.ts';
 import { type Link, Relay } from './record-relay.ts';
 import type { Sender } from './wire-reader.ts';
 
@@ -101,7 +101,7 @@ for (const version of VERSIONS) {
         const raw = face === 'duplex' ? net.connect({ ...target, allowHalfOpen: true }) : null;
         const socket =
           face === 'register'
-            ? tls.connect({ ...target, servername: REGISTERED })
+            ? tls.connect({ ...target, ...AS_REGISTERED })
             : env.lib.secureSocket(raw === null ? target : { ...target, socket: duplexOver(raw) });
         adopt(socket);
         const made = watch as unknown as Watch;

@@ -12,7 +12,7 @@ import net from 'node:net';
 import tls from 'node:tls';
 import { family } from './case.ts';
 import { plaintext } from './crafted-peer.ts';
-import { duplexOver, type Env, type Facts, REGISTERED, turns, until, Watch } from './env.ts';
+import { AS_REGISTERED, duplexOver, type Env, type Facts, turns, until, Watch } from './env.ts';
 import { type Link, Relay, type Tamper } from './record-relay.ts';
 import type { Sender } from './wire-reader.ts';
 
@@ -42,7 +42,7 @@ const FACES = ['tcp', 'duplex', 'register'] as const;
 function connect(env: Env, face: (typeof FACES)[number], port: number): tls.TLSSocket {
   const common = { rejectUnauthorized: false, allowHalfOpen: true };
   const target = { port, host: '127.0.0.1' };
-  if (face === 'register') return tls.connect({ ...target, ...common, servername: REGISTERED });
+  if (face === 'register') return tls.connect({ ...target, ...common, ...AS_REGISTERED });
   if (face === 'tcp') return env.lib.secureSocket({ ...target, ...common });
   const socket = duplexOver(net.connect({ ...target, allowHalfOpen: true }));
   return env.lib.secureSocket({ ...common, socket });

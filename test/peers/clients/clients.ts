@@ -3,8 +3,8 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
-import { CuttingProxy, type Passage, type Plan } from '../../support/adapter-proxy.ts';
-import type { Body } from '../../support/adapter-servers.ts';
+import { type Cut, CuttingProxy, type Passage, type Plan } from '../../support/adapter-proxy.ts';
+import type { Body, TestServer } from '../../support/adapter-servers.ts';
 import { testPki } from '../../support/interop-pki.ts';
 
 /** Node as it is; with `--import close-notify/register`; the client's own hook, no register. */
@@ -16,6 +16,10 @@ export interface SeenError {
   readonly code: string | number | null;
   readonly message: string;
   readonly causes: readonly SeenError[];
+  /** Where it was asked whether the client tries again: what isTruncated says of this error. */
+  readonly truncated?: boolean;
+  /** Likewise: what it says of another place, where there is one that knows more. */
+  readonly reason?: { readonly place: string; readonly truncated: boolean };
 }
 
 /** What came of an exchange. */
@@ -33,6 +37,27 @@ export interface Played {
   readonly connections: number;
 }
 
+/** What came of a cut within the answer on a client's first connection, where all later ones pass. */
+export interface Retried extends Played {
+  /** Which of the client's ways to ask. */
+  readonly way: string;
+  /** What came of the same without a cut. */
+  readonly whole: Outcome;
+  /** How often the server has seen what was asked of it. */
+  readonly seen: number;
+  /** What the channel close-notify.truncated told of these connections. */
+  readonly told: readonly {
+    readonly incomplete: boolean;
+    readonly host: string | null;
+    readonly port: number | null;
+  }[];
+  /** The port that they went to. */
+  readonly port: number;
+}
+
+/** Which record of an answer to cut, by the lengths of those of one that passed. */
+export type RecordOf = (answers: readonly number[]) => Cut['record'];
+
 const RUN = fileURLToPath(new URL('./programs/run.mjs', import.meta.url));
 const ROOT = fileURLToPath(new URL('../../../', import.meta.url));
 
@@ -43,7 +68,7 @@ const AT_A_TIME = 8;
 export class ClientProcess {
   readonly #child;
   readonly #closed: Promise<unknown>;
-  readonly #waiting = new Map<number, (outcome: Outcome) => void>();
+  readonly #waiting = new Map<number, (answer: unknown) => void>();
   /** Errors that nobody took: they would have ended a program. */
   readonly uncaught: SeenError[] = [];
   #stderr = '';
@@ -67,12 +92,12 @@ export class ClientProcess {
       this.#stderr += text;
     });
     createInterface({ input: this.#child.stdout }).on('line', (line) => {
-      const { id, ...outcome } = JSON.parse(line) as { id: number | null } & Outcome;
+      const { id, ...answer } = JSON.parse(line) as { id: number | null; error: SeenError };
       if (id === null) {
-        if (!outcome.ok) this.uncaught.push(outcome.error);
+        this.uncaught.push(answer.error);
         return;
       }
-      this.#waiting.get(id)?.(outcome as Outcome);
+      this.#waiting.get(id)?.(answer);
       this.#waiting.delete(id);
     });
   }
@@ -83,14 +108,17 @@ export class ClientProcess {
     return new ClientProcess(program, how, certFile);
   }
 
-  async #ask(to: Readonly<Record<string, unknown>>): Promise<Outcome> {
+  /** @returns what run.mjs answers to this. */
+  async #ask<Answer>(to: Readonly<Record<string, unknown>>): Promise<Answer> {
     const id = this.#next++;
-    const outcome = new Promise<Outcome>((resolve) => this.#waiting.set(id, resolve));
+    const answer = new Promise<unknown>((resolve) => this.#waiting.set(id, resolve));
     this.#child.stdin.write(`${JSON.stringify({ id, ...to })}\n`);
     const ended = this.#closed.then(() => {
       throw new Error(`the client ended:\n${this.#stderr}`);
     });
-    return Promise.race([outcome, ended]);
+    const answered = (await Promise.race([answer, ended])) as Answer & { unanswered?: SeenError };
+    if (answered.unanswered !== undefined) throw new Error(JSON.stringify(answered.unanswered));
+    return answered;
   }
 
   /**
@@ -105,13 +133,64 @@ export class ClientProcess {
   async play(port: number, plan: Plan, body?: Body): Promise<Played> {
     const proxy = await CuttingProxy.listen(port, plan, this.settled);
     try {
-      const outcome = await this.#ask({ port: proxy.port, body });
-      const passage = proxy.passages.find(({ done }) => done) ?? proxy.passages.at(-1);
-      if (passage === undefined) throw new Error(`no connection: ${JSON.stringify(outcome)}`);
-      return { plan, outcome, passage, connections: proxy.passages.length };
+      return await this.#playThrough(proxy, plan, { body });
     } finally {
       await proxy.close();
     }
+  }
+
+  async #playThrough(
+    proxy: CuttingProxy,
+    plan: Plan,
+    asked: { readonly body: Body | undefined; readonly again?: string },
+  ): Promise<Played> {
+    const outcome = await this.#ask<Outcome>({ port: proxy.port, ...asked });
+    const passage = proxy.passages.find(({ done }) => done) ?? proxy.passages.at(-1);
+    if (passage === undefined) throw new Error(`no connection: ${JSON.stringify(outcome)}`);
+    return { plan, outcome, passage, connections: proxy.passages.length };
+  }
+
+  /**
+   * Whether the client tries again: one exchange that passes, and one whose first connection is cut.
+   *
+   * @param way - one of `again` in CLIENT.again.mjs.
+   * @param recordOf - says which record to cut, told the lengths of all that passed.
+   */
+  async tryAgain(
+    server: TestServer,
+    way: string,
+    recordOf: RecordOf,
+    body?: Body,
+  ): Promise<Retried> {
+    const asked = { body, again: way };
+    // Asked once before, a database has what it counts with.
+    await this.#seenBy(server);
+    const passing = await CuttingProxy.listen(server.port, 'pass');
+    let whole: Played;
+    try {
+      whole = await this.#playThrough(passing, 'pass', asked);
+    } finally {
+      await passing.close();
+    }
+    const record = recordOf(whole.passage['to-client']);
+    // Its header, and a part of its body.
+    const plan: Plan = { direction: 'to-client', record, bytes: 10, how: 'fin' };
+    const proxy = await CuttingProxy.listen(server.port, plan, this.settled, 'pass');
+    try {
+      const before = await this.#seenBy(server);
+      const played = await this.#playThrough(proxy, plan, asked);
+      await this.settled();
+      const seen = (await this.#seenBy(server)) - before;
+      const { port } = proxy;
+      const { told } = await this.#ask<Pick<Retried, 'told'>>({ port, told: true });
+      return { ...played, way, whole: whole.outcome, seen, told, port };
+    } finally {
+      await proxy.close();
+    }
+  }
+
+  async #seenBy({ port, seen }: TestServer): Promise<number> {
+    return seen?.() ?? (await this.#ask<{ seen: number }>({ port, seen: true })).seen;
   }
 
   /** All of these, several at a time. */

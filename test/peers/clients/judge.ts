@@ -7,7 +7,15 @@ import { readFile, writeFile } from 'node:fs/promises';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { Plan } from '../../support/adapter-proxy.ts';
 import type { Body, TestServer } from '../../support/adapter-servers.ts';
-import { ClientProcess, cutsOf, type How, type Outcome, type Played } from './clients.ts';
+import {
+  ClientProcess,
+  cutsOf,
+  type How,
+  type Outcome,
+  type Played,
+  type RecordOf,
+  type Retried,
+} from './clients.ts';
 
 /** A client, and what it has to bring. */
 export interface Subject {
@@ -24,6 +32,10 @@ export interface Subject {
   readonly records: { readonly answer: number; readonly request: number };
   /** Its page in docs/clients, without the ending; by default none. */
   readonly page?: string;
+  /** For the page: the ways to ask in CLIENT.again.mjs, and which record of the answers to cut for each. */
+  readonly again?: Readonly<Record<string, RecordOf>>;
+  /** What the channel says of the host; by default 'localhost'. */
+  readonly host?: string | null;
 }
 
 const sha256 = (bytes: Buffer) => createHash('sha256').update(bytes).digest('hex');
@@ -128,10 +140,24 @@ export function judge(subject: Subject): void {
 
     const { page } = subject;
     if (page === undefined) return;
-    test('its page says what it reports', async () => {
+    test('its page says what it reports, and what it tries again', async () => {
       const runs: Run[] = [];
       for (const how of hows) runs.push(...(await played(how)));
-      await holdPage(page, subject, runs, hows, bodies);
+      const retried = await retry(subject, server!);
+      for (const { way, outcome, whole, passage, told, port, connections, seen } of retried) {
+        expect(whole, way).toMatchObject({ ok: true });
+        expect(passage.done, way).toBe(true);
+        if (outcome.ok) expect(outcome, way).toEqual(whole);
+        // What was cut is an answer; no connection carries the same twice.
+        expect(seen, way).toBeGreaterThan(0);
+        expect(seen, way).toBeLessThanOrEqual(connections);
+        // The channel tells of it, whatever the client makes of it. A later connection was not cut.
+        const { host = 'localhost' } = subject;
+        const [cut, ...later] = told;
+        expect(cut, way).toMatchObject({ host, port });
+        expect(later.filter(({ incomplete }) => incomplete)).toEqual([]);
+      }
+      await holdPage(page, subject, runs, hows, bodies, retried);
     });
   });
 }
@@ -164,7 +190,25 @@ async function play(
   }
 }
 
-const middle = (answers: readonly number[]) => Math.floor(answers.length / 2);
+/** Whether it tries again, with register. */
+async function retry(subject: Subject, server: TestServer): Promise<readonly Retried[]> {
+  const client = await ClientProcess.start(subject.program, 'register');
+  const retried: Retried[] = [];
+  try {
+    for (const [way, recordOf] of Object.entries(subject.again ?? {})) {
+      // Of HTTP's bodies the one that nothing but TLS can tell to be whole.
+      const body = subject.bodies === undefined ? undefined : 'close';
+      retried.push(await client.tryAgain(server, way, recordOf, body));
+    }
+    expect(client.uncaught, 'errors that nobody takes').toEqual([]);
+    return retried;
+  } finally {
+    await client.end();
+  }
+}
+
+/** The record in the middle of what the server sends. */
+export const middle = (answers: readonly number[]) => Math.floor(answers.length / 2);
 const inTheMiddle =
   (bytes: (length: number) => number, how: 'fin' | 'reset') =>
   (answers: readonly number[]): Plan => {
@@ -237,6 +281,31 @@ function table(subject: Subject, runs: readonly Run[], hows: readonly How[], bod
   return lines.join('\n');
 }
 
+/** How often the server sees what is asked for once, and what the program gets of it. */
+function againTable(retried: readonly Retried[]): string {
+  const places = retried.flatMap(({ outcome }) => (outcome.ok ? [] : (outcome.error.reason ?? [])));
+  const [place] = new Set(places.map(({ place }) => place));
+  const heads = [
+    'a cut within the answer to',
+    'the server sees it',
+    'the program gets',
+    '`incomplete` in the channel',
+    '`isTruncated(error)`',
+    ...(place === undefined ? [] : [place]),
+  ];
+  const rows = retried.map(({ way, outcome, seen, told }) => {
+    const times = seen === 1 ? 'once' : seen === 2 ? 'twice' : `${seen} times`;
+    const [truncated, reason] = outcome.ok
+      ? ['', '']
+      : [outcome.error.truncated, outcome.error.reason?.truncated];
+    const cells = [outcome.ok ? 'the answer' : 'an error', told[0]?.incomplete, truncated];
+    return [way, times, ...cells, ...(place === undefined ? [] : [reason])];
+  });
+  return [heads, heads.map(() => '---'), ...rows]
+    .map((cells) => `| ${cells.join(' | ')} |`)
+    .join('\n');
+}
+
 /** The lines of a program between `// #region` and `// #endregion`. */
 async function snippetOf(program: string): Promise<string> {
   const file = new URL(`./programs/${program}.mjs`, import.meta.url);
@@ -254,6 +323,7 @@ async function holdPage(
   runs: readonly Run[],
   hows: readonly How[],
   bodies: readonly (Body | undefined)[],
+  retried: readonly Retried[],
 ): Promise<void> {
   const file = new URL(`../../../docs/clients/${page}.md`, import.meta.url);
   const parts: Record<string, string> = {
@@ -266,17 +336,22 @@ async function holdPage(
     ...(subject.hook
       ? { snippet: `\n\`\`\`js\n${await snippetOf(`${subject.program}.hook`)}\n\`\`\`\n` }
       : {}),
+    again: `\n${againTable(retried)}\n`,
   };
   const before = await readFile(file, 'utf8');
+  // Where a snippet helps to try again, it is one that was played.
+  if (between('again-snippet').test(before)) {
+    const snippet = await snippetOf(`${subject.program}.again`);
+    parts['again-snippet'] = `\n\`\`\`ts\n${snippet}\n\`\`\`\n`;
+  }
+  const update = process.env['UPDATE_DOCS'] === '1';
+  // The texts are those of the Node that the project is developed on; another's differ.
+  if (!update && !process.versions.node.startsWith('20.')) delete parts['measured'];
   let after = before;
   for (const [name, text] of Object.entries(parts)) {
     expect(before, `${page}.md has a place for '${name}'`).toMatch(between(name));
     after = after.replace(between(name), (_, start, end) => `${start}${text}\n${end}`);
   }
-  if (process.env['UPDATE_DOCS'] === '1') {
-    await writeFile(file, after);
-    return;
-  }
-  // The texts are those of the Node that the project is developed on; another's differ.
-  if (process.versions.node.startsWith('20.')) expect(before).toBe(after);
+  if (update) await writeFile(file, after);
+  else expect(before).toBe(after);
 }

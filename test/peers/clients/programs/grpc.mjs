@@ -20,19 +20,23 @@ const credentials = grpc.credentials.createSsl(
   readFileSync(process.env['NODE_EXTRA_CA_CERTS'] ?? ''),
 );
 
-export const exchange = ({ port }) =>
-  new Promise((resolve, reject) => {
-    const client = new Service(`127.0.0.1:${port}`, credentials);
-    const call = client.Text(Buffer.alloc(0), { deadline: Date.now() + 10_000 });
-    const messages = [];
-    call.on('data', (message) => messages.push(message));
-    call.on('end', () => {});
-    call.on('error', (error) => {
-      client.close();
-      reject(error);
+export const client =
+  (options) =>
+  ({ port }) =>
+    new Promise((resolve, reject) => {
+      const client = new Service(`127.0.0.1:${port}`, credentials, options);
+      const call = client.Text(Buffer.alloc(0), { deadline: Date.now() + 10_000 });
+      const messages = [];
+      call.on('data', (message) => messages.push(message));
+      call.on('end', () => {});
+      call.on('error', (error) => {
+        client.close();
+        reject(error);
+      });
+      call.on('status', ({ code }) => {
+        client.close();
+        if (code === 0) resolve(Buffer.concat(messages));
+      });
     });
-    call.on('status', ({ code }) => {
-      client.close();
-      if (code === 0) resolve(Buffer.concat(messages));
-    });
-  });
+
+export const exchange = client({});

@@ -1,0 +1,3 @@
+import './early.mjs';
+import 'close-notify/register';
+import './program.mjs';

@@ -1,0 +1,4 @@
+import('./early.mjs').then(() => {
+  require('close-notify/register');
+  return import('./program.mjs');
+});

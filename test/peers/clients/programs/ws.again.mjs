@@ -1,0 +1,3 @@
+import { exchange } from './ws.mjs';
+
+export const again = { 'a connection': exchange };
