@@ -112,8 +112,8 @@ async function open(options: ConnectOptions): Promise<TlsStream> {
       policy.deadlines,
       (name) => observer && tell(observer, { type: 'phase', name }, performance.now() - startedAt),
     ));
-  const { servername: _, ...plainTls } = optionsFor(CLIENT_OPTIONS, 'tls', options);
-  const tlsOptions: ClientTlsOptions = { ...plainTls, ...identity, ...names };
+  const { servername: _, ...tlsGiven } = optionsFor(CLIENT_OPTIONS, 'tls', options);
+  const tlsOptions: ClientTlsOptions = { ...tlsGiven, ...identity, ...names };
   try {
     return await TlsStream.open({
       transport,
