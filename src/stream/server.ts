@@ -249,6 +249,7 @@ export class TlsServer implements AsyncDisposable {
     return this.#maxConnections;
   }
 
+  /** Further connections than that are dropped. @throws {OptionError} for what is no number, 0 or more. */
   set maxConnections(most: number) {
     if (typeof most !== 'number' || !(most >= 0)) {
       throw new OptionError('maxConnections must be a number, 0 or more');
