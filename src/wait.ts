@@ -41,9 +41,15 @@ export function checkWaitOptions(options: WaitOptions | undefined): void {
 /** setTimeout's longest delay; beyond it Node would fire at once. */
 const LONGEST_TIMER = 2 ** 31 - 1;
 
-/** Calls `then` after so many milliseconds (never, for Infinity). @returns what stops that. */
-export function after(milliseconds: number, then: () => void): () => void {
+/**
+ * Calls `then` after so many milliseconds (never, for Infinity).
+ *
+ * @param alive whether that keeps the process alive.
+ * @returns what stops it.
+ */
+export function after(milliseconds: number, then: () => void, alive = true): () => void {
   const timer = timerFor({ onTimeOver: then }, milliseconds);
+  if (!alive) timer?.unref();
   return () => clearTimeout(timer);
 }
 

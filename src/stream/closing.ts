@@ -54,6 +54,11 @@ export class Closing {
     connection.onFailed = () => void this.goodbye();
   }
 
+  /** Whether `close` was called: what it rejects with is for whoever called it. */
+  get isClosing(): boolean {
+    return this.#closing !== null;
+  }
+
   /** Settles, with the closure, once the transport is let go. */
   get over(): Promise<Closure> {
     return this.#over;
@@ -197,8 +202,6 @@ export class Closing {
       this.drop();
     } else {
       if (!whole) this.#giveUp();
-      // Both parties have said all: nothing is to keep the process alive for the transport's own end.
-      else if (wait) callTransport(connection.transport, 'unref');
       void this.goodbye();
     }
     if (gaveUp instanceof AbortError) throw gaveUp;
@@ -293,13 +296,16 @@ export class Closing {
     // Reads go on to get what had arrived, and null where the peer's close_notify had, too.
     this.#letGo();
     connection.release(false);
-    const { transport: end } = connection.ending.state;
+    const { transport: end, send, receive } = connection.ending.state;
+    // Where both parties have said all, nothing keeps the process alive for the transport's own end.
+    const alive = send.kind !== 'closed' || receive.kind !== 'closed';
+    if (!alive) callTransport(transport, 'unref');
     connection.dispatch({ type: 'abandon', how: 'closed' });
     if (!transport.destroyed && !this.#finished) {
       this.#finished = true;
       connection.observe({ type: 'transport-closed', how: 'end' });
     }
-    const closed = closeTransport(transport, policy.linger);
+    const closed = closeTransport(transport, policy.linger, alive);
     // Nobody is at the other end of one that was reset, and its socket may not say so by itself.
     if (end === 'reset' || end === 'error') transport.destroy();
     connection.engine.destroy();

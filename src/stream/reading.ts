@@ -13,11 +13,13 @@ export class Reading {
   readonly #kept: Uint8Array[] = [];
   #keptBytes = 0;
   #pending = false;
+  /** Somebody has read. */
+  #begun = false;
   /** Somebody else reads in the stream's stead: what arrives is theirs, not a shutdown's to collect. */
   taken = false;
   /** abort() was called: what was not read by then is gone. */
   #aborted = false;
-  /** close() has thrown away what came behind the bytes that are kept. */
+  /** What came behind the bytes that are kept was thrown away. */
   #discarded = false;
   readonly #waiting: Waiting<Uint8Array | null>;
 
@@ -58,6 +60,7 @@ export class Reading {
       return Promise.reject(error);
     }
     this.#pending = true;
+    this.#begun = true;
     const { read } = connection.policy.deadlines;
     return connection.until(this.#waiting, options ?? {}, read, this.#patience);
   }
@@ -80,10 +83,10 @@ export class Reading {
     if (receive.kind === 'closed' && !this.#aborted && !this.#discarded) return null;
     if (connection.failure !== null) throw connection.failure;
     if (this.#discarded) {
-      throw new AbortedError('close() has discarded what came here', {
+      throw new AbortedError('what came here was discarded', {
         phase: 'read',
         closure: connection.closure,
-        hint: 'read all before close(), or raise unreadLimit',
+        hint: "read all before you close, or raise unreadLimit; unread: 'discard' throws away what nobody has read",
       });
     }
     return receive.kind === 'truncated' && connection.onlyReports ? null : undefined;
@@ -91,7 +94,8 @@ export class Reading {
 
   #next(): Uint8Array | null {
     const kept = this.#kept.shift();
-    if (kept === undefined) return this.#connection.engine.take();
+    // What is read is a beginning of what came: nothing from behind a gap.
+    if (kept === undefined) return this.#discarded ? null : this.#connection.engine.take();
     this.#keptBytes -= kept.length;
     return kept;
   }
@@ -102,23 +106,26 @@ export class Reading {
    * @param all also what there is no room for, which is then discarded.
    */
   collect(unread: Policy['unread'], all = false): void {
-    if (this.#pending || this.taken) return;
+    if ((this.#pending || this.taken) && !this.#discarded) return;
     const connection = this.#connection;
     for (;;) {
       const full = unread === 'keep' && this.#keptBytes >= connection.policy.unreadLimit;
-      if (full && !all) return;
+      if (full && !all && !this.#discarded) return;
       const chunk = connection.engine.take();
       if (chunk === null) return;
       connection.counters.late += chunk.length;
-      if (full) this.#discarded = true;
-      else if (unread === 'keep') this.#keep(chunk);
+      // To discard what nobody reads is the caller's choice. Somebody who has begun to read is to learn of it.
+      this.#discarded ||= full || (unread === 'discard' && this.#begun);
+      if (unread === 'keep' && !this.#discarded) this.#keep(chunk);
     }
   }
 
   /** What nobody has read outlives the engine. */
   keepUnread(): void {
     const { engine } = this.#connection;
-    for (let chunk = engine.take(); chunk !== null; chunk = engine.take()) this.#keep(chunk);
+    for (let chunk = engine.take(); chunk !== null; chunk = engine.take()) {
+      if (!this.#discarded) this.#keep(chunk);
+    }
   }
 
   /** Nothing more is read. */

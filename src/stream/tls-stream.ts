@@ -240,9 +240,10 @@ export class TlsStream implements AsyncDisposable, TransportMembers {
     return this.#closing.close(options);
   }
 
-  /** As `close()`. */
+  /** As `close()`; after a `close()` of the program's own it only waits for that, and rejects no second time. */
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.close();
+    if (!this.#closing.isClosing) await this.close();
+    else await this.close().catch(() => {});
   }
 
   /** Drops the transport now, without an alert. Pending calls reject with `ERR_TLS_ABORTED`. */

@@ -84,6 +84,8 @@ export class Guard {
   #connection: StrictConnection | null = null;
   /** The `push` that was there before. */
   readonly #push: TLSSocket['push'];
+  /** The channel has heard of a cut. */
+  #told = false;
   /** The stream was let end. */
   #ended = false;
   /** The socket has failed, or is about to: no end and no error of Node's counts any more. */
@@ -490,6 +492,9 @@ export class Guard {
   }
 
   #tell(cut: Cut, outcome: Outcome): void {
+    // Of one connection once: an alert that ends the stream may come up as an error and as an end.
+    if (this.#told) return;
+    this.#told = true;
     const incomplete = this.closure.incomplete === true;
     tellTruncated(() => ({ ...this.#about(), error: cut(), outcome, incomplete }));
   }

@@ -12,12 +12,15 @@ const lingering = new Set<() => void>();
  * with unread bytes (session tickets, say) makes the kernel send RST instead, and that can destroy
  * our last bytes on their way to the peer.
  *
+ * @param alive whether the process waits for it; the transport itself is the caller's to `unref`.
+ *
  * Resolves when the transport is closed, by the peer's FIN or by force, as `linger` has it. Errors of a transport that
  * is being given up are of no interest to anyone.
  */
 export async function closeTransport(
   transport: Duplex,
   { time: deadline, count }: Linger,
+  alive = true,
 ): Promise<void> {
   if (transport.closed) {
     ignoreErrors(transport);
@@ -43,14 +46,18 @@ export async function closeTransport(
       transport.off('error', drop);
       settle();
     };
-    let stop = after(deadline, () => {
-      if (transport.destroyed) {
-        settle();
-        return;
-      }
-      drop();
-      stop = after(deadline, settle);
-    });
+    let stop = after(
+      deadline,
+      () => {
+        if (transport.destroyed) {
+          settle();
+          return;
+        }
+        drop();
+        stop = after(deadline, settle, alive);
+      },
+      alive,
+    );
     transport.on('error', drop);
     transport.once('close', onClose);
     if (transport.destroyed) return;

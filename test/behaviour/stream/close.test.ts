@@ -427,3 +427,51 @@ for (const version of VERSIONS) {
     );
   });
 }
+
+for (const version of VERSIONS) {
+  describeTls(`${version}: a reader beside a close that discards`, () => {
+    test.each(['keep', 'discard'] as const)(
+      'unread: %s: it gets a beginning of what came, then an error, never what stood behind a gap',
+      (unread) =>
+        clean(async (scope) => {
+          const { client, peer } = await withCrafted(scope, version);
+          const got: string[] = [];
+          const reading = (async () => {
+            for await (const bytes of client) {
+              got.push(String(bytes));
+              // Slow: what comes meanwhile is nobody's.
+              for (let i = 0; i < 20; i++) await turn();
+            }
+            return null;
+          })().catch((error: unknown) => error);
+          peer.send(peer.data('1'));
+          await until('the reader has begun', () => got.length > 0);
+          const closing = client.close({ unread, deadline: 1_000 });
+          for (let i = 2; i < 60; i++) {
+            peer.send(peer.data(`,${i}`.padEnd(2_000, ' ')));
+            await turn();
+          }
+          peer.fin(peer.closeNotify());
+          const error = await reading;
+          await closing;
+          const numbers = got.join('').split(',').map(Number);
+          expect(numbers).toEqual(numbers.map((_, at) => at + 1));
+          if (error === null) expect(numbers.at(-1)).toBe(59);
+          else expect(error).toMatchObject({ code: 'ERR_TLS_ABORTED' });
+        })(),
+    );
+
+    test(
+      'disposal after a close() of one’s own rejects no second time',
+      clean(async (scope) => {
+        const { client, peer } = await withCrafted(scope, version);
+        const run = async () => {
+          await using stream = client;
+          await stream.close({ signal: AbortSignal.abort() });
+        };
+        expect(await rejection(run())).toMatchObject({ code: 'ABORT_ERR' });
+        peer.destroy();
+      }),
+    );
+  });
+}
