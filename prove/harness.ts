@@ -18,6 +18,7 @@ import { existsSync, readdirSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import Table from 'cli-table3';
+import { find, MAJORS, type Major } from '../test/support/runtimes.ts';
 
 // ---- what a part is
 
@@ -318,6 +319,29 @@ const ROOT = fileURLToPath(new URL('..', import.meta.url));
 
 /** More would have little to do. */
 const MOST = 4;
+
+/**
+ * The Nodes that a part runs in: all, or in the short form the first.
+ *
+ * @param variable of the environment: it may name one of them, such as 22.
+ * @param what is counted in each: the figure that breaks for one that is not installed.
+ */
+export function nodesFor(
+  { short }: Pick<Context, 'short'>,
+  variable: string,
+  what: string,
+): { readonly nodes: ReadonlyArray<readonly [Major, string]>; readonly missing: Figure[] } {
+  const only = process.env[variable];
+  const all = short ? MAJORS.slice(0, 1) : MAJORS;
+  const nodes: Array<readonly [Major, string]> = [];
+  const missing: Figure[] = [];
+  for (const major of only === undefined ? all : MAJORS.filter((one) => String(one) === only)) {
+    const node = find(`node-${major}`);
+    if (node !== null) nodes.push([major, node]);
+    else missing.push({ name: `Node ${major}: ${what}`, value: 'not run', least: 1 });
+  }
+  return { nodes, missing };
+}
 
 /** Where shards run, for what is proved elsewhere than in the Node that runs this. */
 export interface Where {

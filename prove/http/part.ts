@@ -20,8 +20,14 @@
  * HTTP_ROWS='undici 6|FIN' all rows that have these words, HTTP_SAMPLE=n another number of them, HTTP_SAMPLE=all every
  * one. HTTP_SHOW=1 prints what is the same on Node's own socket. REQUIRE_PEERS=1 fails where a server is missing.
  */
-import { find, MAJORS } from '../../test/support/runtimes.ts';
-import { type Context, type Counted, type Figure, inShards, type Part } from '../harness.ts';
+import {
+  type Context,
+  type Counted,
+  type Figure,
+  inShards,
+  nodesFor,
+  type Part,
+} from '../harness.ts';
 import type { FaultKind } from './work.ts';
 
 const WAYS = {
@@ -105,15 +111,8 @@ export const part: Part = {
   title: 'HTTP responses × endings × clients, and servers that close properly',
   seconds: 1_800,
   async run(context) {
-    const figures: Figure[] = [];
-    const only = process.env['HTTP_NODE'];
-    const all = context.short ? MAJORS.slice(0, 1) : MAJORS;
-    for (const major of only === undefined ? all : MAJORS.filter((one) => String(one) === only)) {
-      const node = find(`node-${major}`);
-      if (node === null) {
-        figures.push({ name: `Node ${major}: rows tried`, value: 'not run', least: 1 });
-        continue;
-      }
+    const { nodes, missing: figures } = nodesFor(context, 'HTTP_NODE', 'rows tried');
+    for (const [major, node] of nodes) {
       for (const [way, env] of Object.entries(WAYS)) {
         const name = `Node ${major} ${way}`;
         context.log(name);

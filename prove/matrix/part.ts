@@ -15,8 +15,7 @@
  */
 
 import type { FaultKind } from '../../test/behaviour/verdicts/judge.ts';
-import { find, MAJORS } from '../../test/support/runtimes.ts';
-import { type Figure, inShards, type Part } from '../harness.ts';
+import { type Figure, inShards, nodesFor, type Part } from '../harness.ts';
 
 const WAYS = {
   'with the add-on': { CLOSE_NOTIFY_REQUIRE_NATIVE: '1' },
@@ -44,15 +43,8 @@ export const part: Part = {
   title: 'Endings × ways to read × callers who act × faces',
   seconds: 900,
   async run(context) {
-    const figures: Figure[] = [];
-    const only = process.env['MATRIX_NODE'];
-    const all = context.short ? MAJORS.slice(0, 1) : MAJORS;
-    for (const major of only === undefined ? all : MAJORS.filter((one) => String(one) === only)) {
-      const node = find(`node-${major}`);
-      if (node === null) {
-        figures.push({ name: `Node ${major}: rows`, value: 'not run', least: 1 });
-        continue;
-      }
+    const { nodes, missing: figures } = nodesFor(context, 'MATRIX_NODE', 'rows');
+    for (const [major, node] of nodes) {
       for (const [way, env] of Object.entries(WAYS)) {
         const name = `Node ${major} ${way}`;
         context.log(name);

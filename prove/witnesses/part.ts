@@ -12,23 +12,15 @@
  *
  * What OpenSSL was not there to see is no disagreement of the two: a record that it refuses stops both.
  */
-import { find, MAJORS } from '../../test/support/runtimes.ts';
-import { type Figure, inShards, type Part } from '../harness.ts';
+import { inShards, nodesFor, type Part } from '../harness.ts';
 
 export const part: Part = {
   name: 'witnesses',
   title: 'The add-on and the records, on the same connections',
   seconds: 300,
   async run(context) {
-    const figures: Figure[] = [];
-    const only = process.env['MATRIX_NODE'];
-    const all = context.short ? MAJORS.slice(0, 1) : MAJORS;
-    for (const major of only === undefined ? all : MAJORS.filter((one) => String(one) === only)) {
-      const node = find(`node-${major}`);
-      if (node === null) {
-        figures.push({ name: `Node ${major}: conversations`, value: 'not run', least: 1 });
-        continue;
-      }
+    const { nodes, missing: figures } = nodesFor(context, 'MATRIX_NODE', 'conversations');
+    for (const [major, node] of nodes) {
       const url = new URL('work.ts', import.meta.url);
       const env = { CLOSE_NOTIFY_REQUIRE_NATIVE: '1' };
       const { counts = {} } = await inShards(url, context, { node, env });

@@ -232,11 +232,16 @@ export class Closing {
   }
 
   #finish(): void {
-    const { transport } = this.#connection;
-    if (this.#finished || transport.destroyed) return;
+    if (this.#tellFin()) this.#connection.transport.end();
+  }
+
+  /** Tells the observer of our FIN. @returns whether it is still to go out. */
+  #tellFin(): boolean {
+    const connection = this.#connection;
+    if (this.#finished || connection.transport.destroyed) return false;
     this.#finished = true;
-    this.#connection.observe({ type: 'transport-closed', how: 'end' });
-    transport.end();
+    connection.observe({ type: 'transport-closed', how: 'end' });
+    return true;
   }
 
   /**
@@ -301,10 +306,7 @@ export class Closing {
     const alive = send.kind !== 'closed' || receive.kind !== 'closed';
     if (!alive) callTransport(transport, 'unref');
     connection.dispatch({ type: 'abandon', how: 'closed' });
-    if (!transport.destroyed && !this.#finished) {
-      this.#finished = true;
-      connection.observe({ type: 'transport-closed', how: 'end' });
-    }
+    this.#tellFin();
     const closed = closeTransport(transport, policy.linger, alive);
     // Nobody is at the other end of one that was reset, and its socket may not say so by itself.
     if (end === 'reset' || end === 'error') transport.destroy();

@@ -9,15 +9,7 @@ import { describe, expect, test } from 'vitest';
 import { ecServer, identityOf, rsaServer, serverCa } from '../../support/cert-pki.ts';
 import { clean } from '../../support/core-scope.ts';
 import { pair, type Version } from '../../support/core-streams.ts';
-
-const KEY = Buffer.from('0123456789abcdef0123456789abcdef', 'hex');
-const PSK = {
-  client: {
-    pskCallback: () => ({ psk: KEY, identity: 'someone' }),
-    checkServerIdentity: () => undefined,
-  },
-  server: { pskCallback: () => KEY, pskIdentityHint: 'hint' },
-};
+import { listOf, PSK } from '../../support/suites.ts';
 
 /** OpenSSL's names of all suites that a client of this Node offers when nothing was asked for. */
 const OFFERED = tls
@@ -25,8 +17,8 @@ const OFFERED = tls
   .map((suite) => suite.toUpperCase())
   .filter((suite) => tls.DEFAULT_CIPHERS.split(':').includes(suite));
 
-/** Those that only its default string's classes (HIGH) bring are tried by what OpenSSL takes of it. */
-const CLASSES = tls
+/** What it has besides, and can be tried without a password or a weaker level of its own. */
+const OTHERS = tls
   .getCiphers()
   .map((suite) => suite.toUpperCase())
   .filter((suite) => !OFFERED.includes(suite) && !/SRP|NULL|ANON|ADH|CCM8/.test(suite));
@@ -43,13 +35,11 @@ describe('the evidence of a stream is its records, for each suite of this Node',
     );
   });
 
-  test.each([...OFFERED, ...CLASSES])('%s', (suite) =>
+  test.each([...OFFERED, ...OTHERS])('%s', (suite) =>
     clean(async (scope) => {
       const issuer = suite.includes('ECDSA') ? ecServer() : rsaServer();
       const version: Version = suite.startsWith('TLS_') ? 'TLSv1.3' : 'TLSv1.2';
-      const ciphers = suite.startsWith('TLS_')
-        ? `${suite}:DEFAULT:@SECLEVEL=0`
-        : `${suite}:@SECLEVEL=0`;
+      const ciphers = listOf(suite);
       const psk = suite.includes('PSK');
       const { client, server } = await pair(scope, version, {
         client: { ca: serverCa().pem, ciphers, ...(psk ? PSK.client : {}) },

@@ -32,6 +32,7 @@ import { describeServer, sServer } from '../../support/cert-servers.ts';
 import { clean, type Scope, until } from '../../support/core-scope.ts';
 import { only, VERSIONS, type Version } from '../../support/core-streams.ts';
 import { PeerProcess } from '../../support/interop-process.ts';
+import { known, listOf } from '../../support/suites.ts';
 
 const { certificateRequest, clientHello, finished, keyUpdate, newSessionTicket, serverHello } =
   HANDSHAKE_TYPE;
@@ -108,20 +109,6 @@ const MORE = [
   ...['ECDHE-ECDSA-CAMELLIA256-SHA384', 'ECDHE-RSA-CAMELLIA128-SHA256'],
   ...['DHE-RSA-CAMELLIA256-SHA'],
 ];
-
-/** Level 0 allows all; the suites of TLS 1.3 are set apart, and some other has to be left. */
-const listOf = (suite: string) =>
-  suite.startsWith('TLS_') ? `${suite}:DEFAULT:@SECLEVEL=0` : `${suite}:@SECLEVEL=0`;
-
-/** Whether Node's OpenSSL has this suite at all. */
-function known(suite: string): boolean {
-  try {
-    tls.createSecureContext({ ciphers: listOf(suite) });
-    return true;
-  } catch {
-    return false;
-  }
-}
 
 const SUITES = [...tls.getCiphers(), ...MORE]
   .map((suite) => suite.toUpperCase())

@@ -7,6 +7,7 @@ import { describeServer, sServer } from '../../../support/cert-servers.ts';
 import { pki } from '../../../support/core-pki.ts';
 import { clean, until } from '../../../support/core-scope.ts';
 import { only, VERSIONS, type Version } from '../../../support/core-streams.ts';
+import { known, listOf, PSK } from '../../../support/suites.ts';
 import { client, type Life, live, Seen } from './passing-sockets.ts';
 
 const CLOSE_NOTIFY = { level: 1, description: 0, authenticated: true };
@@ -28,30 +29,10 @@ const MORE = [
   ...['ECDHE-ECDSA-AES128-CCM', 'ECDHE-ECDSA-AES256-CCM8', 'ECDHE-ECDSA-CAMELLIA256-SHA384'],
 ];
 
-/** Level 0 allows all; the suites of TLS 1.3 are set apart, and some other has to be left. */
-const listOf = (suite: string) =>
-  suite.startsWith('TLS_') ? `${suite}:DEFAULT:@SECLEVEL=0` : `${suite}:@SECLEVEL=0`;
-
-function known(suite: string): boolean {
-  try {
-    tls.createSecureContext({ ciphers: listOf(suite) });
-    return true;
-  } catch {
-    return false;
-  }
-}
-
 // Node has no way to give a password for SRP.
 const SUITES = [...tls.getCiphers(), ...MORE]
   .map((suite) => suite.toUpperCase())
   .filter((suite) => !suite.includes('SRP') && known(suite));
-
-const KEY = Buffer.from('0123456789abcdef0123456789abcdef', 'hex');
-const PSK_SERVER: tls.TlsOptions = { pskCallback: () => KEY, pskIdentityHint: 'hint' };
-const PSK_CLIENT: tls.ConnectionOptions = {
-  pskCallback: () => ({ psk: KEY, identity: 'someone' }),
-  checkServerIdentity: () => undefined,
-};
 
 describe('every suite that Node has', () => {
   test('is looked at', () => {
@@ -68,8 +49,8 @@ describe('every suite that Node has', () => {
       const psk = suite.includes('PSK');
       const life = await live(
         scope,
-        { ...identityOf(issuer), ...options, dhparam: 'auto', ...(psk ? PSK_SERVER : {}) },
-        { ...options, ca: serverCa().pem, ...(psk ? PSK_CLIENT : {}) },
+        { ...identityOf(issuer), ...options, dhparam: 'auto', ...(psk ? PSK.server : {}) },
+        { ...options, ca: serverCa().pem, ...(psk ? PSK.client : {}) },
         async ({ client: { socket, seen } }) => {
           expect(socket.getProtocol()).toBe(version);
           // Records of all lengths, those of alerts and KeyUpdates among them.
