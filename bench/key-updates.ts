@@ -1,5 +1,5 @@
 /**
- * What a flood of KeyUpdates costs whoever receives it: `npx tsx bench/key-updates.ts [COUNT]`, after a build.
+ * What a flood of KeyUpdates costs whoever receives it: `npx tsx bench/key-updates.ts [COUNT]`.
  *
  * A KeyUpdate is the dearest record there is for its length (27 bytes): both OpenSSL and the reader of a stream's
  * evidence derive new keys for each. So this is the most that a peer can have us compute for a byte. A peer with keys
@@ -8,8 +8,8 @@
 import { once } from 'node:events';
 import net, { type AddressInfo } from 'node:net';
 import tls from 'node:tls';
-import { connect } from '../dist/index.js';
-import { selfSigned } from '../dist/testing/index.js';
+import { connect } from '../src/index.ts';
+import { selfSigned } from '../src/testing/index.ts';
 import { CraftedPeer } from '../test/behaviour/verdicts/crafted-peer.ts';
 
 const TURNS = 5;
