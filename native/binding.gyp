@@ -2,7 +2,14 @@
   "targets": [
     {
       "target_name": "close_notify_native",
-      "sources": ["src/addon.cc", "src/witness.cc"],
+      "sources": [
+        "src/addon.cc",
+        "src/context.cc",
+        "src/engine.cc",
+        "src/peer.cc",
+        "src/session.cc",
+        "src/witness.cc"
+      ],
       "defines": [
         "NAPI_VERSION=8",
         "CLOSE_NOTIFY_NATIVE_VERSION=\"<!(node -p \"require('./package.json').version\")\""

@@ -66,7 +66,7 @@ export { renderMermaid } from './drawing/mermaid.ts';
 export { renderSvg, type SvgOptions } from './drawing/svg.ts';
 export { renderText, type TextOptions } from './drawing/text.ts';
 export type { TlsInfo } from './engine/contract.ts';
-export type { ClientTlsOptions, ServerTlsOptions } from './engine/tapped.ts';
+export type { ClientTlsOptions, ServerTlsOptions } from './engine/options.ts';
 export * from './errors.ts';
 export type { KeyLogEntry } from './record/keys.ts';
 export type { CloseOptions, ShutdownOptions, Unwrapped } from './stream/closing.ts';
@@ -92,7 +92,7 @@ export {
   TlsServer,
 } from './stream/server.ts';
 export type { TlsStream } from './stream/tls-stream.ts';
-export type { NativeMessage } from './strict/add-on.ts';
+export type { NativeMessage } from './add-on.ts';
 export type {
   ClosureMessage,
   ConnectMessage,

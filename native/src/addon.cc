@@ -17,6 +17,7 @@
 #include <cstdio>
 #include <new>
 
+#include "engine.h"
 #include "witness.h"
 
 namespace {
@@ -486,5 +487,9 @@ NAPI_MODULE_INIT() {
       Method("live", Live, environment),
   };
   TRY(napi_define_properties(env, exports, sizeof members / sizeof *members, members));
+  napi_value engine;
+  TRY(napi_create_object(env, &engine));
+  if (!close_notify::DefineEngine(env, engine)) return Fail(env);
+  TRY(napi_set_named_property(env, exports, "engine", engine));
   return exports;
 }

@@ -353,6 +353,10 @@ int Witness::LiveSsl() { return live_ssl; }
 
 int Witness::LiveWatches() { return live_watches; }
 
+Witness::Pause::Pause() : witness_(current) { current = nullptr; }
+
+Witness::Pause::~Pause() { current = witness_; }
+
 bool Witness::running() const { return current == this; }
 
 bool Witness::Start(void (*on_ignored)(void*), void* argument) {

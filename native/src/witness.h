@@ -148,6 +148,18 @@ class Witness {
    */
   Watch* TakeIgnored();
 
+  /** While one lives, nothing that is made on its thread is watched. */
+  class Pause {
+   public:
+    Pause();
+    ~Pause();
+    Pause(const Pause&) = delete;
+    Pause& operator=(const Pause&) = delete;
+
+   private:
+    Witness* const witness_;
+  };
+
   /** The message callback. Public for its test alone. */
   static void OnMessage(int sent, int version, int type, const void* bytes, size_t length, SSL* ssl,
                         void*);

@@ -5,7 +5,7 @@ import type { Duplex } from 'node:stream';
 import tls from 'node:tls';
 import { alertEvent, Ending, transportEvent } from '../../src/closure/ending.ts';
 import { alertName } from '../../src/record/alert.ts';
-import { type AddOn, addOn } from '../../src/strict/add-on.ts';
+import { type AddOn, addOn } from '../../src/add-on.ts';
 import { acceptPassing, connectPassing, type Passing } from '../../src/strict/pass/passing.ts';
 import { openSslWitness, type Witness, type WitnessedAlert } from '../../src/strict/witness.ts';
 import { selfSigned } from '../../src/testing/credentials.ts';

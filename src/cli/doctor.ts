@@ -2,7 +2,7 @@
 import type { Evidence } from '../closure/machine.ts';
 import { EVIDENCE } from '../engine/tapped.ts';
 import { IS_NODE, process } from '../runtime.ts';
-import { addOn } from '../strict/add-on.ts';
+import { addOn } from '../add-on.ts';
 import { EXIT } from './exit.ts';
 import { writeJson } from './report.ts';
 import { fold, type Terminal } from './terminal.ts';

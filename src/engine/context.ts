@@ -33,27 +33,39 @@ const NOT_OF_A_CONTEXT: ReadonlySet<string> = new Set([
 /** So many are kept, the last ones used. */
 const KEPT = 16;
 
-const contexts = new Map<string, tls.SecureContext>();
+/** Contexts by the options that they were made of, the last ones used. */
+export class ContextCache<Context> {
+  readonly #contexts = new Map<string, Context>();
 
-/**
- * A context for these options, shared by all connections with the same ones. The same are those with equal
- * contents: bytes that were changed in place make another context.
- *
- * @throws whatever `tls.createSecureContext` throws.
- */
-export function clientContext(options: tls.ConnectionOptions): tls.SecureContext {
-  const all: tls.SecureContextOptions = { ciphers: tls.DEFAULT_CIPHERS, ...options };
-  const id = identify(all);
-  if (id === null) return tls.createSecureContext(all);
-  const context = contexts.get(id) ?? tls.createSecureContext(all);
-  // Again, so that it is the last.
-  contexts.delete(id);
-  contexts.set(id, context);
-  for (const oldest of contexts.keys()) {
-    if (contexts.size <= KEPT) break;
-    contexts.delete(oldest);
+  /**
+   * A context for these options, shared by all connections with the same ones. The same are those with equal
+   * contents: bytes that were changed in place make another context.
+   */
+  get(
+    options: tls.ConnectionOptions,
+    make: (options: tls.SecureContextOptions) => Context,
+  ): Context {
+    const all: tls.SecureContextOptions = { ciphers: tls.DEFAULT_CIPHERS, ...options };
+    const id = identify(all);
+    if (id === null) return make(all);
+    const contexts = this.#contexts;
+    const context = contexts.get(id) ?? make(all);
+    // Again, so that it is the last.
+    contexts.delete(id);
+    contexts.set(id, context);
+    for (const oldest of contexts.keys()) {
+      if (contexts.size <= KEPT) break;
+      contexts.delete(oldest);
+    }
+    return context;
   }
-  return context;
+}
+
+const ofNode = new ContextCache<tls.SecureContext>();
+
+/** A context of Node's for these options. @throws whatever `tls.createSecureContext` throws. */
+export function clientContext(options: tls.ConnectionOptions): tls.SecureContext {
+  return ofNode.get(options, (all) => tls.createSecureContext(all));
 }
 
 /** A digest of all that a context is made of (some of it is secret); null where that cannot be said. */

@@ -8,6 +8,9 @@
 import type { SeenAlert, TransportEnding, Way } from '../closure/ending.ts';
 import type { Evidence } from '../closure/machine.ts';
 
+/** The engines there are. */
+export type EngineName = 'native' | 'tapped';
+
 /** What the handshake agreed on. */
 export interface TlsInfo {
   /** `TLSv1.2` or `TLSv1.3`. */
@@ -24,8 +27,8 @@ export interface TlsInfo {
   readonly authorizationError: string | null;
   /** Whether an earlier session was resumed. */
   readonly resumed: boolean;
-  /** Which engine it is: `tapped` is Node's `node:tls` with our tap under it. */
-  readonly engine: 'tapped';
+  /** Which engine it is: `native` is the add-on's, on OpenSSL; `tapped` is `node:tls` with our tap under it. */
+  readonly engine: EngineName;
   /** What the claim rests on that a close_notify crossed the wire. */
   readonly evidence: Evidence;
 }

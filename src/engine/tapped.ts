@@ -29,38 +29,9 @@ import { after } from '../wait.ts';
 import { clientContext, refusalOf } from './context.ts';
 import type { Engine, EngineEvents, EngineFailure, Peer, TlsInfo } from './contract.ts';
 import { inferredAlert } from './failure.ts';
+import type { ClientTlsOptions, EngineOptions, ServerTlsOptions } from './options.ts';
 import { Outgoing } from './outgoing.ts';
 import { PeerOfSocket } from './peer.ts';
-
-/** Options of `tls.connect` that mean something to a stream. */
-export type ClientTlsOptions = Omit<
-  tls.ConnectionOptions,
-  // Of a transport.
-  | ('socket' | 'host' | 'path' | 'port' | 'lookup' | 'timeout')
-  // Of servers.
-  | ('requestCert' | 'SNICallback' | 'ALPNCallback')
-  | 'session'
-> & {
-  /** The server's name for the certificate, where `servername` is not given. */
-  readonly host?: string | undefined;
-  /** A session to resume: what `onSession` was told of, or `getSession()` gave. */
-  readonly session?: Uint8Array | undefined;
-};
-
-/** Options of `tls.createServer` that mean something to a stream. */
-export type ServerTlsOptions = Omit<
-  tls.TlsOptions,
-  keyof net.ServerOpts | 'handshakeTimeout' | 'secureContext' | 'allowPartialTrustChain'
->;
-
-/** What every engine is made with. */
-export interface EngineOptions {
-  readonly transport: Duplex;
-  readonly head?: Uint8Array | undefined;
-  readonly events: EngineEvents;
-  /** Milliseconds that an alert may take to leave before a failure is told without it. */
-  readonly linger: number;
-}
 
 /** Whether the runtime gives the key log. */
 const HAS_KEY_LOG = !IS_DENO;
@@ -130,7 +101,7 @@ export class TappedEngine implements Engine, TapEvents {
   }
 
   /** Begins a handshake as a server. */
-  static server(options: EngineOptions, context: ServerContext): TappedEngine {
+  static server(options: EngineOptions, context: TappedContext): TappedEngine {
     const engine = new TappedEngine(options, 'server');
     context.accept(engine.#tap, {
       onSecret: (line) => engine.#onSecret(line),
@@ -451,7 +422,7 @@ interface Accepted {
  * The TLS side of a server, built once for many connections: certificates, keys, tickets. It never listens; connections
  * are given to it.
  */
-export class ServerContext {
+export class TappedContext {
   readonly #options: ServerTlsOptions;
   readonly #server: tls.Server;
 

@@ -4,13 +4,10 @@ import { performance } from 'node:perf_hooks';
 import type { Duplex } from 'node:stream';
 import { callSite } from '../call-site.ts';
 import { type Policy, type PolicyOptions, resolvePolicy } from '../closure/policy.ts';
-import {
-  type ClientTlsOptions,
-  EVIDENCE,
-  ServerContext,
-  type ServerTlsOptions,
-  TappedEngine,
-} from '../engine/tapped.ts';
+import type { EngineName } from '../engine/contract.ts';
+import { openClient, ServerContext } from '../engine/open.ts';
+import type { ClientTlsOptions, ServerTlsOptions } from '../engine/options.ts';
+import { EVIDENCE } from '../engine/tapped.ts';
 import { AbortError, OptionError, RuntimeError } from '../errors.ts';
 import { serverName } from '../server-name.ts';
 import { type Observer, tell } from '../transcript/observer.ts';
@@ -36,6 +33,11 @@ export interface StreamOptions extends PolicyOptions {
    * written there, and `close-notify draw` reads it.
    */
   readonly record?: Observer | true | 'on-truncation' | undefined;
+  /**
+   * The engine: `native` is the add-on's, on OpenSSL; `tapped` is `node:tls`. By default the native one where it is
+   * there and does all that was asked for. `stream.tls.engine` says which it was.
+   */
+  readonly engine?: EngineName | undefined;
   /**
    * Whether a closure that is only inferred is refused, where the runtime gives no key log (Deno): the call then
    * rejects at once with `ERR_TLS_RUNTIME`. False by default; `closure.received.evidence` says what a claim rests on.
@@ -124,7 +126,7 @@ async function open(options: ConnectOptions): Promise<TlsStream> {
       startedAt,
       onSession,
       start: (events, linger) =>
-        TappedEngine.client({ transport, head, events, linger }, tlsOptions),
+        openClient({ transport, head, events, linger, engine: options.engine }, tlsOptions),
     });
   } catch (error) {
     if (options.transport === undefined) transport.destroy();
@@ -175,7 +177,7 @@ export async function acceptWith(
     signal,
     observer,
     startedAt,
-    start: (events, linger) => TappedEngine.server({ transport, head, events, linger }, context),
+    start: (events, linger) => context.open({ transport, head, events, linger }),
   });
 }
 
@@ -183,7 +185,7 @@ export async function acceptWith(
 export function contextOf(options: AcceptOptions): ServerContext {
   let context = contexts.get(options);
   if (context === undefined) {
-    context = new ServerContext(optionsFor(ACCEPT_OPTIONS, 'tls', options));
+    context = new ServerContext(optionsFor(ACCEPT_OPTIONS, 'tls', options), options.engine);
     contexts.set(options, context);
   }
   return context;

@@ -9,7 +9,7 @@
  * does there what it does in Node's own functions: on an older one, nothing. A name that is in no table is refused,
  * with the nearest name that is.
  */
-import type { ClientTlsOptions, ServerTlsOptions } from '../engine/tapped.ts';
+import type { ClientTlsOptions, ServerTlsOptions } from '../engine/options.ts';
 import { OptionError } from '../errors.ts';
 
 /**
@@ -58,6 +58,7 @@ const CONTEXT = {
 const STREAM = {
   answer: 'ours',
   deadlines: 'ours',
+  engine: 'ours',
   idleTimeout: 'ours',
   linger: 'ours',
   record: 'ours',

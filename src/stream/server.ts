@@ -14,7 +14,8 @@
  */
 import { channel } from 'node:diagnostics_channel';
 import net from 'node:net';
-import type { ServerContext, ServerTlsOptions } from '../engine/tapped.ts';
+import type { ServerContext } from '../engine/open.ts';
+import type { ServerTlsOptions } from '../engine/options.ts';
 import { AbortError, AbortedError, OptionError } from '../errors.ts';
 import type { Observer } from '../transcript/observer.ts';
 import { checkWaitOptions, withLimits } from '../wait.ts';

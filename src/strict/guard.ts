@@ -33,7 +33,7 @@ import {
   trustsResets,
 } from '../http-messages.ts';
 import { process } from '../runtime.ts';
-import { causeOf } from '../tap/tap.ts';
+import { causeOf } from '../transport/listeners.ts';
 import { recordFolder, TruncationTranscript } from '../transcript/on-truncation.ts';
 import {
   type ConnectMessage,

@@ -12,7 +12,7 @@ import type { Closure } from '../closure/verdict.ts';
 import { clientContext } from '../engine/context.ts';
 import { OptionError, RuntimeError } from '../errors.ts';
 import { IS_NODE, process } from '../runtime.ts';
-import { type AddOn, addOn, type Watch } from './add-on.ts';
+import { type AddOn, addOn, type Watch } from '../add-on.ts';
 import type { Strictness } from './channels.ts';
 import { Guard, guardOf, type Watching } from './guard.ts';
 import { acceptPassing, connectPassing, type Passing } from './pass/passing.ts';

@@ -13,7 +13,7 @@
  */
 import { closes } from '../closure/ending.ts';
 import type { CutPoint, Evidence } from '../closure/machine.ts';
-import { type AddOn, ALONE, AUTHENTICATED, SENT, type Watch } from './add-on.ts';
+import { type AddOn, ALONE, AUTHENTICATED, SENT, type Watch } from '../add-on.ts';
 
 /** An alert that crossed the wire. */
 export interface WitnessedAlert {

@@ -16,7 +16,7 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import ts from 'typescript';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { addOn } from '../../../src/strict/add-on.ts';
+import { addOn } from '../../../src/add-on.ts';
 import { describeTls, pki } from '../../support/core-pki.ts';
 import { describeNodes } from '../../support/describe-nodes.ts';
 import type { Case, Outcome } from './env.ts';

@@ -1,0 +1,1674 @@
+// The native engine: what stands between a Session and JavaScript, and between a Session and the kernel.
+//
+// Theory of operation
+// ===================
+//
+// A Connection owns a Session. With a descriptor it is the transport's only reader and writer: it polls a duplicate of
+// the descriptor of a `net.Socket` (which stays idle meanwhile), receives into a buffer that the thread's connections
+// share, and sends from another. Without a descriptor it is fed with what another transport gave, and keeps its output
+// until it is fetched. Everything else is the same.
+//
+// Memory. What is decrypted goes into a slab of the thread, and JavaScript makes views of it. When a slab is full it is
+// left to those views, and a new one is made. What is to be sent is encrypted into the thread's buffer and sent at
+// once; only what the kernel does not take is copied into the connection's own.
+//
+// JavaScript is called at one place, `Tell`, at the very end of an event of the event loop: all output was sent by then,
+// the shared buffers are empty, and nothing is touched behind it, since JavaScript may have destroyed the connection.
+// (ALPN is the exception: OpenSSL wants the answer at once.) What a method that JavaScript calls has to tell is its
+// return value. So in both directions the telling is the same: a word of flags; numbers in an array that both share
+// (`state`); and rarer things as facts, fetched by `facts()`.
+//
+// Ownership. A Connection belongs to its JavaScript object, and is deleted by that one's finalizer. From the moment on
+// that it polls until its poll handle is closed it keeps that object alive, so the finalizer never meets a handle. A Thread is what the connections of an
+// environment share; each of them, each context, and the environment count as its owners. When the environment ends,
+// an asynchronous cleanup hook closes what still polls, and Node waits for that before it runs any finalizer.
+//
+// A wait for a certificate (`OnCertificate`) suspends the handshake within OpenSSL. What arrives meanwhile waits.
+
+#include "engine.h"
+
+#include <fcntl.h>
+#include <openssl/err.h>
+#include <openssl/x509v3.h>
+#include <sys/socket.h>
+#include <unistd.h>
+#include <uv.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <memory>
+#include <new>
+#include <string>
+#include <vector>
+
+#include "context.h"
+#include "peer.h"
+#include "session.h"
+#include "witness.h"
+
+namespace close_notify {
+namespace {
+
+/** One recv, at most. */
+constexpr size_t kReceive = 128 * 1024;
+/** A record's plaintext, at most, and then some: OpenSSL may hold the beginning of one. */
+constexpr size_t kRecord = 16 * 1024 + 1024;
+constexpr size_t kSlab = 512 * 1024;
+/** So much is encrypted before it is sent; and with so much not taken by the transport, nothing more is encrypted. */
+constexpr size_t kPiece = 128 * 1024;
+/** Whoever writes should wait while so much waits. */
+constexpr size_t kEnough = 64 * 1024;
+/** The thread's buffers are given back where they grew beyond it. */
+constexpr size_t kMostKept = 1 << 20;
+
+constexpr napi_type_tag kConnectionTag = {0x3f0b54a6cf4e4c6b, 0x9d7a1f1e0a2b7c55};
+constexpr napi_type_tag kContextTag = {0x5b8a3c1de0974f02, 0xa6640c9be1f37d18};
+
+/** What a call or an event tells. */
+enum Flag : uint32_t {
+  /** state[kOffset] and state[kLength] say where in the slab. */
+  kDataFlag = 1,
+  /** `facts()` has something. */
+  kFactsFlag = 2,
+  /** The slab is a new one: `slab()`. */
+  kSlabFlag = 4,
+  /** There is room again for who writes. */
+  kDrainFlag = 8,
+  /** There is output to fetch. */
+  kOutputFlag = 16,
+};
+
+/** Indices of `state`. */
+enum State : uint32_t { kOffset, kLength, kPending, kStateLength };
+
+/** Kinds of facts. Each has up to three numbers, and perhaps bytes or text. */
+enum class Kind : uint32_t {
+  /** sent, level << 8 | description, authenticated */
+  kAlert = 1,
+  /** sent, type, length */
+  kRecord,
+  /** text: a line of the key log */
+  kSecret,
+  /** bytes: a session, in DER */
+  kTicket,
+  /** The handshake is complete. */
+  kSecure,
+  /** text: code and message, with a newline between them */
+  kFailed,
+  /** cut */
+  kEof,
+  /** errno, cut */
+  kReceiveError,
+  /** errno */
+  kSendError,
+  /** The handshake waits for `proceed`. */
+  kWantCertificate,
+  /** sent; bytes */
+  kBytes,
+  kRenegotiation,
+};
+
+struct Fact {
+  Kind kind;
+  double numbers[3];
+  enum class Form : uint8_t { kNone, kText, kBytes } form;
+  std::string data;
+};
+
+#define TRY(call) \
+  do { \
+    if ((call) != napi_ok) return Fail(env); \
+  } while (false)
+
+/** Throws what N-API has to say of its last failure, unless something is thrown already. */
+napi_value Fail(napi_env env) {
+  const napi_extended_error_info* info = nullptr;
+  const char* message = nullptr;
+  if (napi_get_last_error_info(env, &info) == napi_ok && info != nullptr) {
+    message = info->error_message;
+  }
+  bool pending = true;
+  if (napi_is_exception_pending(env, &pending) == napi_ok && !pending) {
+    // If this fails as well there is no way left to say so.
+    (void)napi_throw_error(env, nullptr, message != nullptr ? message : "N-API call failed");
+  }
+  return nullptr;
+}
+
+napi_value ThrowType(napi_env env, const char* message) {
+  if (napi_throw_type_error(env, "ERR_INVALID_ARG_TYPE", message) != napi_ok) return Fail(env);
+  return nullptr;
+}
+
+napi_value ThrowError(napi_env env, const char* code, const char* message) {
+  if (napi_throw_error(env, code, message) != napi_ok) return Fail(env);
+  return nullptr;
+}
+
+class Connection;
+
+/** What all connections of one environment share. */
+struct Thread {
+  napi_env env = nullptr;
+  uv_loop_t* loop = nullptr;
+  int owners = 1;
+  bool ended = false;
+  napi_async_context async = nullptr;
+  napi_async_cleanup_hook_handle cleanup = nullptr;
+  napi_ref dispatch = nullptr;
+  napi_ref state_reference = nullptr;
+  double* state = nullptr;
+  napi_ref slab_reference = nullptr;
+  uint8_t* slab = nullptr;
+  size_t slab_used = kSlab;
+  bool slab_is_new = false;
+  std::unique_ptr<uint8_t[]> in;
+  Bytes out;
+  /** The connections that poll. */
+  Connection* first = nullptr;
+  /** Poll handles that are being closed. */
+  int closing = 0;
+
+  void Release() {
+    if (--owners == 0) delete this;
+  }
+  /** Room for a record at least. False: no memory. */
+  bool HasRoom(size_t length);
+  void EndIfDone();
+};
+
+/** A context of the engine's own. */
+struct Context {
+  SSL_CTX* ssl_context;
+  ~Context() { SSL_CTX_free(ssl_context); }
+};
+
+class Connection final : public Session::Events {
+ public:
+  explicit Connection(Thread* thread) : thread_(thread) { thread->owners++; }
+  Connection(const Connection&) = delete;
+  Connection& operator=(const Connection&) = delete;
+  ~Connection();
+
+  struct Options {
+    bool server = false;
+    int verify = SSL_VERIFY_NONE;
+    bool records = false;
+    bool bytes = false;
+    bool secrets = false;
+    bool tickets = false;
+    bool wants_certificate = false;
+    bool alpn_callback = false;
+    /** Tickets that a server sends; negative: OpenSSL's own number. */
+    int ticket_count = -1;
+    std::string servername;
+    std::string session;
+    std::string alpn;
+  };
+
+  /** Null, or what is wrong. */
+  const char* Init(SSL_CTX* context, Options options);
+  /** Polls a duplicate of a descriptor. Null, or what is wrong. */
+  const char* Open(int descriptor);
+
+  uint32_t Start(const uint8_t* head, size_t length);
+  uint32_t Feed(const uint8_t* data, size_t length);
+  uint32_t Write(const uint8_t* data, size_t length, bool flush);
+  uint32_t CloseWrite();
+  /** The certificate is there, or is refused. */
+  uint32_t Proceed(bool given);
+  uint32_t Flush();
+  /** The output is with another transport. */
+  void Fetched();
+  /** That has taken so many bytes of it. */
+  uint32_t Taken(size_t length);
+  /** That takes no more. */
+  void Break();
+  uint32_t UpdateKeys(bool request, bool* done);
+  size_t Discard();
+  void SetReading(bool reading);
+  void SetReference(bool referenced);
+  /** Stops polling and closes the duplicate. */
+  void Close();
+  /** Frees the SSL as well. */
+  void Destroy();
+  void OnEnvironmentEnd() { Close(); }
+
+  Thread* thread() const { return thread_; }
+  Session* session() { return session_.get(); }
+  Bytes& unfed() { return unfed_; }
+  Bytes& out() { return out_; }
+  std::vector<Fact>& facts() { return facts_; }
+  napi_env env() const { return thread_->env; }
+  Connection* next() const { return next_; }
+  bool polls() const { return poll_ != nullptr; }
+  /** What `state` and the flags say at the end of a call. */
+  uint32_t Settle();
+
+  napi_ref wrapper = nullptr;
+
+ private:
+  void OnAlert(bool sent, uint8_t level, uint8_t description, bool authenticated) override;
+  void OnRecord(bool sent, uint8_t type, uint16_t length) override;
+  void OnSecret(const char* line) override;
+  void OnTicket(SSL_SESSION* session) override;
+  void OnRenegotiation() override;
+  int OnAlpn(const uint8_t** out, uint8_t* out_length, const uint8_t* in,
+             unsigned in_length) override;
+  int OnCertificate() override;
+
+  static void OnPoll(uv_poll_t* handle, int status, int events);
+  static void OnClosed(uv_handle_t* handle);
+  void Tell(uint32_t flags);
+
+  void Add(Kind kind, double first = 0, double second = 0, double third = 0);
+  void AddText(Kind kind, std::string text);
+  void AddBytes(Kind kind, double first, const uint8_t* data, size_t length);
+
+  void Receive();
+  void Take(const uint8_t* data, size_t length);
+  void OutOfMemory();
+  void Pump();
+  void OnFailed();
+  void Left();
+  void SendWaiting();
+  void Encrypt();
+  void EndWhenDue();
+  void BeginOutput();
+  void EndOutput();
+  void Send(Bytes* bytes);
+  void Poll();
+  bool may_encrypt() const {
+    return established_ && !failed_ && !suspended_ && untaken() < kPiece && !broken_;
+  }
+  /** Records that no transport has taken. */
+  size_t untaken() const { return out_.size() + in_flight_; }
+
+  Thread* const thread_;
+  Options options_;
+  std::unique_ptr<Session> session_;
+  /** Plaintext that is not encrypted yet. */
+  Bytes plain_;
+  /** Records that the transport has not taken. */
+  Bytes out_;
+  /** Ciphertext that was received and not given to OpenSSL: trailing data, once the peer has closed. */
+  Bytes unfed_;
+  std::vector<Fact> facts_;
+  /** Alerts of ours that the transport has not taken. */
+  std::vector<Fact> leaving_;
+
+  uv_poll_t* poll_ = nullptr;
+  int descriptor_ = -1;
+  int polled_ = 0;
+  Connection* next_ = nullptr;
+  Connection** link_ = nullptr;
+
+  /** Bytes that another transport was given and has not taken. */
+  size_t in_flight_ = 0;
+  /** Bytes of `out_` that were told as sent. */
+  size_t recorded_ = 0;
+  size_t data_start_ = 0;
+  size_t data_length_ = 0;
+
+  bool established_ = false;
+  bool failed_ = false;
+  /** The peer's close_notify came. */
+  bool closed_ = false;
+  bool close_wanted_ = false;
+  bool close_done_ = false;
+  bool suspended_ = false;
+  bool reading_ = true;
+  bool ended_ = false;
+  /** The transport takes no more. */
+  bool broken_ = false;
+  bool was_full_ = false;
+  enum class Answer : int8_t { kNone, kAsked, kGiven, kRefused } answer_ = Answer::kNone;
+};
+
+// Thread -----------------------------------------------------------------------------------------
+
+bool Thread::HasRoom(size_t length) {
+  if (slab != nullptr && kSlab - slab_used >= length) return true;
+  napi_value buffer;
+  void* data = nullptr;
+  napi_ref reference = nullptr;
+  // A failure leaves an exception, which would hide what is told later.
+  if (napi_create_buffer(env, kSlab, &data, &buffer) != napi_ok ||
+      napi_create_reference(env, buffer, 1, &reference) != napi_ok) {
+    napi_value error;
+    bool thrown = false;
+    if (napi_is_exception_pending(env, &thrown) == napi_ok && thrown) {
+      (void)napi_get_and_clear_last_exception(env, &error);
+    }
+    return false;
+  }
+  if (slab_reference != nullptr) (void)napi_delete_reference(env, slab_reference);
+  slab_reference = reference;
+  slab = static_cast<uint8_t*>(data);
+  slab_used = 0;
+  slab_is_new = true;
+  return true;
+}
+
+void Thread::EndIfDone() {
+  if (!ended || closing > 0 || cleanup == nullptr) return;
+  napi_async_cleanup_hook_handle handle = cleanup;
+  cleanup = nullptr;
+  (void)napi_remove_async_cleanup_hook(handle);
+  Release();
+}
+
+// Connection: its facts --------------------------------------------------------------------------
+
+void Connection::Add(Kind kind, double first, double second, double third) {
+  facts_.push_back({kind, {first, second, third}, Fact::Form::kNone, {}});
+}
+
+void Connection::AddText(Kind kind, std::string text) {
+  facts_.push_back({kind, {0, 0, 0}, Fact::Form::kText, std::move(text)});
+}
+
+void Connection::AddBytes(Kind kind, double first, const uint8_t* data, size_t length) {
+  facts_.push_back({kind,
+                    {first, 0, 0},
+                    Fact::Form::kBytes,
+                    std::string(reinterpret_cast<const char*>(data), length)});
+}
+
+void Connection::OnAlert(bool sent, uint8_t level, uint8_t description, bool authenticated) {
+  const double word = level << 8 | description;
+  if (sent) {
+    leaving_.push_back({Kind::kAlert, {1, word, authenticated ? 1.0 : 0.0}, Fact::Form::kNone, {}});
+  } else {
+    Add(Kind::kAlert, 0, word, authenticated);
+  }
+}
+
+void Connection::OnRecord(bool sent, uint8_t type, uint16_t length) {
+  if (options_.records) Add(Kind::kRecord, sent, type, length);
+}
+
+void Connection::OnSecret(const char* line) {
+  if (options_.secrets) AddText(Kind::kSecret, line);
+}
+
+void Connection::OnTicket(SSL_SESSION* session) {
+  if (!options_.tickets) return;
+  uint8_t* der = nullptr;
+  const int length = i2d_SSL_SESSION(session, &der);
+  if (length > 0) AddBytes(Kind::kTicket, 0, der, static_cast<size_t>(length));
+  OPENSSL_free(der);
+}
+
+void Connection::OnRenegotiation() {
+  Add(Kind::kRenegotiation);
+}
+
+int Connection::OnAlpn(const uint8_t** out, uint8_t* out_length, const uint8_t* in,
+                       unsigned in_length) {
+  if (options_.alpn_callback) {
+    napi_env env = thread_->env;
+    napi_handle_scope scope;
+    if (napi_open_handle_scope(env, &scope) != napi_ok) return SSL_TLSEXT_ERR_ALERT_FATAL;
+    napi_value self, callback, offered, result;
+    uint32_t at = 0;
+    bool chosen = false;
+    napi_valuetype type = napi_undefined;
+    void* copy = nullptr;
+    if (napi_get_reference_value(env, wrapper, &self) == napi_ok && self != nullptr &&
+        napi_get_named_property(env, self, "onAlpn", &callback) == napi_ok &&
+        napi_create_buffer_copy(env, in_length, in, &copy, &offered) == napi_ok &&
+        napi_call_function(env, self, callback, 1, &offered, &result) == napi_ok &&
+        napi_typeof(env, result, &type) == napi_ok && type == napi_number &&
+        napi_get_value_uint32(env, result, &at) == napi_ok) {
+      chosen = at < in_length && in[at] > 0 && at + 1 + in[at] <= in_length;
+    }
+    bool thrown = false;
+    napi_value error;
+    if (napi_is_exception_pending(env, &thrown) == napi_ok && thrown) {
+      // `onAlpn` catches what the program throws; this is for the rest.
+      (void)napi_get_and_clear_last_exception(env, &error);
+    }
+    (void)napi_close_handle_scope(env, scope);
+    if (!chosen) return SSL_TLSEXT_ERR_ALERT_FATAL;
+    *out = in + at + 1;
+    *out_length = in[at];
+    return SSL_TLSEXT_ERR_OK;
+  }
+  if (options_.alpn.empty()) return SSL_TLSEXT_ERR_NOACK;
+  uint8_t* selected = nullptr;
+  const int outcome = SSL_select_next_proto(
+      &selected, out_length, reinterpret_cast<const uint8_t*>(options_.alpn.data()),
+      static_cast<unsigned>(options_.alpn.size()), in, in_length);
+  *out = selected;
+  return outcome == OPENSSL_NPN_NEGOTIATED ? SSL_TLSEXT_ERR_OK : SSL_TLSEXT_ERR_ALERT_FATAL;
+}
+
+int Connection::OnCertificate() {
+  if (!options_.wants_certificate) return 1;
+  // A server is asked for the name that the client gave, and without one there is nothing to ask.
+  if (options_.server && SSL_get_servername(session_->ssl(), TLSEXT_NAMETYPE_host_name) == nullptr)
+    return 1;
+  switch (answer_) {
+    case Answer::kNone:
+      answer_ = Answer::kAsked;
+      Add(Kind::kWantCertificate);
+      return -1;
+    case Answer::kAsked:
+      return -1;
+    case Answer::kGiven:
+      answer_ = Answer::kNone;
+      return 1;
+    case Answer::kRefused:
+      return 0;
+  }
+  return 0;
+}
+
+// Connection: setting up -------------------------------------------------------------------------
+
+const char* Connection::Init(SSL_CTX* context, Options options) {
+  options_ = std::move(options);
+  session_.reset(new (std::nothrow) Session());
+  if (session_ == nullptr) return "no memory";
+  {
+    // The witness is for the connections that Node makes.
+    Witness::Pause pause;
+    if (!session_->Init(context, options_.server, this, &thread_->out)) {
+      return "OpenSSL makes no connection";
+    }
+  }
+  SSL* ssl = session_->ssl();
+  SSL_set_verify(ssl, options_.verify, [](int, X509_STORE_CTX*) { return 1; });
+  const uint8_t* bytes;
+  if (!options_.server) {
+    if (!options_.servername.empty() &&
+        SSL_set_tlsext_host_name(ssl, options_.servername.c_str()) != 1) {
+      return "the servername is not taken";
+    }
+    bytes = reinterpret_cast<const uint8_t*>(options_.alpn.data());
+    if (!options_.alpn.empty() &&
+        SSL_set_alpn_protos(ssl, bytes, static_cast<unsigned>(options_.alpn.size())) != 0) {
+      return "the application protocols are not taken";
+    }
+    if (!options_.session.empty()) {
+      bytes = reinterpret_cast<const uint8_t*>(options_.session.data());
+      SSL_SESSION* session =
+          d2i_SSL_SESSION(nullptr, &bytes, static_cast<long>(options_.session.size()));
+      // As in Node, what is no session is no error: the handshake is a full one.
+      if (session != nullptr) (void)SSL_set_session(ssl, session);
+      SSL_SESSION_free(session);
+    }
+  } else if (options_.ticket_count >= 0 &&
+             SSL_set_num_tickets(ssl, static_cast<size_t>(options_.ticket_count)) != 1) {
+    return "the number of tickets is not taken";
+  }
+  ERR_clear_error();
+  return nullptr;
+}
+
+const char* Connection::Open(int descriptor) {
+  if (thread_->ended) return "the thread ends";
+  int type = 0;
+  socklen_t length = sizeof type;
+  if (getsockopt(descriptor, SOL_SOCKET, SO_TYPE, &type, &length) != 0 || type != SOCK_STREAM) {
+    return "the descriptor is no stream socket";
+  }
+  descriptor_ = fcntl(descriptor, F_DUPFD_CLOEXEC, 0);
+  if (descriptor_ < 0) return "no duplicate of the descriptor can be made";
+  poll_ = new (std::nothrow) uv_poll_t;
+  if (poll_ == nullptr || uv_poll_init(thread_->loop, poll_, descriptor_) != 0) {
+    delete poll_;
+    poll_ = nullptr;
+    (void)close(descriptor_);
+    descriptor_ = -1;
+    return "the descriptor cannot be polled";
+  }
+  poll_->data = this;
+  uint32_t count;
+  // While it polls nothing may collect its object. It can only fail for a null argument.
+  (void)napi_reference_ref(thread_->env, wrapper, &count);
+  next_ = thread_->first;
+  if (next_ != nullptr) next_->link_ = &next_;
+  link_ = &thread_->first;
+  thread_->first = this;
+  return nullptr;
+}
+
+void Connection::Close() {
+  reading_ = false;
+  if (poll_ == nullptr) return;
+  uv_poll_t* poll = poll_;
+  poll_ = nullptr;
+  thread_->closing++;
+  uv_close(reinterpret_cast<uv_handle_t*>(poll), OnClosed);
+  (void)close(descriptor_);
+  descriptor_ = -1;
+  polled_ = 0;
+  if (link_ == nullptr) return;
+  *link_ = next_;
+  if (next_ != nullptr) next_->link_ = link_;
+  next_ = nullptr;
+  link_ = nullptr;
+}
+
+void Connection::OnClosed(uv_handle_t* handle) {
+  Connection* self = static_cast<Connection*>(handle->data);
+  delete reinterpret_cast<uv_poll_t*>(handle);
+  Thread* thread = self->thread_;
+  thread->closing--;
+  uint32_t count;
+  // From here on its object may be collected. It can only fail for a null argument.
+  (void)napi_reference_unref(thread->env, self->wrapper, &count);
+  thread->EndIfDone();
+}
+
+Connection::~Connection() {
+  // A session that is freed tells nothing: its events would come here.
+  session_.reset();
+  thread_->Release();
+}
+
+// Connection: bytes ------------------------------------------------------------------------------
+
+uint32_t Connection::Start(const uint8_t* head, size_t length) {
+  BeginOutput();
+  if (length > 0) {
+    Take(head, length);
+  } else {
+    Pump();
+  }
+  EndOutput();
+  Poll();
+  return Settle();
+}
+
+uint32_t Connection::Feed(const uint8_t* data, size_t length) {
+  BeginOutput();
+  Take(data, length);
+  EndOutput();
+  return Settle();
+}
+
+void Connection::Receive() {
+  uint8_t* in = thread_->in.get();
+  ssize_t length;
+  do {
+    length = recv(descriptor_, in, kReceive, 0);
+  } while (length < 0 && errno == EINTR);
+  if (length > 0) {
+    BeginOutput();
+    Take(in, static_cast<size_t>(length));
+    EndOutput();
+  } else if (length == 0) {
+    ended_ = true;
+    Add(Kind::kEof, static_cast<double>(session_->cut()));
+  } else if (errno != EAGAIN && errno != EWOULDBLOCK) {
+    ended_ = true;
+    Add(Kind::kReceiveError, errno, static_cast<double>(session_->cut()));
+  }
+}
+
+/** Gives OpenSSL what was received. What it does not take for now waits in `unfed_`. */
+void Connection::Take(const uint8_t* data, size_t length) {
+  if (options_.bytes && !closed_) AddBytes(Kind::kBytes, 0, data, length);
+  if (closed_ || failed_ || suspended_) {
+    if (!unfed_.Append(data, length)) OutOfMemory();
+    return;
+  }
+  session_->SetInput(data, length);
+  Pump();
+  if (!unfed_.Append(session_->rest_data(), session_->rest())) OutOfMemory();
+  session_->SetInput(nullptr, 0);
+}
+
+void Connection::OutOfMemory() {
+  ended_ = true;
+  Add(Kind::kReceiveError, ENOMEM, static_cast<double>(session_->cut()));
+}
+
+/** Has OpenSSL go on with its input. */
+void Connection::Pump() {
+  Session::Status status = Session::Status::kMore;
+  if (!established_) {
+    status = session_->Handshake();
+    if (session_->established()) {
+      established_ = true;
+      Add(Kind::kSecure);
+    }
+  }
+  // Plaintext is never longer than its records, so all of it stands in one piece.
+  if (established_ && !thread_->HasRoom(session_->rest() + kRecord)) {
+    OutOfMemory();
+    return;
+  }
+  while (established_) {
+    size_t length = 0;
+    status = session_->Read(thread_->slab + thread_->slab_used, kSlab - thread_->slab_used, &length);
+    if (status != Session::Status::kData) break;
+    if (data_length_ == 0) data_start_ = thread_->slab_used;
+    data_length_ += length;
+    thread_->slab_used += length;
+  }
+  switch (status) {
+    case Session::Status::kClosed:
+      closed_ = true;
+      break;
+    case Session::Status::kSuspended:
+      suspended_ = true;
+      break;
+    case Session::Status::kFailed:
+      OnFailed();
+      return;
+    default:
+      break;
+  }
+  Encrypt();
+  EndWhenDue();
+}
+
+void Connection::OnFailed() {
+  if (failed_) return;
+  failed_ = true;
+  const Failure& failure = session_->failure();
+  AddText(Kind::kFailed, failure.code + "\n" + failure.message);
+}
+
+uint32_t Connection::Proceed(bool given) {
+  if (answer_ != Answer::kAsked || session_ == nullptr) return 0;
+  answer_ = given ? Answer::kGiven : Answer::kRefused;
+  suspended_ = false;
+  BeginOutput();
+  // What came meanwhile goes first; without any, OpenSSL goes on by itself.
+  Bytes waiting;
+  waiting.Swap(unfed_);
+  session_->SetInput(waiting.data(), waiting.size());
+  Pump();
+  if (!unfed_.Append(session_->rest_data(), session_->rest())) OutOfMemory();
+  session_->SetInput(nullptr, 0);
+  EndOutput();
+  Poll();
+  return Settle();
+}
+
+uint32_t Connection::UpdateKeys(bool request, bool* done) {
+  *done = false;
+  if (session_ == nullptr || failed_ || broken_ || suspended_) return 0;
+  BeginOutput();
+  // What was written before stands before it.
+  Encrypt();
+  *done = plain_.empty() && session_->UpdateKeys(request);
+  EndOutput();
+  Poll();
+  return Settle();
+}
+
+uint32_t Connection::Write(const uint8_t* data, size_t length, bool flush) {
+  if (session_ == nullptr || close_wanted_ || broken_) return 0;
+  if (flush && plain_.empty() && out_.empty()) {
+    size_t at = 0;
+    while (at < length && out_.empty() && may_encrypt()) {
+      size_t written = 0;
+      BeginOutput();
+      const Session::Status status =
+          session_->Write(data + at, std::min(length - at, kPiece), &written);
+      if (status == Session::Status::kFailed) OnFailed();
+      EndOutput();
+      at += written;
+      if (status != Session::Status::kData) break;
+    }
+    data += at;
+    length -= at;
+  }
+  if (!plain_.Append(data, length)) {
+    broken_ = true;
+    Add(Kind::kSendError, ENOMEM);
+  } else if (flush && length > 0 && out_.empty()) {
+    BeginOutput();
+    Encrypt();
+    EndOutput();
+  }
+  Poll();
+  return Settle();
+}
+
+uint32_t Connection::Flush() {
+  if (session_ == nullptr) return 0;
+  if (!plain_.empty() && out_.size() < kPiece) {
+    BeginOutput();
+    Encrypt();
+    EndWhenDue();
+    EndOutput();
+    Poll();
+  }
+  return Settle();
+}
+
+uint32_t Connection::CloseWrite() {
+  if (session_ == nullptr) return 0;
+  close_wanted_ = true;
+  BeginOutput();
+  Encrypt();
+  EndWhenDue();
+  EndOutput();
+  Poll();
+  return Settle();
+}
+
+size_t Connection::Discard() {
+  const size_t length = plain_.size();
+  plain_.Clear();
+  return length;
+}
+
+/** Encrypts what waits, as far as the transport takes it. Between BeginOutput and EndOutput. */
+void Connection::Encrypt() {
+  while (!plain_.empty() && may_encrypt()) {
+    size_t written = 0;
+    const Session::Status status =
+        session_->Write(plain_.data(), std::min(plain_.size(), kPiece), &written);
+    plain_.Consume(written);
+    if (status == Session::Status::kFailed) OnFailed();
+    if (status != Session::Status::kData) return;
+    EndOutput();
+    BeginOutput();
+  }
+}
+
+/** Sends close_notify once all that was written is encrypted, and no handshake is going on. */
+void Connection::EndWhenDue() {
+  if (!close_wanted_ || close_done_ || !plain_.empty() || !established_ || failed_) return;
+  const Session::Status status = session_->SendCloseNotify();
+  if (status == Session::Status::kFailed) OnFailed();
+  close_done_ = status == Session::Status::kClosed;
+}
+
+/** Records go to the thread's buffer, or behind those that wait. */
+void Connection::BeginOutput() { session_->SetOutput(out_.empty() ? &thread_->out : &out_); }
+
+/** Sends what was written since BeginOutput. The thread's buffer is empty then. */
+void Connection::EndOutput() {
+  Bytes& shared = thread_->out;
+  if (out_.empty() && !shared.empty()) {
+    if (options_.bytes) AddBytes(Kind::kBytes, 1, shared.data(), shared.size());
+    if (poll_ != nullptr) Send(&shared);
+    if (!broken_ && !out_.Append(shared.data(), shared.size())) {
+      broken_ = true;
+      Add(Kind::kSendError, ENOMEM);
+    }
+    if (shared.size() > kMostKept) {
+      shared.Free();
+    } else {
+      shared.Clear();
+    }
+  } else if (options_.bytes && out_.size() > recorded_) {
+    AddBytes(Kind::kBytes, 1, out_.data() + recorded_, out_.size() - recorded_);
+  }
+  recorded_ = out_.size();
+  Left();
+}
+
+/** The transport takes what it can of these bytes. */
+void Connection::Send(Bytes* bytes) {
+  while (!bytes->empty() && !broken_) {
+    const ssize_t sent = send(descriptor_, bytes->data(), bytes->size(), MSG_NOSIGNAL);
+    if (sent >= 0) {
+      bytes->Consume(static_cast<size_t>(sent));
+    } else if (errno == EAGAIN || errno == EWOULDBLOCK) {
+      return;
+    } else if (errno != EINTR) {
+      broken_ = true;
+      Add(Kind::kSendError, errno);
+      bytes->Clear();
+      out_.Free();
+    }
+  }
+}
+
+/** Alerts whose record the transport has taken are told. */
+void Connection::Left() {
+  if (untaken() > 0 || broken_ || leaving_.empty()) return;
+  for (Fact& fact : leaving_) facts_.push_back(std::move(fact));
+  leaving_.clear();
+}
+
+void Connection::Fetched() {
+  in_flight_ += out_.size();
+  out_.Clear();
+  recorded_ = 0;
+}
+
+uint32_t Connection::Taken(size_t length) {
+  in_flight_ -= std::min(length, in_flight_);
+  if (session_ == nullptr) return 0;
+  SendWaiting();
+  return Settle();
+}
+
+void Connection::Break() {
+  broken_ = true;
+  in_flight_ = 0;
+  out_.Free();
+}
+
+// Connection: the event loop ---------------------------------------------------------------------
+
+void Connection::SetReading(bool reading) {
+  reading_ = reading;
+  Poll();
+}
+
+void Connection::SetReference(bool referenced) {
+  if (poll_ == nullptr) return;
+  uv_handle_t* handle = reinterpret_cast<uv_handle_t*>(poll_);
+  if (referenced) {
+    uv_ref(handle);
+  } else {
+    uv_unref(handle);
+  }
+}
+
+/** Polls for what is wanted now. */
+void Connection::Poll() {
+  if (poll_ == nullptr) return;
+  int wanted = 0;
+  if (reading_ && !ended_ && !closed_ && !failed_ && !suspended_) wanted |= UV_READABLE;
+  if (!out_.empty() && !broken_) wanted |= UV_WRITABLE;
+  if (wanted == polled_) return;
+  polled_ = wanted;
+  // It can only fail for a handle that is being closed.
+  if (wanted == 0) {
+    (void)uv_poll_stop(poll_);
+  } else {
+    (void)uv_poll_start(poll_, wanted, OnPoll);
+  }
+}
+
+void Connection::OnPoll(uv_poll_t* handle, int status, int events) {
+  Connection* self = static_cast<Connection*>(handle->data);
+  napi_env env = self->thread_->env;
+  napi_handle_scope scope;
+  if (napi_open_handle_scope(env, &scope) != napi_ok) return;
+  const bool may_read = (self->polled_ & UV_READABLE) != 0;
+  const bool may_send = (self->polled_ & UV_WRITABLE) != 0;
+  // An error of the socket comes as a status, and recv or send says which.
+  if (may_send && (status < 0 || (events & UV_WRITABLE) != 0)) self->SendWaiting();
+  if (may_read && (status < 0 || (events & UV_READABLE) != 0)) self->Receive();
+  // With an error uv has stopped polling.
+  if (status < 0) self->polled_ = 0;
+  self->Poll();
+  const uint32_t flags = self->Settle();
+  if (flags != 0) self->Tell(flags);
+  // `self` may be gone.
+  (void)napi_close_handle_scope(env, scope);
+}
+
+void Connection::SendWaiting() {
+  if (poll_ != nullptr) {
+    Send(&out_);
+    recorded_ = out_.size();
+  }
+  Left();
+  if (untaken() < kPiece) {
+    BeginOutput();
+    Encrypt();
+    EndWhenDue();
+    EndOutput();
+  }
+}
+
+uint32_t Connection::Settle() {
+  uint32_t flags = 0;
+  double* state = thread_->state;
+  if (data_length_ > 0) {
+    flags |= kDataFlag;
+    state[kOffset] = static_cast<double>(data_start_);
+    state[kLength] = static_cast<double>(data_length_);
+    data_length_ = 0;
+    if (thread_->slab_is_new) {
+      flags |= kSlabFlag;
+      thread_->slab_is_new = false;
+    }
+  }
+  if (!facts_.empty()) flags |= kFactsFlag;
+  // What was not encrypted before a failure never is.
+  const size_t pending = (failed_ ? 0 : plain_.size()) + untaken();
+  state[kPending] = static_cast<double>(pending);
+  if (was_full_ && pending < kEnough) flags |= kDrainFlag;
+  was_full_ = pending >= kEnough;
+  if (poll_ == nullptr && !out_.empty()) flags |= kOutputFlag;
+  return flags;
+}
+
+/** The one place from which JavaScript is called. `this` may be gone behind it. */
+void Connection::Tell(uint32_t flags) {
+  Thread* thread = thread_;
+  napi_env env = thread->env;
+  napi_value self, dispatch, argument, error;
+  if (napi_get_reference_value(env, wrapper, &self) != napi_ok || self == nullptr ||
+      napi_get_reference_value(env, thread->dispatch, &dispatch) != napi_ok ||
+      napi_create_uint32(env, flags, &argument) != napi_ok) {
+    return;
+  }
+  (void)napi_make_callback(env, thread->async, self, dispatch, 1, &argument, nullptr);
+  bool thrown = false;
+  if (napi_is_exception_pending(env, &thrown) == napi_ok && thrown &&
+      napi_get_and_clear_last_exception(env, &error) == napi_ok) {
+    // What a callback throws is the program's to hear of, as from any other event.
+    (void)napi_fatal_exception(env, error);
+  }
+}
+
+void Connection::Destroy() {
+  Close();
+  session_.reset();
+  plain_.Free();
+  out_.Free();
+  unfed_.Free();
+  leaving_.clear();
+}
+
+// The JavaScript face ----------------------------------------------------------------------------
+
+/** What a method was called on and with. */
+struct Call {
+  static constexpr size_t kMost = 4;
+  size_t count = kMost;
+  napi_value arguments[kMost];
+  napi_value self;
+  Thread* thread;
+
+  bool Read(napi_env env, napi_callback_info info) {
+    void* data;
+    if (napi_get_cb_info(env, info, &count, arguments, &self, &data) != napi_ok) {
+      Fail(env);
+      return false;
+    }
+    thread = static_cast<Thread*>(data);
+    return true;
+  }
+};
+
+/** What an object wraps. Null: a TypeError was thrown. */
+void* Unwrap(napi_env env, napi_value object, const napi_type_tag* tag, const char* message) {
+  bool is_one = false;
+  napi_valuetype type;
+  void* data = nullptr;
+  if (napi_typeof(env, object, &type) != napi_ok || type != napi_object ||
+      napi_check_object_type_tag(env, object, tag, &is_one) != napi_ok || !is_one ||
+      napi_unwrap(env, object, &data) != napi_ok || data == nullptr) {
+    ThrowType(env, message);
+    return nullptr;
+  }
+  return data;
+}
+
+Connection* ConnectionOf(napi_env env, napi_value object) {
+  return static_cast<Connection*>(
+      Unwrap(env, object, &kConnectionTag, "Not called on a Connection"));
+}
+
+/** The same, of one that is not destroyed. */
+Connection* LivingOf(napi_env env, napi_value object) {
+  Connection* connection = ConnectionOf(env, object);
+  if (connection != nullptr && connection->session() == nullptr) {
+    ThrowError(env, "ERR_CLOSED", "The connection is destroyed");
+    return nullptr;
+  }
+  return connection;
+}
+
+/** False: a TypeError was thrown. */
+bool BytesOf(napi_env env, napi_value value, const uint8_t** data, size_t* length) {
+  bool is_typedarray = false;
+  napi_typedarray_type type = napi_int8_array;
+  void* bytes = nullptr;
+  if (napi_is_typedarray(env, value, &is_typedarray) != napi_ok || !is_typedarray ||
+      napi_get_typedarray_info(env, value, &type, length, &bytes, nullptr, nullptr) != napi_ok ||
+      type != napi_uint8_array) {
+    ThrowType(env, "A Uint8Array is needed");
+    return false;
+  }
+  *data = static_cast<const uint8_t*>(bytes);
+  return true;
+}
+
+bool BooleanOf(napi_env env, napi_value value, bool* result) {
+  napi_valuetype type;
+  if (napi_typeof(env, value, &type) != napi_ok || type != napi_boolean ||
+      napi_get_value_bool(env, value, result) != napi_ok) {
+    ThrowType(env, "A boolean is needed");
+    return false;
+  }
+  return true;
+}
+
+napi_value Number(napi_env env, double number) {
+  napi_value value;
+  TRY(napi_create_double(env, number, &value));
+  return value;
+}
+
+napi_value Word(napi_env env, uint32_t word) {
+  napi_value value;
+  TRY(napi_create_uint32(env, word, &value));
+  return value;
+}
+
+napi_value Copy(napi_env env, const void* data, size_t length) {
+  napi_value buffer;
+  TRY(napi_create_buffer_copy(env, length, data, nullptr, &buffer));
+  return buffer;
+}
+
+napi_value Text(napi_env env, const char* text) {
+  napi_value value;
+  if (text == nullptr) {
+    TRY(napi_get_null(env, &value));
+  } else {
+    TRY(napi_create_string_utf8(env, text, NAPI_AUTO_LENGTH, &value));
+  }
+  return value;
+}
+
+// Contexts
+
+/** `context(make)`: calls `make`, and gives a context of the SSL_CTX that is made within; null without one. */
+napi_value MakeContext(napi_env env, napi_callback_info info, bool of_ssl) {
+  Call call;
+  if (!call.Read(env, info)) return nullptr;
+  napi_valuetype type;
+  TRY(napi_typeof(env, call.arguments[0], &type));
+  if (type != napi_function) return ThrowType(env, "A function is needed");
+  SSL_CTX* ssl_context = nullptr;
+  napi_value undefined, object;
+  TRY(napi_get_undefined(env, &undefined));
+  {
+    Capture capture;
+    if (napi_call_function(env, undefined, call.arguments[0], 0, nullptr, nullptr) != napi_ok) {
+      return Fail(env);
+    }
+    ssl_context = of_ssl ? capture.TakeContextOfSsl() : capture.TakeContext();
+  }
+  if (ssl_context == nullptr) {
+    TRY(napi_get_null(env, &object));
+    return object;
+  }
+  Context* context = new (std::nothrow) Context{ssl_context};
+  if (context == nullptr) {
+    SSL_CTX_free(ssl_context);
+    return ThrowError(env, nullptr, "Out of memory");
+  }
+  // One that others use keeps its own callbacks.
+  if (!of_ssl) Session::Prepare(ssl_context);
+  const auto finalize = [](napi_env, void* data, void*) { delete static_cast<Context*>(data); };
+  if (napi_create_object(env, &object) != napi_ok ||
+      napi_type_tag_object(env, object, &kContextTag) != napi_ok ||
+      napi_wrap(env, object, context, finalize, nullptr, nullptr) != napi_ok) {
+    delete context;
+    return Fail(env);
+  }
+  return object;
+}
+
+napi_value OwnContext(napi_env env, napi_callback_info info) {
+  return MakeContext(env, info, false);
+}
+
+napi_value ForeignContext(napi_env env, napi_callback_info info) {
+  return MakeContext(env, info, true);
+}
+
+// Connections
+
+/** Reads `options[name]`. False: an exception is pending. */
+bool Get(napi_env env, napi_value options, const char* name, napi_valuetype* type,
+         napi_value* value) {
+  if (napi_get_named_property(env, options, name, value) != napi_ok ||
+      napi_typeof(env, *value, type) != napi_ok) {
+    Fail(env);
+    return false;
+  }
+  return true;
+}
+
+bool GetBoolean(napi_env env, napi_value options, const char* name, bool* result) {
+  napi_valuetype type;
+  napi_value value;
+  if (!Get(env, options, name, &type, &value)) return false;
+  return type == napi_undefined || BooleanOf(env, value, result);
+}
+
+bool GetInteger(napi_env env, napi_value options, const char* name, int* result) {
+  napi_valuetype type;
+  napi_value value;
+  if (!Get(env, options, name, &type, &value)) return false;
+  if (type == napi_undefined) return true;
+  if (type != napi_number || napi_get_value_int32(env, value, result) != napi_ok) {
+    ThrowType(env, "A number is needed");
+    return false;
+  }
+  return true;
+}
+
+bool GetBytes(napi_env env, napi_value options, const char* name, std::string* result) {
+  napi_valuetype type;
+  napi_value value;
+  if (!Get(env, options, name, &type, &value)) return false;
+  if (type == napi_undefined) return true;
+  const uint8_t* data;
+  size_t length;
+  if (!BytesOf(env, value, &data, &length)) return false;
+  if (length > 0) result->assign(reinterpret_cast<const char*>(data), length);
+  return true;
+}
+
+void FinalizeConnection(napi_env env, void* data, void*) {
+  Connection* connection = static_cast<Connection*>(data);
+  // It can only fail for a null argument.
+  if (connection->wrapper != nullptr) (void)napi_delete_reference(env, connection->wrapper);
+  delete connection;
+}
+
+/** `new Connection(context, options)` */
+napi_value ConstructConnection(napi_env env, napi_callback_info info) {
+  Call call;
+  if (!call.Read(env, info)) return nullptr;
+  Context* context = static_cast<Context*>(
+      Unwrap(env, call.arguments[0], &kContextTag, "A context is needed"));
+  if (context == nullptr) return nullptr;
+  napi_valuetype type;
+  TRY(napi_typeof(env, call.arguments[1], &type));
+  if (type != napi_object) return ThrowType(env, "Options are needed");
+  napi_value given = call.arguments[1];
+  Connection::Options options;
+  if (!GetBoolean(env, given, "server", &options.server) ||
+      !GetInteger(env, given, "verify", &options.verify) ||
+      !GetBoolean(env, given, "records", &options.records) ||
+      !GetBoolean(env, given, "bytes", &options.bytes) ||
+      !GetBoolean(env, given, "secrets", &options.secrets) ||
+      !GetBoolean(env, given, "tickets", &options.tickets) ||
+      !GetBoolean(env, given, "wantsCertificate", &options.wants_certificate) ||
+      !GetBoolean(env, given, "alpnCallback", &options.alpn_callback) ||
+      !GetInteger(env, given, "ticketCount", &options.ticket_count) ||
+      !GetBytes(env, given, "servername", &options.servername) ||
+      !GetBytes(env, given, "session", &options.session) ||
+      !GetBytes(env, given, "alpn", &options.alpn)) {
+    return nullptr;
+  }
+  std::unique_ptr<Connection> connection(new (std::nothrow) Connection(call.thread));
+  if (connection == nullptr) return ThrowError(env, nullptr, "Out of memory");
+  const char* problem = connection->Init(context->ssl_context, std::move(options));
+  if (problem != nullptr) return ThrowError(env, "ERR_NATIVE", problem);
+  TRY(napi_type_tag_object(env, call.self, &kConnectionTag));
+  TRY(napi_wrap(env, call.self, connection.get(), FinalizeConnection, nullptr, nullptr));
+  Connection* owned = connection.release();
+  // A reference of our own: one that `napi_wrap` gives may not be deleted in the finalizer of its object.
+  TRY(napi_create_reference(env, call.self, 0, &owned->wrapper));
+  return call.self;
+}
+
+/** `open(descriptor)`: null, or why it cannot be polled. */
+napi_value OpenConnection(napi_env env, napi_callback_info info) {
+  Call call;
+  if (!call.Read(env, info)) return nullptr;
+  Connection* connection = LivingOf(env, call.self);
+  if (connection == nullptr) return nullptr;
+  int descriptor = -1;
+  napi_valuetype type;
+  TRY(napi_typeof(env, call.arguments[0], &type));
+  if (type != napi_number) return ThrowType(env, "A descriptor is needed");
+  TRY(napi_get_value_int32(env, call.arguments[0], &descriptor));
+  if (connection->polls()) return ThrowError(env, "ERR_NATIVE", "It is open already");
+  return Text(env, connection->Open(descriptor));
+}
+
+/** A method that takes bytes, of at most kReceive. */
+template <uint32_t (Connection::*kMethod)(const uint8_t*, size_t)>
+napi_value WithBytes(napi_env env, napi_callback_info info) {
+  Call call;
+  if (!call.Read(env, info)) return nullptr;
+  Connection* connection = LivingOf(env, call.self);
+  const uint8_t* data;
+  size_t length;
+  if (connection == nullptr || !BytesOf(env, call.arguments[0], &data, &length)) return nullptr;
+  if (length > kReceive) {
+    if (napi_throw_range_error(env, "ERR_OUT_OF_RANGE", "Too many bytes at once") != napi_ok) {
+      return Fail(env);
+    }
+    return nullptr;
+  }
+  return Word(env, (connection->*kMethod)(data, length));
+}
+
+/** A method without arguments. */
+template <uint32_t (Connection::*kMethod)()>
+napi_value Plain(napi_env env, napi_callback_info info) {
+  Call call;
+  if (!call.Read(env, info)) return nullptr;
+  Connection* connection = LivingOf(env, call.self);
+  if (connection == nullptr) return nullptr;
+  return Word(env, (connection->*kMethod)());
+}
+
+template <void (Connection::*kMethod)()>
+napi_value Void(napi_env env, napi_callback_info info) {
+  Call call;
+  if (!call.Read(env, info)) return nullptr;
+  Connection* connection = ConnectionOf(env, call.self);
+  if (connection != nullptr) (connection->*kMethod)();
+  return nullptr;
+}
+
+template <void (Connection::*kMethod)(bool)>
+napi_value WithBoolean(napi_env env, napi_callback_info info) {
+  Call call;
+  if (!call.Read(env, info)) return nullptr;
+  Connection* connection = ConnectionOf(env, call.self);
+  bool value = false;
+  if (connection == nullptr || !BooleanOf(env, call.arguments[0], &value)) return nullptr;
+  (connection->*kMethod)(value);
+  return nullptr;
+}
+
+/** `write(bytes, flush)` */
+napi_value WriteBytes(napi_env env, napi_callback_info info) {
+  Call call;
+  if (!call.Read(env, info)) return nullptr;
+  Connection* connection = LivingOf(env, call.self);
+  const uint8_t* data;
+  size_t length;
+  bool flush = false;
+  if (connection == nullptr || !BytesOf(env, call.arguments[0], &data, &length) ||
+      !BooleanOf(env, call.arguments[1], &flush)) {
+    return nullptr;
+  }
+  return Word(env, connection->Write(data, length, flush));
+}
+
+/** `proceed(given)` */
+napi_value Proceed(napi_env env, napi_callback_info info) {
+  Call call;
+  if (!call.Read(env, info)) return nullptr;
+  Connection* connection = LivingOf(env, call.self);
+  bool given = false;
+  if (connection == nullptr || !BooleanOf(env, call.arguments[0], &given)) return nullptr;
+  return Word(env, connection->Proceed(given));
+}
+
+/** `updateKeys(request)`: whether it was sent; `state` and the flags come with the next call. */
+napi_value UpdateKeys(napi_env env, napi_callback_info info) {
+  Call call;
+  if (!call.Read(env, info)) return nullptr;
+  Connection* connection = LivingOf(env, call.self);
+  bool request = false, done = false;
+  if (connection == nullptr || !BooleanOf(env, call.arguments[0], &request)) return nullptr;
+  (void)connection->UpdateKeys(request, &done);
+  napi_value value;
+  TRY(napi_get_boolean(env, done, &value));
+  return value;
+}
+
+/** `taken(length)` */
+napi_value Taken(napi_env env, napi_callback_info info) {
+  Call call;
+  if (!call.Read(env, info)) return nullptr;
+  Connection* connection = ConnectionOf(env, call.self);
+  if (connection == nullptr) return nullptr;
+  uint32_t length = 0;
+  napi_valuetype type;
+  TRY(napi_typeof(env, call.arguments[0], &type));
+  if (type != napi_number) return ThrowType(env, "A number is needed");
+  TRY(napi_get_value_uint32(env, call.arguments[0], &length));
+  return Word(env, connection->Taken(length));
+}
+
+/** `output()`: what another transport is to send. */
+napi_value Output(napi_env env, napi_callback_info info) {
+  Call call;
+  if (!call.Read(env, info)) return nullptr;
+  Connection* connection = ConnectionOf(env, call.self);
+  if (connection == nullptr) return nullptr;
+  napi_value buffer = Copy(env, connection->out().data(), connection->out().size());
+  if (buffer != nullptr) connection->Fetched();
+  return buffer;
+}
+
+/** `trailing(take)`: what came behind the peer's close_notify, or its length. */
+napi_value Trailing(napi_env env, napi_callback_info info) {
+  Call call;
+  if (!call.Read(env, info)) return nullptr;
+  Connection* connection = ConnectionOf(env, call.self);
+  bool take = false;
+  if (connection == nullptr || !BooleanOf(env, call.arguments[0], &take)) return nullptr;
+  Bytes& unfed = connection->unfed();
+  if (!take) return Number(env, static_cast<double>(unfed.size()));
+  napi_value buffer = Copy(env, unfed.data(), unfed.size());
+  if (buffer != nullptr) unfed.Clear();
+  return buffer;
+}
+
+/** `discard()`: how many bytes that were written are thrown away. */
+napi_value Discard(napi_env env, napi_callback_info info) {
+  Call call;
+  if (!call.Read(env, info)) return nullptr;
+  Connection* connection = ConnectionOf(env, call.self);
+  if (connection == nullptr) return nullptr;
+  return Number(env, static_cast<double>(connection->Discard()));
+}
+
+/** `facts()`: five values for each: kind, three numbers, and bytes, text or null. */
+napi_value Facts(napi_env env, napi_callback_info info) {
+  Call call;
+  if (!call.Read(env, info)) return nullptr;
+  Connection* connection = ConnectionOf(env, call.self);
+  if (connection == nullptr) return nullptr;
+  std::vector<Fact> facts;
+  facts.swap(connection->facts());
+  napi_value array;
+  TRY(napi_create_array_with_length(env, facts.size() * 5, &array));
+  uint32_t at = 0;
+  for (const Fact& fact : facts) {
+    TRY(napi_set_element(env, array, at++, Word(env, static_cast<uint32_t>(fact.kind))));
+    for (const double number : fact.numbers) {
+      TRY(napi_set_element(env, array, at++, Number(env, number)));
+    }
+    napi_value data = nullptr;
+    switch (fact.form) {
+      case Fact::Form::kNone:
+        TRY(napi_get_null(env, &data));
+        break;
+      case Fact::Form::kText:
+        TRY(napi_create_string_utf8(env, fact.data.data(), fact.data.size(), &data));
+        break;
+      case Fact::Form::kBytes:
+        data = Copy(env, fact.data.data(), fact.data.size());
+        break;
+    }
+    if (data == nullptr) return nullptr;
+    TRY(napi_set_element(env, array, at++, data));
+  }
+  return array;
+}
+
+/** An array of bytes. */
+napi_value All(napi_env env, const std::vector<std::string>& list) {
+  napi_value array;
+  TRY(napi_create_array_with_length(env, list.size(), &array));
+  uint32_t at = 0;
+  for (const std::string& one : list) {
+    napi_value bytes = Copy(env, one.data(), one.size());
+    if (bytes == nullptr) return nullptr;
+    TRY(napi_set_element(env, array, at++, bytes));
+  }
+  return array;
+}
+
+/** Bytes, or null where there are none. */
+napi_value OrNull(napi_env env, const std::string& bytes) {
+  return bytes.empty() ? Text(env, nullptr) : Copy(env, bytes.data(), bytes.size());
+}
+
+/** `info()`: what the handshake agreed on. */
+napi_value Info(napi_env env, napi_callback_info info) {
+  Call call;
+  if (!call.Read(env, info)) return nullptr;
+  Connection* connection = LivingOf(env, call.self);
+  if (connection == nullptr) return nullptr;
+  SSL* ssl = connection->session()->ssl();
+  const SSL_CIPHER* cipher = SSL_get_current_cipher(ssl);
+  const uint8_t* protocol = nullptr;
+  unsigned length = 0;
+  SSL_get0_alpn_selected(ssl, &protocol, &length);
+  const std::string alpn(reinterpret_cast<const char*>(protocol), length);
+  const Judgement judgement = JudgementOf(ssl);
+  napi_value object, resumed, has_certificate;
+  TRY(napi_create_object(env, &object));
+  TRY(napi_get_boolean(env, HasCertificate(ssl), &has_certificate));
+  TRY(napi_get_boolean(env, SSL_session_reused(ssl) == 1, &resumed));
+  const struct {
+    const char* name;
+    napi_value value;
+  } members[] = {
+      {"protocol", Text(env, SSL_get_version(ssl))},
+      {"cipher", Text(env, cipher == nullptr ? nullptr : SSL_CIPHER_standard_name(cipher))},
+      {"alpn", Text(env, length == 0 ? nullptr : alpn.c_str())},
+      {"servername", Text(env, SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name))},
+      {"resumed", resumed},
+      {"hasCertificate", has_certificate},
+      {"dhBits", Number(env, DhBits(ssl))},
+      {"code", Text(env, judgement.code)},
+      {"reason", Text(env, judgement.reason)},
+  };
+  for (const auto& member : members) {
+    if (member.value == nullptr) return nullptr;
+    TRY(napi_set_named_property(env, object, member.name, member.value));
+  }
+  return object;
+}
+
+/** `cut()` */
+napi_value GetCut(napi_env env, napi_callback_info info) {
+  Call call;
+  if (!call.Read(env, info)) return nullptr;
+  Connection* connection = LivingOf(env, call.self);
+  if (connection == nullptr) return nullptr;
+  return Number(env, static_cast<double>(connection->session()->cut()));
+}
+
+/** `isDestroyed()` */
+napi_value IsDestroyed(napi_env env, napi_callback_info info) {
+  Call call;
+  if (!call.Read(env, info)) return nullptr;
+  Connection* connection = ConnectionOf(env, call.self);
+  if (connection == nullptr) return nullptr;
+  napi_value value;
+  TRY(napi_get_boolean(env, connection->session() == nullptr, &value));
+  return value;
+}
+
+/** `servername()`: the name that the client asks for, also within the handshake. */
+napi_value Servername(napi_env env, napi_callback_info info) {
+  Call call;
+  if (!call.Read(env, info)) return nullptr;
+  Connection* connection = LivingOf(env, call.self);
+  if (connection == nullptr) return nullptr;
+  return Text(env, SSL_get_servername(connection->session()->ssl(), TLSEXT_NAMETYPE_host_name));
+}
+
+napi_value Certificate(napi_env env, napi_callback_info info) {
+  Call call;
+  if (!call.Read(env, info)) return nullptr;
+  Connection* connection = LivingOf(env, call.self);
+  return connection == nullptr ? nullptr
+                               : OrNull(env, CertificateOf(connection->session()->ssl()));
+}
+
+napi_value Chain(napi_env env, napi_callback_info info) {
+  Call call;
+  if (!call.Read(env, info)) return nullptr;
+  Connection* connection = LivingOf(env, call.self);
+  return connection == nullptr ? nullptr : All(env, ChainOf(connection->session()->ssl()));
+}
+
+napi_value Issuers(napi_env env, napi_callback_info info) {
+  Call call;
+  if (!call.Read(env, info)) return nullptr;
+  Connection* connection = LivingOf(env, call.self);
+  return connection == nullptr ? nullptr : All(env, IssuersOf(connection->session()->ssl()));
+}
+
+napi_value GetSession(napi_env env, napi_callback_info info) {
+  Call call;
+  if (!call.Read(env, info)) return nullptr;
+  Connection* connection = LivingOf(env, call.self);
+  return connection == nullptr ? nullptr : OrNull(env, SessionOf(connection->session()->ssl()));
+}
+
+/** `identify(context, server)`: whether OpenSSL takes the certificates of that context. */
+napi_value Identify(napi_env env, napi_callback_info info) {
+  Call call;
+  if (!call.Read(env, info)) return nullptr;
+  Connection* connection = LivingOf(env, call.self);
+  if (connection == nullptr) return nullptr;
+  Context* context = static_cast<Context*>(
+      Unwrap(env, call.arguments[0], &kContextTag, "A context is needed"));
+  bool server = false;
+  if (context == nullptr || !BooleanOf(env, call.arguments[1], &server)) return nullptr;
+  napi_value value;
+  TRY(napi_get_boolean(
+      env, UseIdentity(connection->session()->ssl(), context->ssl_context, server), &value));
+  return value;
+}
+
+/** `exportKeyingMaterial(length, label, context)`: null where OpenSSL refuses. `context` may be undefined. */
+napi_value ExportKeyingMaterial(napi_env env, napi_callback_info info) {
+  Call call;
+  if (!call.Read(env, info)) return nullptr;
+  Connection* connection = LivingOf(env, call.self);
+  uint32_t length = 0;
+  const uint8_t *label, *context = nullptr;
+  size_t label_length, context_length = 0;
+  napi_valuetype type, context_type;
+  if (connection == nullptr) return nullptr;
+  TRY(napi_typeof(env, call.arguments[0], &type));
+  TRY(napi_typeof(env, call.arguments[2], &context_type));
+  if (type != napi_number) return ThrowType(env, "A number is needed");
+  TRY(napi_get_value_uint32(env, call.arguments[0], &length));
+  if (!BytesOf(env, call.arguments[1], &label, &label_length)) return nullptr;
+  const bool has_context = context_type != napi_undefined;
+  if (has_context && !BytesOf(env, call.arguments[2], &context, &context_length)) return nullptr;
+  constexpr uint32_t kMost = 1 << 20;
+  std::string material(std::min(length, kMost), '\0');
+  const int done = SSL_export_keying_material(
+      connection->session()->ssl(), reinterpret_cast<uint8_t*>(&material[0]), material.size(),
+      reinterpret_cast<const char*>(label), label_length, context, context_length, has_context);
+  ERR_clear_error();
+  napi_value value = OrNull(env, done == 1 ? material : std::string());
+  OPENSSL_cleanse(&material[0], material.size());
+  return value;
+}
+
+/** `slab()`: the memory that `state` speaks of. */
+napi_value Slab(napi_env env, napi_callback_info info) {
+  Call call;
+  if (!call.Read(env, info)) return nullptr;
+  napi_value value;
+  if (call.thread->slab_reference == nullptr) return Text(env, nullptr);
+  TRY(napi_get_reference_value(env, call.thread->slab_reference, &value));
+  return value;
+}
+
+/** `setDispatch(function)`: what is called, as a method of a connection, with flags. */
+napi_value SetDispatch(napi_env env, napi_callback_info info) {
+  Call call;
+  if (!call.Read(env, info)) return nullptr;
+  napi_valuetype type;
+  TRY(napi_typeof(env, call.arguments[0], &type));
+  if (type != napi_function) return ThrowType(env, "A function is needed");
+  if (call.thread->dispatch != nullptr) {
+    TRY(napi_delete_reference(env, call.thread->dispatch));
+    call.thread->dispatch = nullptr;
+  }
+  TRY(napi_create_reference(env, call.arguments[0], 1, &call.thread->dispatch));
+  return nullptr;
+}
+
+/** The environment ends: what polls is closed, and nothing calls JavaScript any more. */
+void OnEnvironmentEnd(napi_async_cleanup_hook_handle, void* data) {
+  Thread* thread = static_cast<Thread*>(data);
+  thread->ended = true;
+  while (thread->first != nullptr) thread->first->Close();
+  // They can only fail for a null argument, or one that is deleted already.
+  for (napi_ref* reference :
+       {&thread->dispatch, &thread->state_reference, &thread->slab_reference}) {
+    if (*reference != nullptr) (void)napi_delete_reference(thread->env, *reference);
+    *reference = nullptr;
+  }
+  if (thread->async != nullptr) (void)napi_async_destroy(thread->env, thread->async);
+  thread->async = nullptr;
+  thread->EndIfDone();
+}
+
+napi_property_descriptor Method(const char* name, napi_callback callback, Thread* thread) {
+  return {name, nullptr, callback, nullptr, nullptr, nullptr, napi_default_method, thread};
+}
+
+bool Define(napi_env env, napi_value exports, Thread* thread) {
+  napi_value name, state_buffer, state, connection_class;
+  void* numbers = nullptr;
+  if (napi_get_uv_event_loop(env, &thread->loop) != napi_ok ||
+      napi_create_string_utf8(env, "close-notify-native", NAPI_AUTO_LENGTH, &name) != napi_ok ||
+      napi_async_init(env, nullptr, name, &thread->async) != napi_ok ||
+      napi_create_arraybuffer(env, kStateLength * sizeof(double), &numbers, &state_buffer) !=
+          napi_ok ||
+      napi_create_typedarray(env, napi_float64_array, kStateLength, state_buffer, 0, &state) !=
+          napi_ok ||
+      napi_create_reference(env, state, 1, &thread->state_reference) != napi_ok) {
+    return false;
+  }
+  thread->state = static_cast<double*>(numbers);
+  const napi_property_descriptor methods[] = {
+      Method("open", OpenConnection, thread),
+      Method("start", WithBytes<&Connection::Start>, thread),
+      Method("feed", WithBytes<&Connection::Feed>, thread),
+      Method("write", WriteBytes, thread),
+      Method("flush", Plain<&Connection::Flush>, thread),
+      Method("closeWrite", Plain<&Connection::CloseWrite>, thread),
+      Method("updateKeys", UpdateKeys, thread),
+      Method("discard", Discard, thread),
+      Method("output", Output, thread),
+      Method("taken", Taken, thread),
+      Method("break", Void<&Connection::Break>, thread),
+      Method("proceed", Proceed, thread),
+      Method("identify", Identify, thread),
+      Method("setReading", WithBoolean<&Connection::SetReading>, thread),
+      Method("setReference", WithBoolean<&Connection::SetReference>, thread),
+      Method("trailing", Trailing, thread),
+      Method("cut", GetCut, thread),
+      Method("isDestroyed", IsDestroyed, thread),
+      Method("facts", Facts, thread),
+      Method("info", Info, thread),
+      Method("servername", Servername, thread),
+      Method("certificate", Certificate, thread),
+      Method("chain", Chain, thread),
+      Method("issuers", Issuers, thread),
+      Method("session", GetSession, thread),
+      Method("exportKeyingMaterial", ExportKeyingMaterial, thread),
+      Method("close", Void<&Connection::Close>, thread),
+      Method("destroy", Void<&Connection::Destroy>, thread),
+  };
+  if (napi_define_class(env, "Connection", NAPI_AUTO_LENGTH, ConstructConnection, thread,
+                        sizeof methods / sizeof *methods, methods, &connection_class) != napi_ok) {
+    return false;
+  }
+  const napi_property_descriptor members[] = {
+      {"Connection", nullptr, nullptr, nullptr, nullptr, connection_class, napi_enumerable, nullptr},
+      {"state", nullptr, nullptr, nullptr, nullptr, state, napi_enumerable, nullptr},
+      Method("ownContext", OwnContext, thread),
+      Method("foreignContext", ForeignContext, thread),
+      Method("slab", Slab, thread),
+      Method("setDispatch", SetDispatch, thread),
+  };
+  return napi_define_properties(env, exports, sizeof members / sizeof *members, members) ==
+             napi_ok &&
+         napi_add_async_cleanup_hook(env, OnEnvironmentEnd, thread, &thread->cleanup) == napi_ok;
+}
+
+}  // namespace
+
+bool DefineEngine(napi_env env, napi_value exports) {
+  Thread* thread = new (std::nothrow) Thread();
+  if (thread == nullptr) return false;
+  thread->env = env;
+  thread->in.reset(new (std::nothrow) uint8_t[kReceive]);
+  if (thread->in != nullptr && Session::Install() && Capture::Install() &&
+      Define(env, exports, thread)) {
+    return true;
+  }
+  thread->Release();
+  return false;
+}
+
+}  // namespace close_notify

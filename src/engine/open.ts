@@ -1,0 +1,126 @@
+/**
+ * Which engine a connection has: the native one where the add-on is there and does all that was asked for, otherwise
+ * the tapped one. `CLOSE_NOTIFY_ENGINE`, or the option `engine`, asks for one of them, which is then had or refused.
+ */
+import type tls from 'node:tls';
+import { addOn, type EngineBinding, type NativeContext } from '../add-on.ts';
+import { OptionError } from '../errors.ts';
+import { process } from '../runtime.ts';
+import { refusalOf } from './context.ts';
+import type { Engine, EngineName } from './contract.ts';
+import { NativeEngine } from './native.ts';
+import { nativeClientContext, nativeServerContext } from './native-context.ts';
+import type { ClientTlsOptions, EngineOptions, ServerTlsOptions } from './options.ts';
+import { TappedContext, TappedEngine } from './tapped.ts';
+
+/** A choice, and what was in the way of the other one. */
+type Choice =
+  | { readonly binding: EngineBinding }
+  | { readonly binding: null; readonly reason: string };
+
+/** The engine that was asked for; undefined for whichever is better. @throws {OptionError} */
+function asked(option: EngineName | undefined): EngineName | undefined {
+  const name = option ?? process.env['CLOSE_NOTIFY_ENGINE'];
+  if (name === undefined || name === '' || name === 'native' || name === 'tapped') {
+    return name || undefined;
+  }
+  throw new OptionError(
+    option === undefined
+      ? `CLOSE_NOTIFY_ENGINE must be 'native' or 'tapped', not '${name}'`
+      : "engine must be 'native' or 'tapped'",
+  );
+}
+
+/** What the environment makes of a client's options; null where nothing. */
+function insecure({ rejectUnauthorized }: ClientTlsOptions): string | null {
+  const anyone = process.env['NODE_TLS_REJECT_UNAUTHORIZED'] === '0';
+  return anyone && rejectUnauthorized === undefined
+    ? 'NODE_TLS_REJECT_UNAUTHORIZED=0: node:tls warns of it'
+    : null;
+}
+
+/** Options that only `node:tls` knows, whatever the side. */
+const ONLY_TAPPED: ReadonlyArray<readonly [string, string]> = [
+  ['enableTrace', 'node:tls writes the trace'],
+  ['pskCallback', 'node:tls knows pre-shared keys'],
+  ['secureContext', "a context that Node's TLS may use as well cannot be shared"],
+];
+
+/** What the native engine does not do; null where it does all. */
+function obstacle(options: object): string | null {
+  for (const [name, why] of ONLY_TAPPED) {
+    const value = (options as Record<string, unknown>)[name];
+    if (value !== undefined && value !== false) return `the option ${name}: ${why}`;
+  }
+  const { execArgv, env } = process;
+  const flags = [...execArgv, env['NODE_OPTIONS'] ?? ''].join(' ');
+  const flag = /--(?:tls-keylog|trace-tls)\b/.exec(flags)?.[0];
+  if (flag !== undefined) return `${flag}: node:tls does that`;
+  return null;
+}
+
+function choose(option: EngineName | undefined, options: object, also: string | null): Choice {
+  const name = asked(option);
+  if (name === 'tapped') return { binding: null, reason: 'the tapped engine was asked for' };
+  const { native, reason } = addOn();
+  const problem = native === null ? reason : (also ?? obstacle(options));
+  if (native !== null && problem === null) return { binding: native.engine };
+  if (name === 'native') {
+    throw new OptionError(`there is no native engine for this connection: ${problem}`, {
+      hint: 'close-notify doctor says more; without the option engine the tapped one is used',
+    });
+  }
+  return { binding: null, reason: problem ?? 'unknown' };
+}
+
+/** Begins a handshake as a client. @throws {OptionError} */
+export function openClient(options: EngineOptions, tlsOptions: ClientTlsOptions): Engine {
+  const { binding } = choose(options.engine, tlsOptions, insecure(tlsOptions));
+  if (binding === null) return TappedEngine.client(options, tlsOptions);
+  const context = refusing(tlsOptions, () =>
+    nativeClientContext(binding, tlsOptions as tls.ConnectionOptions),
+  );
+  return context === null
+    ? TappedEngine.client(options, tlsOptions)
+    : refusing(tlsOptions, () => NativeEngine.client(binding, options, tlsOptions, context));
+}
+
+function refusing<T>(options: object, make: () => T): T {
+  try {
+    return make();
+  } catch (error) {
+    throw error instanceof OptionError ? error : refusalOf(error as Error, options);
+  }
+}
+
+/**
+ * The TLS side of a server, built once for many connections: certificates, keys, tickets. It never listens; connections
+ * are given to it.
+ */
+export class ServerContext {
+  readonly #options: ServerTlsOptions;
+  readonly #binding: EngineBinding | null;
+  readonly #native: NativeContext | null;
+  readonly #tapped: TappedContext | null;
+
+  /** @throws {OptionError} for options that `tls.createServer` does not take. */
+  constructor(options: ServerTlsOptions, engine?: EngineName) {
+    this.#options = options;
+    const { binding } = choose(engine, options, null);
+    this.#binding = binding;
+    this.#native =
+      binding && refusing(options, () => nativeServerContext(binding, options as tls.TlsOptions));
+    this.#tapped = this.#native === null ? new TappedContext(options) : null;
+  }
+
+  /** Begins a handshake as a server. */
+  open(options: EngineOptions): Engine {
+    if (this.#tapped !== null) return TappedEngine.server(options, this.#tapped);
+    return NativeEngine.server(
+      this.#binding as EngineBinding,
+      options,
+      this.#options,
+      this.#native as NativeContext,
+    );
+  }
+}

@@ -1,0 +1,40 @@
+/** What engines are made with. */
+import type net from 'node:net';
+import type { Duplex } from 'node:stream';
+import type tls from 'node:tls';
+import type { EngineEvents, EngineName } from './contract.ts';
+
+/** Options of `tls.connect` that mean something to a stream. */
+export type ClientTlsOptions = Omit<
+  tls.ConnectionOptions,
+  // Of a transport.
+  | ('socket' | 'host' | 'path' | 'port' | 'lookup' | 'timeout')
+  // Of servers.
+  | ('requestCert' | 'SNICallback' | 'ALPNCallback')
+  | 'session'
+> & {
+  /** The server's name for the certificate, where `servername` is not given. */
+  readonly host?: string | undefined;
+  /** A session to resume: what `onSession` was told of, or `getSession()` gave. */
+  readonly session?: Uint8Array | undefined;
+};
+
+/** Options of `tls.createServer` that mean something to a stream. */
+export type ServerTlsOptions = Omit<
+  tls.TlsOptions,
+  keyof net.ServerOpts | 'handshakeTimeout' | 'secureContext' | 'allowPartialTrustChain'
+>;
+
+/** What every engine is made with. */
+export interface EngineOptions {
+  readonly transport: Duplex;
+  readonly head?: Uint8Array | undefined;
+  readonly events: EngineEvents;
+  /** Which engine it has to be; undefined for whichever is better. */
+  readonly engine?: EngineName | undefined;
+  /** Whether the native engine is to be fed, though the transport has a descriptor: for tests. */
+  readonly fed?: boolean | undefined;
+  /** Milliseconds that an alert may take to leave before a failure is told without it. */
+  readonly linger: number;
+}
+
