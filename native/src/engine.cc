@@ -55,9 +55,9 @@ constexpr size_t kReceive = 128 * 1024;
 /** A record's plaintext, at most, and then some: OpenSSL may hold the beginning of one. */
 constexpr size_t kRecord = 16 * 1024 + 1024;
 constexpr size_t kSlab = 512 * 1024;
-/** So much is encrypted before it is sent; and with so much not taken by the transport, nothing more is encrypted. */
+/** So much is encrypted before it is sent. */
 constexpr size_t kPiece = 128 * 1024;
-/** Whoever writes should wait while so much waits. */
+/** With so much not taken by the transport nothing more is encrypted, and whoever writes should wait. */
 constexpr size_t kEnough = 64 * 1024;
 /** The thread's buffers are given back where they grew beyond it. */
 constexpr size_t kMostKept = 1 << 20;
@@ -280,7 +280,7 @@ class Connection final : public Session::Events {
   void Send(Bytes* bytes);
   void Poll();
   bool may_encrypt() const {
-    return established_ && !failed_ && !suspended_ && untaken() < kPiece && !broken_;
+    return established_ && !failed_ && !suspended_ && untaken() < kEnough && !broken_;
   }
   /** Records that no transport has taken. */
   size_t untaken() const { return out_.size() + in_flight_; }
@@ -323,6 +323,8 @@ class Connection final : public Session::Events {
   /** The transport takes no more. */
   bool broken_ = false;
   bool was_full_ = false;
+  /** A handshake keeps what was written waiting. */
+  bool stalled_ = false;
   enum class Answer : int8_t { kNone, kAsked, kGiven, kRefused } answer_ = Answer::kNone;
 };
 
@@ -664,6 +666,8 @@ void Connection::Pump() {
     default:
       break;
   }
+  // What a handshake kept waiting goes on, unless the peer has closed: then it is for the program to say.
+  if (!stalled_ || closed_) return;
   Encrypt();
   EndWhenDue();
 }
@@ -706,9 +710,9 @@ uint32_t Connection::UpdateKeys(bool request, bool* done) {
 
 uint32_t Connection::Write(const uint8_t* data, size_t length, bool flush) {
   if (session_ == nullptr || close_wanted_ || broken_) return 0;
-  if (flush && plain_.empty() && out_.empty()) {
+  if (flush && plain_.empty() && untaken() == 0) {
     size_t at = 0;
-    while (at < length && out_.empty() && may_encrypt()) {
+    while (at < length && untaken() == 0 && may_encrypt()) {
       size_t written = 0;
       BeginOutput();
       const Session::Status status =
@@ -716,7 +720,8 @@ uint32_t Connection::Write(const uint8_t* data, size_t length, bool flush) {
       if (status == Session::Status::kFailed) OnFailed();
       EndOutput();
       at += written;
-      if (status != Session::Status::kData) break;
+      stalled_ = status != Session::Status::kData;
+      if (stalled_) break;
     }
     data += at;
     length -= at;
@@ -724,7 +729,7 @@ uint32_t Connection::Write(const uint8_t* data, size_t length, bool flush) {
   if (!plain_.Append(data, length)) {
     broken_ = true;
     Add(Kind::kSendError, ENOMEM);
-  } else if (flush && length > 0 && out_.empty()) {
+  } else if (flush && length > 0) {
     BeginOutput();
     Encrypt();
     EndOutput();
@@ -735,7 +740,7 @@ uint32_t Connection::Write(const uint8_t* data, size_t length, bool flush) {
 
 uint32_t Connection::Flush() {
   if (session_ == nullptr) return 0;
-  if (!plain_.empty() && out_.size() < kPiece) {
+  if (!plain_.empty()) {
     BeginOutput();
     Encrypt();
     EndWhenDue();
@@ -770,7 +775,8 @@ void Connection::Encrypt() {
         session_->Write(plain_.data(), std::min(plain_.size(), kPiece), &written);
     plain_.Consume(written);
     if (status == Session::Status::kFailed) OnFailed();
-    if (status != Session::Status::kData) return;
+    stalled_ = status != Session::Status::kData;
+    if (stalled_) return;
     EndOutput();
     BeginOutput();
   }
@@ -781,6 +787,7 @@ void Connection::EndWhenDue() {
   if (!close_wanted_ || close_done_ || !plain_.empty() || !established_ || failed_) return;
   const Session::Status status = session_->SendCloseNotify();
   if (status == Session::Status::kFailed) OnFailed();
+  stalled_ = status == Session::Status::kMore;
   close_done_ = status == Session::Status::kClosed;
 }
 
@@ -910,7 +917,7 @@ void Connection::SendWaiting() {
     recorded_ = out_.size();
   }
   Left();
-  if (untaken() < kPiece) {
+  if (untaken() < kEnough) {
     BeginOutput();
     Encrypt();
     EndWhenDue();

@@ -459,6 +459,11 @@ export class NativeEngine implements Engine, WireEvents {
 
   // ---- reading
 
+  /** @internal */
+  onWritable(): void {
+    if (this.writable && !this.#isOver) this.#events.onDrain();
+  }
+
   take(): Uint8Array | null {
     const first = this.#incoming.shift();
     if (first === undefined) return null;

@@ -15,6 +15,8 @@ import { Descriptor } from './descriptor.ts';
 export interface WireEvents {
   /** A call of the add-on has something to tell. */
   onFlags(flags: number): void;
+  /** The transport may take more. */
+  onWritable(): void;
   /** How the transport ended; where in the records, the engine knows. */
   onEnd(cause: TransportEnding['cause'], error: TransportError | null): void;
   onSendFailed(error: TransportError): void;
@@ -304,7 +306,9 @@ class FedWire implements Wire {
       this.#transport.write(bytes, (error) => {
         this.#inFlight -= bytes.length;
         // A failed write is an ending of the transport, reported as such.
-        if (!error) this.#events.onFlags(this.#connection.taken(bytes.length));
+        if (error) return;
+        this.#events.onFlags(this.#connection.taken(bytes.length));
+        this.#events.onWritable();
       });
     } catch (error) {
       // Not within the call that made the output.
