@@ -101,6 +101,8 @@ export interface NativeConnection {
   /** Where the bytes end that were received: 0 between two records, 1 within one. */
   cut(): number;
   isDestroyed(): boolean;
+  /** How many bytes went by the descriptor. */
+  bytes(sent: boolean): number;
   trailing(take: false): number;
   trailing(take: true): Uint8Array;
   facts(): unknown[];

@@ -4,6 +4,7 @@
  * @module close-notify
  */
 
+export type { NativeMessage } from './add-on.ts';
 export { allOf, KeyLog, keyLogFile } from './capture/keylog.ts';
 export type { Unusable } from './capture/packet.ts';
 export { type PcapngOptions, PcapngRecorder } from './capture/pcapng.ts';
@@ -92,7 +93,6 @@ export {
   TlsServer,
 } from './stream/server.ts';
 export type { TlsStream } from './stream/tls-stream.ts';
-export type { NativeMessage } from './add-on.ts';
 export type {
   ClosureMessage,
   ConnectMessage,

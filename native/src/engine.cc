@@ -242,6 +242,8 @@ class Connection final : public Session::Events {
   std::vector<Fact>& facts() { return facts_; }
   napi_env env() const { return thread_->env; }
   Connection* next() const { return next_; }
+  uint64_t received() const { return received_; }
+  uint64_t sent() const { return sent_; }
   bool polls() const { return poll_ != nullptr; }
   /** What `state` and the flags say at the end of a call. */
   uint32_t Settle();
@@ -308,6 +310,9 @@ class Connection final : public Session::Events {
   size_t in_flight_ = 0;
   /** Bytes of `out_` that were told as sent. */
   size_t recorded_ = 0;
+  /** Bytes that went by the descriptor. */
+  uint64_t received_ = 0;
+  uint64_t sent_ = 0;
   size_t data_start_ = 0;
   size_t data_length_ = 0;
 
@@ -600,6 +605,7 @@ void Connection::Receive() {
     length = recv(descriptor_, in, kReceive, 0);
   } while (length < 0 && errno == EINTR);
   if (length > 0) {
+    received_ += static_cast<uint64_t>(length);
     BeginOutput();
     Take(in, static_cast<size_t>(length));
     EndOutput();
@@ -821,6 +827,7 @@ void Connection::Send(Bytes* bytes) {
   while (!bytes->empty() && !broken_) {
     const ssize_t sent = send(descriptor_, bytes->data(), bytes->size(), MSG_NOSIGNAL);
     if (sent >= 0) {
+      sent_ += static_cast<uint64_t>(sent);
       bytes->Consume(static_cast<size_t>(sent));
     } else if (errno == EAGAIN || errno == EWOULDBLOCK) {
       return;
@@ -1464,6 +1471,16 @@ napi_value GetCut(napi_env env, napi_callback_info info) {
   return Number(env, static_cast<double>(connection->session()->cut()));
 }
 
+/** `bytes(sent)`: how many went by the descriptor. */
+napi_value GetBytesOfWay(napi_env env, napi_callback_info info) {
+  Call call;
+  if (!call.Read(env, info)) return nullptr;
+  Connection* connection = ConnectionOf(env, call.self);
+  bool sent = false;
+  if (connection == nullptr || !BooleanOf(env, call.arguments[0], &sent)) return nullptr;
+  return Number(env, static_cast<double>(sent ? connection->sent() : connection->received()));
+}
+
 /** `isDestroyed()` */
 napi_value IsDestroyed(napi_env env, napi_callback_info info) {
   Call call;
@@ -1635,6 +1652,7 @@ bool Define(napi_env env, napi_value exports, Thread* thread) {
       Method("trailing", Trailing, thread),
       Method("cut", GetCut, thread),
       Method("isDestroyed", IsDestroyed, thread),
+      Method("bytes", GetBytesOfWay, thread),
       Method("facts", Facts, thread),
       Method("info", Info, thread),
       Method("servername", Servername, thread),

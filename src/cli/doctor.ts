@@ -1,8 +1,9 @@
 /** What this process can do, and why not more: `close-notify doctor`. */
+
+import { addOn } from '../add-on.ts';
 import type { Evidence } from '../closure/machine.ts';
 import { EVIDENCE } from '../engine/tapped.ts';
 import { IS_NODE, process } from '../runtime.ts';
-import { addOn } from '../add-on.ts';
 import { EXIT } from './exit.ts';
 import { writeJson } from './report.ts';
 import { fold, type Terminal } from './terminal.ts';

@@ -37,7 +37,8 @@ export class Descriptor {
     if (!(transport instanceof net.Socket) || transport instanceof tls.TLSSocket) return null;
     // Behind what it is still writing, or has ended, nothing of ours may go. An error is for its reader to find.
     const { destroyed, writableEnded, readableEnded, connecting, writableLength } = transport;
-    if (destroyed || writableEnded || readableEnded || connecting || writableLength > 0) return null;
+    if (destroyed || writableEnded || readableEnded || connecting || writableLength > 0)
+      return null;
     if (transport.errored !== null) return null;
     const { _handle: handle } = transport as unknown as { readonly _handle: Handle | null };
     if (typeof handle?.fd !== 'number' || handle.fd < 0) return null;

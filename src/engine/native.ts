@@ -321,10 +321,13 @@ export class NativeEngine implements Engine, WireEvents {
 
   #onAlert(way: Way, alert: SeenAlert): void {
     if (this.#destroyed) return;
+    if (way === 'received' && closes(alert)) {
+      this.#closed = true;
+      this.#wire.stop();
+    } else if (way === 'received') {
+      this.#doomed = true;
+    }
     this.#events.onAlert(way, alert, 'openssl', performance.now());
-    if (way === 'sent') return;
-    if (closes(alert)) this.#closed = true;
-    else this.#doomed = true;
   }
 
   #onFailed(text: string): void {

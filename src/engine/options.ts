@@ -37,4 +37,3 @@ export interface EngineOptions {
   /** Milliseconds that an alert may take to leave before a failure is told without it. */
   readonly linger: number;
 }
-

@@ -31,6 +31,8 @@ export interface Wire {
   onOutput(): void;
   /** Whether bytes are wanted. */
   setReading(reading: boolean): void;
+  /** The peer has closed: nothing more is read, and what the transport has is its next user's. */
+  stop(): void;
   /** Bytes that were not fed. */
   readonly unfed: number;
   /** Lets the transport go. @returns what was not fed. */
@@ -83,17 +85,18 @@ class DescriptorWire implements Wire {
     transport.pause();
     this.#listeners = new TransportListeners(transport, {
       onData: (chunk) => this.#head.push(chunk as Uint8Array),
-      onEnd: () => {},
+      onEnd: () => events.onEnd('eof', null),
       onError: (error) => events.onEnd(causeOf(error), error),
       onClose: () => events.onEnd('destroyed', null),
       onWriteError: (error) => events.onSendFailed(error),
     });
-    this.#listeners.idle(
-      (referenced) => connection.setReference(referenced),
-      () => {
+    this.#listeners.idle({
+      onWanted: () => {
         this.#wanted = true;
       },
-    );
+      setReference: (referenced) => connection.setReference(referenced),
+      bytes: (sent) => connection.bytes(sent),
+    });
     // Each chunk that `read` returns is told as 'data', too.
     while (transport.readableLength > 0 && transport.read() !== null) {}
     descriptor.take();
@@ -114,6 +117,12 @@ class DescriptorWire implements Wire {
 
   setReading(reading: boolean): void {
     this.#connection.setReading(reading);
+  }
+
+  /** The socket reads by itself again, so that it hears of its own end. */
+  stop(): void {
+    this.#listeners.unidle();
+    this.#descriptor.giveBack(true);
   }
 
   get unfed(): number {
@@ -164,12 +173,15 @@ class FedWire implements Wire {
   readonly #events: WireEvents;
   readonly #listeners: TransportListeners;
   readonly #queue: Uint8Array[] = [];
-  #ending: { readonly cause: TransportEnding['cause']; readonly error: TransportError | null } | null =
-    null;
+  #ending: {
+    readonly cause: TransportEnding['cause'];
+    readonly error: TransportError | null;
+  } | null = null;
   #told: 'nothing' | 'eof' | 'all' = 'nothing';
   #ready = false;
   #reading = true;
   #feeding = false;
+  #stopped = false;
   #inFlight = 0;
   #detached = false;
 
@@ -238,7 +250,8 @@ class FedWire implements Wire {
     this.#feeding = true;
     try {
       // What was read before the transport broke is looked at, wanted or not: a close_notify in it counts.
-      while (this.#queue.length > 0 && (this.#reading || this.#isBroken) && !this.#detached) {
+      while (this.#queue.length > 0 && (this.#reading || this.#isBroken)) {
+        if (this.#detached || this.#stopped) break;
         const chunk = this.#queue[0] as Uint8Array;
         const piece = chunk.subarray(0, AT_ONCE);
         if (piece.length === chunk.length) this.#queue.shift();
@@ -256,9 +269,14 @@ class FedWire implements Wire {
     return this.#ending !== null && this.#ending.cause !== 'eof';
   }
 
+  stop(): void {
+    this.#stopped = true;
+    this.#throttle();
+  }
+
   #throttle(): void {
     if (this.#detached || this.#ending !== null) return;
-    if (!this.#reading) this.#transport.pause();
+    if (!this.#reading || this.#stopped) this.#transport.pause();
     else if (this.#transport.isPaused()) this.#transport.resume();
   }
 
@@ -282,7 +300,7 @@ class FedWire implements Wire {
     const ending = this.#ending;
     if (ending === null || !this.#ready || this.#detached || this.#told === 'all') return;
     if (ending.cause === 'eof' && (this.#told === 'eof' || !this.#reading)) return;
-    if (this.#queue.length > 0 && this.#reading) return;
+    if (this.#queue.length > 0 && this.#reading && !this.#stopped) return;
     this.#told = ending.cause === 'eof' ? 'eof' : 'all';
     this.#events.onEnd(ending.cause, ending.error);
   }

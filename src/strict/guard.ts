@@ -33,8 +33,8 @@ import {
   trustsResets,
 } from '../http-messages.ts';
 import { process } from '../runtime.ts';
-import { causeOf } from '../transport/listeners.ts';
 import { recordFolder, TruncationTranscript } from '../transcript/on-truncation.ts';
+import { causeOf } from '../transport/listeners.ts';
 import {
   type ConnectMessage,
   isHeard,

@@ -8,11 +8,11 @@
 import net from 'node:net';
 import type { Duplex } from 'node:stream';
 import tls, { type ConnectionOptions, type Server, type TLSSocket } from 'node:tls';
+import { type AddOn, addOn, type Watch } from '../add-on.ts';
 import type { Closure } from '../closure/verdict.ts';
 import { clientContext } from '../engine/context.ts';
 import { OptionError, RuntimeError } from '../errors.ts';
 import { IS_NODE, process } from '../runtime.ts';
-import { type AddOn, addOn, type Watch } from '../add-on.ts';
 import type { Strictness } from './channels.ts';
 import { Guard, guardOf, type Watching } from './guard.ts';
 import { acceptPassing, connectPassing, type Passing } from './pass/passing.ts';

@@ -11,9 +11,10 @@
  *
  * A witness tells only what it has read. Where it has read nothing, it says null, and nothing is claimed.
  */
+
+import { type AddOn, ALONE, AUTHENTICATED, SENT, type Watch } from '../add-on.ts';
 import { closes } from '../closure/ending.ts';
 import type { CutPoint, Evidence } from '../closure/machine.ts';
-import { type AddOn, ALONE, AUTHENTICATED, SENT, type Watch } from '../add-on.ts';
 
 /** An alert that crossed the wire. */
 export interface WitnessedAlert {

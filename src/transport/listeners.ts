@@ -21,6 +21,16 @@ export interface TransportEvents {
   onWriteError(error: TransportError): void;
 }
 
+/** Who reads and writes a socket's descriptor in its stead. */
+export interface Reader {
+  /** The socket's stream wants it to read. */
+  onWanted(): void;
+  /** Whether it keeps the process alive. */
+  setReference(referenced: boolean): void;
+  /** How many bytes went. */
+  bytes(sent: boolean): number;
+}
+
 /** Our listeners on a transport, and those that stand back for them. */
 export class TransportListeners {
   readonly #transport: Duplex;
@@ -32,6 +42,7 @@ export class TransportListeners {
   readonly #ours: ReadonlyArray<readonly [string, (...args: any[]) => void]>;
   /** What was replaced on the transport itself. */
   readonly #replaced: string[] = [];
+  #idle = false;
 
   constructor(transport: Duplex, events: TransportEvents) {
     this.#transport = transport;
@@ -90,21 +101,34 @@ export class TransportListeners {
     });
   }
 
-  /**
-   * Has a socket do nothing by itself: somebody else reads its descriptor, and keeps the process alive.
-   *
-   * @param reads called when the socket's stream wants it to read.
-   */
-  idle(setReference: (referenced: boolean) => void, reads: () => void): void {
+  /** Has a socket do nothing by itself: somebody else reads and writes its descriptor. */
+  idle(reader: Reader): void {
     const socket = this.#transport as net.Socket;
-    this.#replace('_read', reads);
+    this.#replace('_read', () => reader.onWanted());
+    this.#idle = true;
     for (const name of ['ref', 'unref'] as const) {
       const method = socket[name];
       this.#replace(name, () => {
-        setReference(name === 'ref');
+        reader.setReference(name === 'ref');
         return method.call(socket);
       });
     }
+    // These two stay, with what went by then.
+    for (const name of ['bytesRead', 'bytesWritten'] as const) {
+      const own = (
+        Object.getOwnPropertyDescriptor(socket, name) ??
+        Object.getOwnPropertyDescriptor(net.Socket.prototype, name)
+      )?.get;
+      if (own === undefined) continue;
+      const get = () => (own.call(socket) as number) + reader.bytes(name === 'bytesWritten');
+      Object.defineProperty(socket, name, { configurable: true, get });
+    }
+  }
+
+  /** Has the socket read by itself again. */
+  unidle(): void {
+    if (this.#idle) Reflect.deleteProperty(this.#transport, '_read');
+    this.#idle = false;
   }
 
   /**

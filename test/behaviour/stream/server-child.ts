@@ -117,6 +117,10 @@ async function clientHello(version: Version): Promise<Uint8Array> {
   return hello;
 }
 
+async function turns(count: number): Promise<void> {
+  for (let i = 0; i < count; i++) await new Promise<void>((resolve) => setImmediate(resolve));
+}
+
 function deferred<T>() {
   let resolve: (value: T) => void = () => {};
   const promise = new Promise<T>((settle) => {
@@ -211,10 +215,14 @@ const LIVES: readonly Life[] = [
   },
   {
     name: 'while the server writes, and waits for it',
-    onStream: async (scene, stream, transport) => {
+    onStream: async (scene, stream) => {
       for (;;) {
-        const writing = stream.write(Buffer.alloc(65_536));
-        scene.there = transport.writableLength > 0;
+        let waits = true;
+        const writing = stream.write(Buffer.alloc(65_536)).finally(() => {
+          waits = false;
+        });
+        await Promise.race([writing, turns(20)]);
+        scene.there = waits;
         await writing;
       }
     },
