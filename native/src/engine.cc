@@ -272,6 +272,7 @@ class Connection final : public Session::Events {
   void Take(const uint8_t* data, size_t length);
   void OutOfMemory();
   void Pump();
+  bool IsRefused();
   void OnFailed();
   void Left();
   void SendWaiting();
@@ -644,6 +645,12 @@ void Connection::Pump() {
     if (session_->established()) {
       established_ = true;
       Add(Kind::kSecure);
+      if (IsRefused()) {
+        // As in Node nothing more goes out, so that a TLS 1.2 client does not think that it is welcome.
+        failed_ = true;
+        session_->DropOutput();
+        return;
+      }
     }
   }
   // Plaintext is never longer than its records, so all of it stands in one piece.
@@ -676,6 +683,13 @@ void Connection::Pump() {
   if (!stalled_ || closed_) return;
   Encrypt();
   EndWhenDue();
+}
+
+/** Whether this is a server that refuses its client's certificate. JavaScript says so. */
+bool Connection::IsRefused() {
+  if (!options_.server || (options_.verify & SSL_VERIFY_FAIL_IF_NO_PEER_CERT) == 0) return false;
+  SSL* ssl = session_->ssl();
+  return JudgementOf(ssl).code != nullptr || !HasCertificate(ssl);
 }
 
 void Connection::OnFailed() {

@@ -110,6 +110,7 @@ class Session {
   const uint8_t* rest_data() const { return in_; }
   /** Where records go to from now on. */
   void SetOutput(Bytes* output) { output_ = output; }
+  void DropOutput() { output_->Clear(); }
 
   /** The handshake, as far as the input goes: kMore with `established()` where it is complete. */
   Status Handshake();

@@ -89,8 +89,12 @@ export interface Engine {
   /** Null until the handshake is complete. */
   readonly info: TlsInfo | null;
   readonly peer: Peer;
-  /** Bytes that were decrypted and are nobody's yet; null where there are none now. */
-  take(): Uint8Array | null;
+  /**
+   * Bytes that were decrypted and are nobody's yet; null where there are none now.
+   *
+   * @param most how many bytes at most, 1 or more; all that are in one piece by default.
+   */
+  take(most?: number): Uint8Array | null;
   /**
    * Takes bytes for sending. Their memory is the caller's again when this returns.
    *

@@ -467,9 +467,13 @@ export class NativeEngine implements Engine, WireEvents {
     if (this.writable && !this.#isOver) this.#events.onDrain();
   }
 
-  take(): Uint8Array | null {
-    const first = this.#incoming.shift();
+  take(most = Number.POSITIVE_INFINITY): Uint8Array | null {
+    let first = this.#incoming.shift();
     if (first === undefined) return null;
+    if (first.length > most) {
+      this.#incoming.unshift(first.subarray(most));
+      first = first.subarray(0, most);
+    }
     this.#waiting -= first.length;
     // Behind this call: whoever waits would be asked, and take what comes next, before this has returned.
     if (!this.#reading && this.#waiting < WAITING && !this.#paused) {

@@ -18,18 +18,22 @@ type Choice =
   | { readonly binding: EngineBinding }
   | { readonly binding: null; readonly reason: string };
 
+/** What `CLOSE_NOTIFY_ENGINE` may be. `fed` is the native engine without a descriptor, as it is on Windows. */
+const NAMES: ReadonlySet<string> = new Set(['native', 'tapped', 'fed']);
+
 /** The engine that was asked for; undefined for whichever is better. @throws {OptionError} */
-function asked(option: EngineName | undefined): EngineName | undefined {
-  const name = option ?? process.env['CLOSE_NOTIFY_ENGINE'];
-  if (name === undefined || name === '' || name === 'native' || name === 'tapped') {
-    return name || undefined;
+function asked(option: EngineName | undefined): string | undefined {
+  if (option !== undefined) {
+    if (option === 'native' || option === 'tapped') return option;
+    throw new OptionError("engine must be 'native' or 'tapped'");
   }
-  throw new OptionError(
-    option === undefined
-      ? `CLOSE_NOTIFY_ENGINE must be 'native' or 'tapped', not '${name}'`
-      : "engine must be 'native' or 'tapped'",
-  );
+  const name = process.env['CLOSE_NOTIFY_ENGINE'] || undefined;
+  if (name === undefined || NAMES.has(name)) return name;
+  throw new OptionError(`CLOSE_NOTIFY_ENGINE must be 'native' or 'tapped', not '${name}'`);
 }
+
+/** Whether the native engine is to have no descriptor. */
+const isFed = () => process.env['CLOSE_NOTIFY_ENGINE'] === 'fed';
 
 /** What the environment makes of a client's options; null where nothing. */
 function insecure({ rejectUnauthorized }: ClientTlsOptions): string | null {
@@ -65,7 +69,7 @@ function choose(option: EngineName | undefined, options: object, also: string | 
   const { native, reason } = addOn();
   const problem = native === null ? reason : (also ?? obstacle(options));
   if (native !== null && problem === null) return { binding: native.engine };
-  if (name === 'native') {
+  if (name !== undefined) {
     throw new OptionError(`there is no native engine for this connection: ${problem}`, {
       hint: 'close-notify doctor says more; without the option engine the tapped one is used',
     });
@@ -73,16 +77,32 @@ function choose(option: EngineName | undefined, options: object, also: string | 
   return { binding: null, reason: problem ?? 'unknown' };
 }
 
+/** What has to be a function. @throws {OptionError} */
+function checkCallbacks(options: object): void {
+  for (const name of ['checkServerIdentity', 'SNICallback', 'ALPNCallback']) {
+    const value = (options as Record<string, unknown>)[name];
+    if (value === undefined || value === null || typeof value === 'function') continue;
+    throw new OptionError(`the option ${name} must be a function`);
+  }
+  const { minDHSize } = options as ClientTlsOptions;
+  if (minDHSize !== undefined && !(typeof minDHSize === 'number' && minDHSize >= 1)) {
+    throw new OptionError('the option minDHSize must be a number, 1 or more');
+  }
+}
+
 /** Begins a handshake as a client. @throws {OptionError} */
 export function openClient(options: EngineOptions, tlsOptions: ClientTlsOptions): Engine {
   const { binding } = choose(options.engine, tlsOptions, insecure(tlsOptions));
   if (binding === null) return TappedEngine.client(options, tlsOptions);
+  checkCallbacks(tlsOptions);
   const context = refusing(tlsOptions, () =>
     nativeClientContext(binding, tlsOptions as tls.ConnectionOptions),
   );
   return context === null
     ? TappedEngine.client(options, tlsOptions)
-    : refusing(tlsOptions, () => NativeEngine.client(binding, options, tlsOptions, context));
+    : refusing(tlsOptions, () =>
+        NativeEngine.client(binding, { ...options, fed: isFed() }, tlsOptions, context),
+      );
 }
 
 function refusing<T>(options: object, make: () => T): T {
@@ -108,6 +128,7 @@ export class ServerContext {
     this.#options = options;
     const { binding } = choose(engine, options, null);
     this.#binding = binding;
+    if (binding !== null) checkCallbacks(options);
     this.#native =
       binding && refusing(options, () => nativeServerContext(binding, options as tls.TlsOptions));
     this.#tapped = this.#native === null ? new TappedContext(options) : null;
@@ -118,7 +139,7 @@ export class ServerContext {
     if (this.#tapped !== null) return TappedEngine.server(options, this.#tapped);
     return NativeEngine.server(
       this.#binding as EngineBinding,
-      options,
+      { ...options, fed: isFed() },
       this.#options,
       this.#native as NativeContext,
     );

@@ -180,13 +180,17 @@ export class TappedEngine implements Engine, TapEvents {
     return true;
   }
 
-  take(): Uint8Array | null {
-    const first = this.#incoming.shift();
+  take(most = Number.POSITIVE_INFINITY): Uint8Array | null {
+    let first = this.#incoming.shift();
     if (first === undefined) return null;
+    if (first.length > most) {
+      this.#incoming.unshift(first.subarray(most));
+      first = first.subarray(0, most);
+    }
     const chunks = [first];
     let { length } = first;
     for (let next = this.#incoming[0]; next !== undefined; next = this.#incoming[0]) {
-      if (length + next.length > JOINED) break;
+      if (length + next.length > Math.min(JOINED, most)) break;
       chunks.push(next);
       length += next.length;
       this.#incoming.shift();

@@ -109,9 +109,11 @@ export class Reading {
     if ((this.#pending || this.taken) && !this.#discarded) return;
     const connection = this.#connection;
     for (;;) {
-      const full = unread === 'keep' && this.#keptBytes >= connection.policy.unreadLimit;
+      const room = connection.policy.unreadLimit - this.#keptBytes;
+      const full = unread === 'keep' && room <= 0;
       if (full && !all && !this.#discarded) return;
-      const chunk = connection.engine.take();
+      const keeps = unread === 'keep' && !full && !this.#discarded;
+      const chunk = connection.engine.take(keeps ? room : undefined);
       if (chunk === null) return;
       connection.counters.late += chunk.length;
       // To discard what nobody reads is the caller's choice. Somebody who has begun to read is to learn of it.

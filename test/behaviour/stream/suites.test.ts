@@ -1,5 +1,5 @@
 /**
- * A stream's evidence is read from records: what Node offers by default, it has to be able to read.
+ * A stream's evidence is read, by either engine: what Node offers by default, each has to be able to read.
  *
  * RFC 9846 section 6.1: "Any data received after a closure alert has been received MUST be ignored." Only who reads
  * the alert itself knows that there was one.
@@ -23,7 +23,12 @@ const OTHERS = tls
   .map((suite) => suite.toUpperCase())
   .filter((suite) => !OFFERED.includes(suite) && !/SRP|NULL|ANON|ADH|CCM8/.test(suite));
 
-describe('the evidence of a stream is its records, for each suite of this Node', () => {
+const ALL = [...OFFERED, ...OTHERS];
+
+describe.each([
+  ['tapped', 'record'],
+  ['native', 'openssl'],
+] as const)('the %s engine gives evidence %s for each suite of this Node', (engine, evidence) => {
   test('the default offer is known', () => {
     expect(OFFERED).toEqual(
       expect.arrayContaining([
@@ -35,30 +40,33 @@ describe('the evidence of a stream is its records, for each suite of this Node',
     );
   });
 
-  test.each([...OFFERED, ...OTHERS])('%s', (suite) =>
-    clean(async (scope) => {
-      const issuer = suite.includes('ECDSA') ? ecServer() : rsaServer();
-      const version: Version = suite.startsWith('TLS_') ? 'TLSv1.3' : 'TLSv1.2';
-      const ciphers = listOf(suite);
-      const psk = suite.includes('PSK');
-      const { client, server } = await pair(scope, version, {
-        client: { ca: serverCa().pem, ciphers, ...(psk ? PSK.client : {}) },
-        server: {
-          ...identityOf(issuer),
-          ciphers,
-          dhparam: 'auto',
-          ...(psk ? PSK.server : {}),
-        },
-      });
-      await Promise.all([client.write(Buffer.alloc(40_000)), server.write(Buffer.from('hello'))]);
-      await Promise.all([client.close(), server.close()]);
-      for (const { closure } of [client, server]) {
-        expect(closure).toMatchObject({
-          verdict: 'secure',
-          sent: { evidence: 'record' },
-          received: { evidence: 'record' },
+  test.each(engine === 'tapped' ? ALL : ALL.filter((suite) => !suite.includes('PSK')))(
+    '%s',
+    (suite) =>
+      clean(async (scope) => {
+        const issuer = suite.includes('ECDSA') ? ecServer() : rsaServer();
+        const version: Version = suite.startsWith('TLS_') ? 'TLSv1.3' : 'TLSv1.2';
+        const ciphers = listOf(suite);
+        const psk = suite.includes('PSK');
+        const { client, server } = await pair(scope, version, {
+          client: { engine, ca: serverCa().pem, ciphers, ...(psk ? PSK.client : {}) },
+          server: {
+            engine,
+            ...identityOf(issuer),
+            ciphers,
+            dhparam: 'auto',
+            ...(psk ? PSK.server : {}),
+          },
         });
-      }
-    })(),
+        await Promise.all([client.write(Buffer.alloc(40_000)), server.write(Buffer.from('hello'))]);
+        await Promise.all([client.close(), server.close()]);
+        for (const { closure } of [client, server]) {
+          expect(closure).toMatchObject({
+            verdict: 'secure',
+            sent: { evidence },
+            received: { evidence },
+          });
+        }
+      })(),
   );
 });

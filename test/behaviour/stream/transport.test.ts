@@ -96,7 +96,8 @@ test(
       }),
     ]);
     await Promise.all([client.close(), server.close()]);
-    expect(kept.length).toBeGreaterThan(20);
+    // Each engine has pieces of its own.
+    expect(kept.length).toBeGreaterThan(5);
     expect(kept.every(({ bytes, copy }) => copy.equals(bytes))).toBe(true);
   }),
 );
