@@ -3,6 +3,7 @@
  * under an AbortSignal. Whatever ends the wait, its timer and its listener are gone.
  */
 import { performance } from 'node:perf_hooks';
+import { type Call, callSite, rejectingAwaiters } from './call-site.ts';
 import { checkDeadline } from './closure/policy.ts';
 import { AbortError, OptionError, type Phase } from './errors.ts';
 
@@ -184,9 +185,11 @@ export class Questions {
  */
 export abstract class Wait<T> implements Waiter {
   readonly #promise: Promise<T>;
-  #resolve!: (value: T) => void;
+  #resolve!: (value: T | PromiseLike<T>) => void;
   #reject!: (error: unknown) => void;
   #settled = false;
+  /** The caller has the promise. */
+  #returned = false;
   #deadline = Number.POSITIVE_INFINITY;
   #timer: NodeJS.Timeout | undefined;
   #patience: Patience | undefined;
@@ -207,6 +210,11 @@ export abstract class Wait<T> implements Waiter {
   protected abstract onDeadline(milliseconds: number): Error;
   protected abstract onAbort(reason: unknown): Error;
 
+  /** The public method that returns the promise: its caller's frames go into the error's stack. Null where none is. */
+  protected get call(): Call | null {
+    return null;
+  }
+
   /**
    * Waits.
    *
@@ -216,20 +224,26 @@ export abstract class Wait<T> implements Waiter {
     { signal, deadline = Number.POSITIVE_INFINITY }: WaitOptions,
     patience?: Patience,
   ): Promise<T> {
+    this.#begin(signal, deadline, patience);
+    this.#returned = true;
+    return this.#promise;
+  }
+
+  #begin(signal: AbortSignal | undefined, deadline: number, patience: Patience | undefined): void {
     if (signal?.aborted) {
       this.#settled = true;
-      this.#reject(this.onAbort(signal.reason));
-      return this.#promise;
+      this.#fail(this.onAbort(signal.reason));
+      return;
     }
     this.begin();
-    if (this.#settled) return this.#promise;
+    if (this.#settled) return;
     this.#deadline = deadline;
     if (signal !== undefined) {
       this.#signal = signal;
       signal.addEventListener('abort', this);
       if (signal.aborted) {
         this.handleEvent();
-        return this.#promise;
+        return;
       }
     }
     if (patience === undefined) {
@@ -237,7 +251,6 @@ export abstract class Wait<T> implements Waiter {
     } else if (patience.start(deadline, this)) {
       this.#patience = patience;
     }
-    return this.#promise;
   }
 
   get settled(): boolean {
@@ -249,7 +262,15 @@ export abstract class Wait<T> implements Waiter {
   }
 
   reject(error: unknown): void {
-    if (this.#settle()) this.#reject(error);
+    if (this.#settle()) this.#fail(error);
+  }
+
+  /** Rejects, with the frames of whoever called. */
+  #fail(error: unknown): void {
+    const { call } = this;
+    if (call === null) this.#reject(error);
+    else if (this.#returned) this.#resolve(rejectingAwaiters(error));
+    else this.#reject(callSite(call)(error));
   }
 
   #settle(): boolean {
@@ -264,12 +285,12 @@ export abstract class Wait<T> implements Waiter {
 
   /** @internal */
   onTimeOver(): void {
-    if (this.#settle()) this.#reject(this.onDeadline(this.#deadline));
+    if (this.#settle()) this.#fail(this.onDeadline(this.#deadline));
   }
 
   /** @internal The signal has been aborted. */
   handleEvent(): void {
-    if (this.#settle()) this.#reject(this.onAbort(this.#signal?.reason));
+    if (this.#settle()) this.#fail(this.onAbort(this.#signal?.reason));
   }
 }
 

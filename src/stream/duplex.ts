@@ -20,6 +20,7 @@
  *   stream yet: a close_notify behind them would tell the peer that it has everything.
  */
 import { Duplex } from 'node:stream';
+import { callSite } from '../call-site.ts';
 import { OptionError } from '../errors.ts';
 import {
   endByMessages,
@@ -207,6 +208,8 @@ export class TlsDuplex extends Duplex implements TransportMembers {
   async *#iterate(destroys: boolean): AsyncGenerator<Buffer, void, undefined> {
     try {
       yield* super.iterator({ destroyOnReturn: false });
+    } catch (error) {
+      throw callSite(this.#iterate)(error);
     } finally {
       if (destroys) this.destroy();
     }

@@ -14,6 +14,7 @@
  */
 import { channel } from 'node:diagnostics_channel';
 import net from 'node:net';
+import { callSite } from '../call-site.ts';
 import type { ServerContext, ServerTlsOptions } from '../engine/tapped.ts';
 import { AbortError, AbortedError, OptionError } from '../errors.ts';
 import type { Observer } from '../transcript/observer.ts';
@@ -205,7 +206,7 @@ export class TlsServer implements AsyncDisposable {
       });
     } catch (error) {
       this.#forgetSignal();
-      throw error;
+      throw callSite(this.listen)(error);
     } finally {
       this.#stopListen = null;
       server.off('listening', onListening);
@@ -387,7 +388,7 @@ export class TlsServer implements AsyncDisposable {
     } catch (error) {
       this.#abortAll();
       await closing;
-      if (error !== DEADLINE) throw error;
+      if (error !== DEADLINE) throw callSite(this.close)(error);
     }
   }
 

@@ -1,12 +1,27 @@
 /** What errors say: the option, the reason, what fits the case; and which line of the program it was. */
 import type net from 'node:net';
 import { describe, expect, test } from 'vitest';
-import { accept, type ConnectOptions, connect, createServer } from '../../../src/index.ts';
+import {
+  accept,
+  type ConnectOptions,
+  connect,
+  createServer,
+  type TlsStream,
+} from '../../../src/index.ts';
 import { plainReason } from '../../../src/openssl.ts';
 import { describeTls, type Identity, pki } from '../../support/core-pki.ts';
 import { clean } from '../../support/core-scope.ts';
 import { pair, rejection } from '../../support/core-streams.ts';
 import { freePort, listen, tcpPair } from '../../support/core-transport.ts';
+
+type Call = (stream: TlsStream) => Promise<unknown>;
+
+/** More than any transport takes at once. */
+const LARGE = new Uint8Array(64 * 1024 * 1024);
+
+async function all(stream: AsyncIterable<Uint8Array>): Promise<void> {
+  for await (const bytes of stream) expect(bytes).toBeNull();
+}
 
 /** Thread ids and codes, paths of sources, more than one line. */
 const INNARDS = /[0-9A-F]{8}:|error:|\.c\b|deps\/|\n|reason\(0\)/;
@@ -151,19 +166,85 @@ describeTls('the stack has the line of the program', () => {
     }),
   );
 
-  test(
-    'of a for await',
+  type Wait = Parameters<TlsStream['shutdown']>[0];
+  const inTime: Wait = { deadline: 1 };
+  const cut = (server: TlsStream) => server.abort();
+  const silent = () => {};
+  test.each<readonly [string, string, (server: TlsStream) => void, Call]>([
+    ['a for await', 'ERR_TLS_TRUNCATED', cut, async (stream) => void (await all(stream))],
+    [
+      'a for await over the Duplex',
+      'ERR_TLS_TRUNCATED',
+      cut,
+      async (stream) => void (await all(stream.toDuplex())),
+    ],
+    ['read', 'ERR_TLS_TRUNCATED', cut, (stream) => stream.read()],
+    ['read until its deadline', 'ERR_TLS_TIMEOUT', silent, (stream) => stream.read(inTime)],
+    ['shutdown', 'ERR_TLS_TRUNCATED', cut, (stream) => stream.shutdown()],
+    ['shutdown until its deadline', 'ERR_TLS_TIMEOUT', silent, (stream) => stream.shutdown(inTime)],
+    [
+      'shutdown that is cancelled',
+      'ABORT_ERR',
+      silent,
+      (stream) => stream.shutdown({ signal: AbortSignal.timeout(1) }),
+    ],
+    [
+      'close that is cancelled',
+      'ABORT_ERR',
+      silent,
+      (stream) => stream.close({ signal: AbortSignal.timeout(1) }),
+    ],
+    ['a write that waits', 'ERR_TLS_TIMEOUT', silent, (stream) => stream.write(LARGE, inTime)],
+    [
+      'close, of bytes that the transport does not take',
+      'ERR_TLS_TIMEOUT',
+      silent,
+      (stream) => {
+        stream.write(LARGE).catch(() => {});
+        return stream.close(inTime);
+      },
+    ],
+  ])('of %s', (_, code, ending, call) =>
     clean(async (scope) => {
       const both = await pair(scope, 'TLSv1.3');
       async function lineOfTheProgram() {
-        for await (const bytes of both.client) expect(bytes).toBeNull();
+        await call(both.client);
       }
       const failing = rejection(lineOfTheProgram());
-      both.server.abort();
+      ending(both.server);
       const error = await failing;
-      expect(error.code).toBe('ERR_TLS_TRUNCATED');
-      expect(error.stack).toContain('lineOfTheProgram');
-      await both.client.close();
+      expect(error.code).toBe(code);
+      expect(error.stack?.match(/at lineOfTheProgram/g)).toHaveLength(1);
+      both.client.abort();
+      both.server.abort();
+    })(),
+  );
+
+  test(
+    'of a call whose promise nobody awaits, of a stream that has failed',
+    clean(async (scope) => {
+      const both = await pair(scope, 'TLSv1.3');
+      both.server.abort();
+      const first = await rejection(both.client.read());
+      const lineThatReads = () => both.client.read();
+      const lineThatWrites = () => both.client.write('more');
+      expect(await rejection(lineThatReads())).toBe(first);
+      expect(await rejection(lineThatWrites())).toBe(first);
+      expect(first.stack).toContain('lineThatReads');
+      expect(first.stack).toContain('lineThatWrites');
     }),
   );
+
+  test('of listen', async () => {
+    const busy = createServer(pki().server, () => {});
+    const { port } = await busy.listen(0, '127.0.0.1');
+    const server = createServer(pki().server, () => {});
+    async function lineOfTheProgram() {
+      await server.listen(port, '127.0.0.1');
+    }
+    const { code, stack } = await rejection(lineOfTheProgram());
+    expect(code).toBe('EADDRINUSE');
+    expect(stack).toContain('lineOfTheProgram');
+    await busy.close();
+  });
 });
