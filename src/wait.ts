@@ -6,6 +6,7 @@ import { performance } from 'node:perf_hooks';
 import { type Call, callSite, rejectingAwaiters } from './call-site.ts';
 import { checkDeadline } from './closure/policy.ts';
 import { AbortError, OptionError, type Phase } from './errors.ts';
+import { checkOptionNames } from './option-names.ts';
 
 /** Limits of one call. */
 export interface WaitOptions {
@@ -21,22 +22,23 @@ export interface WaitHandlers {
   onAbort(reason: unknown): Error;
 }
 
-/** @throws {OptionError} for a signal or deadline that is none. */
-export function checkWaitOptions(options: WaitOptions | undefined): void {
+const WAIT_OPTIONS = ['signal', 'deadline'] as const;
+
+/**
+ * @param others what the call takes besides.
+ * @throws {OptionError} for a signal or deadline that is none, and for an option that there is not.
+ */
+export function checkWaitOptions(
+  options: WaitOptions | undefined,
+  ...others: readonly string[]
+): void {
   if (options === undefined) return;
-  if (typeof options !== 'object' || options === null) {
-    throw new OptionError('options must be an object');
-  }
+  checkOptionNames(options, [...WAIT_OPTIONS, ...others]);
   const { signal, deadline } = options;
   if (signal !== undefined && !(signal instanceof AbortSignal)) {
     throw new OptionError('signal must be an AbortSignal');
   }
-  if (deadline === undefined) return;
-  try {
-    checkDeadline(deadline, 'deadline');
-  } catch (cause) {
-    throw new OptionError((cause as Error).message, { cause });
-  }
+  if (deadline !== undefined) checkDeadline(deadline, 'deadline');
 }
 
 /** setTimeout's longest delay; beyond it Node would fire at once. */

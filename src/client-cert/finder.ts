@@ -17,6 +17,7 @@ import {
   OptionError,
   RequestError,
 } from '../errors.ts';
+import { checkOptionNames } from '../option-names.ts';
 import { type Decoded, WireDecoder } from '../record/decoder.ts';
 import {
   type CertificateRequest,
@@ -28,6 +29,7 @@ import { parseKeyLogLine } from '../record/keys.ts';
 import { certificateTypeName, signatureSchemeName } from '../record/schemes.ts';
 import { SUITE_NAMES } from '../record/suite-names.ts';
 import { type ConnectOptions, connect, observerOf } from '../stream/connect.ts';
+import { CLIENT_OPTIONS } from '../stream/options.ts';
 import type { TlsStream } from '../stream/tls-stream.ts';
 import type { Direction, Observation, Observer } from '../transcript/observer.ts';
 import { TruncationTranscript } from '../transcript/on-truncation.ts';
@@ -49,6 +51,9 @@ export interface FindOptions extends Omit<ConnectOptions, keyof FindTarget> {
   /** Identities to judge against what the server asks for. */
   readonly identities?: readonly Identity[] | undefined;
 }
+
+/** What `connect` refuses, or does not take here, it says by itself. */
+const FIND_OPTIONS: readonly string[] = [...Object.keys(CLIENT_OPTIONS), 'http', 'identities'];
 
 /** Whether the server asks for a certificate, and what it does when it gets none. */
 export type RequestStatus =
@@ -136,6 +141,7 @@ export class ClientCertificateFinder {
 
   /** @param defaults options of every `find`. */
   constructor(defaults: FindOptions = {}) {
+    checkOptionNames(defaults, FIND_OPTIONS);
     this.#defaults = defaults;
   }
 
@@ -149,6 +155,7 @@ export class ClientCertificateFinder {
    * @throws as `connect`, when the connection failed before the server could ask.
    */
   async find(target: FindTarget, options: FindOptions = {}): Promise<FindResult> {
+    checkOptionNames(options, FIND_OPTIONS);
     const { http, record, identities = [], ...connectOptions } = { ...this.#defaults, ...options };
     if (http !== undefined && !/^\/[\x21-\x7e]*$/.test(http)) {
       throw new OptionError("http must be a path, such as '/private'");

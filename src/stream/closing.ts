@@ -332,7 +332,7 @@ export class Closing {
 }
 
 function checkShutdownOptions(options: ShutdownOptions): void {
-  checkWaitOptions(options);
+  checkWaitOptions(options, 'wait', 'unread');
   if (options.wait !== undefined && typeof options.wait !== 'boolean') {
     throw new OptionError('wait must be a boolean');
   }

@@ -215,16 +215,7 @@ export function checkStreamOptions(
       hint: 'Node and Bun give one; without requireEvidence the closure says that it was inferred',
     });
   }
-  return { policy: policyOf(options), signal, head, observer: observerOf(record, peer) };
-}
-
-/** @throws {OptionError} */
-function policyOf(options: StreamOptions): Policy {
-  try {
-    return resolvePolicy(options);
-  } catch (cause) {
-    throw new OptionError((cause as Error).message, { cause });
-  }
+  return { policy: resolvePolicy(options), signal, head, observer: observerOf(record, peer) };
 }
 
 /** What to call a server in a record. */

@@ -29,6 +29,7 @@ import {
   isPausedWithin,
   stakeOf,
 } from '../http-messages.ts';
+import { checkOptionNames } from '../option-names.ts';
 import { process } from '../runtime.ts';
 import { addressOf, callTransport, type TransportMembers } from './peer.ts';
 import { finishWriting, type Source } from './source.ts';
@@ -309,9 +310,7 @@ export class TlsDuplex extends Duplex implements TransportMembers {
 
 /** @throws {OptionError} */
 function checkOptions(options: DuplexOptions): Record<string, unknown> {
-  if (typeof options !== 'object' || options === null) {
-    throw new OptionError('options must be an object');
-  }
+  checkOptionNames(options, ['readableHighWaterMark', 'writableHighWaterMark', 'allowHalfOpen']);
   const checked: Record<string, unknown> = {};
   for (const name of ['readableHighWaterMark', 'writableHighWaterMark'] as const) {
     const bytes = options[name];

@@ -14,6 +14,7 @@ import { Buffer } from 'node:buffer';
 import http from 'node:http';
 import net from 'node:net';
 import { ConnectError, OptionError } from '../errors.ts';
+import { checkOptionNames } from '../option-names.ts';
 import { process } from '../runtime.ts';
 import { serverName } from '../server-name.ts';
 import { type SecureSocketOptions, secureSocket } from './secure-socket.ts';
@@ -45,6 +46,7 @@ export function checkProxy(options: ProxyOptions): Proxy {
   if (typeof options !== 'object' || options === null) {
     throw new OptionError('proxy must be an object: { uri, headers, tls }');
   }
+  checkOptionNames(options, ['uri', 'headers', 'tls'], 'proxy.');
   const { uri, headers = {}, tls = {} } = options;
   if (!URL.canParse(String(uri))) throw new OptionError('proxy.uri must be a URL');
   const url = new URL(uri);

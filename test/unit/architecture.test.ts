@@ -90,12 +90,13 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   testing: ['closure', 'record', 'transport', 'stream'],
 };
 const FOLDERS = [...Object.keys(MAY_IMPORT), 'cli'];
-/** What stands in no folder: errors, runtime, waits, the names of servers, who reads a socket as HTTP or as a stream. */
+/** What stands in no folder: errors, names of options, runtime, waits, the names of servers, who reads a socket as HTTP or as a stream. */
 const EVERYBODYS: readonly string[] = [
   'call-site.ts',
   'errors.ts',
   'http-messages.ts',
   'openssl.ts',
+  'option-names.ts',
   'runtime.ts',
   'server-name.ts',
   'unread.ts',

@@ -1,8 +1,10 @@
 /** Every option of Node's own functions does what it does there, or is refused by name. */
+import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import net from 'node:net';
 import tls from 'node:tls';
 import { describe, expect, test } from 'vitest';
+import { ClientCertificateFinder, loadIdentities } from '../../../src/client-cert/index.ts';
 import {
   type AcceptOptions,
   accept,
@@ -10,11 +12,19 @@ import {
   connect,
   createServer,
   OptionError,
+  PcapngRecorder,
   type ServerOptions,
+  strictServer,
+  type TlsStream,
+  Transcript,
 } from '../../../src/index.ts';
+import { startTls } from '../../../src/starttls/starttls.ts';
+import { register } from '../../../src/strict/register.ts';
+import { strictConnector } from '../../../src/strict/undici.ts';
+import { channel } from '../../../src/testing/channel.ts';
 import { describeTls, pki } from '../../support/core-pki.ts';
 import { clean, type Scope } from '../../support/core-scope.ts';
-import { rejection } from '../../support/core-streams.ts';
+import { pair, rejection } from '../../support/core-streams.ts';
 import { tcpPair } from '../../support/core-transport.ts';
 
 /** A value that Node takes, for each option of `tls.createSecureContext` in the documentation of Node 20 to 26. */
@@ -256,6 +266,84 @@ describe('a name that nobody knows', () => {
     expect(() => server.setSecureContext({ maxConnections: 5 } as never)).toThrow(
       'the option maxConnections is refused: it is none of TLS',
     );
+  });
+});
+
+type Call = (stream: TlsStream) => unknown;
+
+describeTls('a name that nobody knows, in the options of a call', () => {
+  test.each<readonly [string, string, Call]>([
+    ['read', 'deadline', (stream) => stream.read({ deadlin: 5 } as never)],
+    ['write', 'signal', (stream) => stream.write('x', { singal: null } as never)],
+    ['shutdown', 'unread', (stream) => stream.shutdown({ unred: 'discard' } as never)],
+    ['close', 'wait', (stream) => stream.close({ wiat: false } as never)],
+    [
+      'toDuplex',
+      'allowHalfOpen',
+      async (stream) => stream.toDuplex({ allowHalfopen: false } as never),
+    ],
+  ])('%s: did you mean %s?', (_, right, call) =>
+    clean(async (scope) => {
+      const { client, server } = await pair(scope, 'TLSv1.3');
+      const error = await rejection(Promise.resolve(call(client)));
+      expect(error).toMatchObject({ code: 'ERR_TLS_OPTION', hint: `did you mean ${right}?` });
+      // Nothing has come of it.
+      expect(client.closure.verdict).toBe('open');
+      await Promise.all([client.close(), server.close()]);
+    })(),
+  );
+
+  test('of a server', async () => {
+    const server = createServer({}, () => {});
+    const listening = rejection(server.listen({ port: 0, hots: '127.0.0.1' } as never));
+    expect((await listening).message).toBe('there is no option hots: did you mean host?');
+    expect(server.address()).toBeNull();
+    for (const deadline of [0, 5]) {
+      const closing = rejection(server.close({ deadline, abort: true } as never));
+      expect(await closing).toMatchObject({
+        message: 'there is no option abort',
+        hint: 'there is signal, deadline',
+      });
+    }
+    await server.close();
+  });
+
+  test('what listens already is no options', async () => {
+    const listening = net.createServer();
+    await once(listening.listen(0, '127.0.0.1'), 'listening');
+    const server = createServer({}, () => {});
+    const address = await server.listen(listening);
+    expect(address).toMatchObject({ port: (listening.address() as net.AddressInfo).port });
+    await server.close();
+    listening.close();
+  });
+
+  test.each([
+    ['deadlines', { conect: 5 }, 'deadlines.conect', 'did you mean deadlines.connect?'],
+    ['linger', { tiem: 5 }, 'linger.tiem', 'did you mean linger.time?'],
+    ['linger', { bytes: 5 }, 'linger.bytes', 'there is linger.time, linger.count'],
+  ])('of the option %s: %j', async (name, value, wrong, hint) => {
+    const error = await rejection(connect({ port: 1, [name]: value } as never));
+    expect(error).toMatchObject({ code: 'ERR_TLS_OPTION', hint });
+    expect(error.message).toContain(`there is no option ${wrong}`);
+  });
+
+  const others: ReadonlyArray<readonly [string, () => unknown]> = [
+    ['Transcript', () => new Transcript({ secret: true } as never)],
+    // It would have written the secrets into the file.
+    ['PcapngRecorder', () => new PcapngRecorder({ secret: false } as never)],
+    ['strictServer', () => strictServer(tls.createServer(), { mod: 'report' } as never)],
+    ['register', () => register({ exclud: ['localhost'] } as never)],
+    ['strictConnector', () => strictConnector({ proxy: { url: 'http://localhost' } } as never)],
+    ['ClientCertificateFinder', () => new ClientCertificateFinder({ identites: [] } as never)],
+    ['find', () => new ClientCertificateFinder().find({ port: 1 }, { htpp: '/' } as never)],
+    ['loadIdentities', () => loadIdentities([], { passphrse: 'x' } as never)],
+    ['startTls', () => startTls(channel().ends[0], 'smtp', { hostt: 'x' } as never)],
+  ];
+  test.each(others)('of %s', async (_, call) => {
+    const error = await rejection((async () => call())());
+    expect(error.code).toBe('ERR_TLS_OPTION');
+    expect(error.hint).toMatch(/^did you mean [\w.]+\?$/);
   });
 });
 
