@@ -28,6 +28,7 @@ import {
 import { parseKeyLogLine } from '../record/keys.ts';
 import { certificateTypeName, signatureSchemeName } from '../record/schemes.ts';
 import { SUITE_NAMES } from '../record/suite-names.ts';
+import { hostAndPort } from '../server-name.ts';
 import { type ConnectOptions, connect, observerOf } from '../stream/connect.ts';
 import { CLIENT_OPTIONS } from '../stream/options.ts';
 import type { TlsStream } from '../stream/tls-stream.ts';
@@ -161,7 +162,9 @@ export class ClientCertificateFinder {
       throw new OptionError("http must be a path, such as '/private'");
     }
     const { host, port, path } = target;
-    const observer = observerOf(record, () => (host === undefined ? path : `${host}:${port}`));
+    const observer = observerOf(record, () =>
+      host === undefined ? path : hostAndPort(host, port),
+    );
     const watcher = new RequestWatcher(observer);
     let stream: TlsStream;
     try {
@@ -212,7 +215,8 @@ async function requestPath(
   const limits = { deadline: options.deadlines?.read ?? 10_000, signal: options.signal };
   // RFC 9110 section 7.2: an IPv6 address in brackets, and the port unless it is the usual one.
   const name = host.includes(':') ? `[${host}]` : host;
-  const authority = port === undefined || Number(port) === 443 ? name : `${name}:${port}`;
+  const isUsual = port === undefined || Number(port) === 443;
+  const authority = isUsual ? name : hostAndPort(host, port);
   await stream.write(
     `GET ${path} HTTP/1.1\r\nHost: ${authority}\r\nUser-Agent: close-notify\r\nConnection: close\r\n\r\n`,
     limits,

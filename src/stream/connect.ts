@@ -12,7 +12,7 @@ import {
   TappedEngine,
 } from '../engine/tapped.ts';
 import { AbortError, OptionError, RuntimeError } from '../errors.ts';
-import { serverName } from '../server-name.ts';
+import { hostAndPort, serverName } from '../server-name.ts';
 import { type Observer, tell } from '../transcript/observer.ts';
 import { TruncationTranscript } from '../transcript/on-truncation.ts';
 import { Transcript } from '../transcript/transcript.ts';
@@ -220,14 +220,14 @@ export function checkStreamOptions(
 
 /** What to call a server in a record. */
 function targetOf({ host, port, path, transport }: ConnectOptions): string | undefined {
-  if (host !== undefined) return port === undefined ? `${host}` : `${host}:${port}`;
+  if (host !== undefined) return hostAndPort(`${host}`, port);
   return path ?? (transport && peerOf(transport));
 }
 
 /** @internal What to call whoever is at the other end of a transport. */
 export function peerOf(transport: Duplex): string | undefined {
   const { remoteAddress, remotePort } = transport as Partial<net.Socket>;
-  return remoteAddress === undefined ? undefined : `${remoteAddress}:${remotePort}`;
+  return remoteAddress === undefined ? undefined : hostAndPort(remoteAddress, remotePort);
 }
 
 /** @internal What `record` asks for. @throws {OptionError} */

@@ -33,6 +33,7 @@ import {
   trustsResets,
 } from '../http-messages.ts';
 import { process } from '../runtime.ts';
+import { hostAndPort } from '../server-name.ts';
 import { causeOf } from '../tap/tap.ts';
 import { recordFolder, TruncationTranscript } from '../transcript/on-truncation.ts';
 import {
@@ -102,14 +103,8 @@ export class Guard {
     this.#watching = watching;
     this.#write = new FailedWrite(socket);
     const { role, host, port } = watching;
-    const peer =
-      host === null
-        ? role === 'client'
-          ? 'the server'
-          : 'the client'
-        : port === null
-          ? host
-          : `${host}:${port}`;
+    const someone = role === 'client' ? 'the server' : 'the client';
+    const peer = host === null ? someone : hostAndPort(host, port);
     this.#record = recordFolder() === null ? null : new TruncationTranscript({ local: 'us', peer });
     this.#ending = new WitnessedEnding(this.#record);
     guards.set(socket, this);

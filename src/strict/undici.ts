@@ -7,11 +7,11 @@ import net from 'node:net';
 import type { Duplex } from 'node:stream';
 import type { TLSSocket } from 'node:tls';
 import { OptionError, TimeoutError } from '../errors.ts';
-import { serverName } from '../server-name.ts';
+import { hostAndPort, serverName } from '../server-name.ts';
 import { after } from '../wait.ts';
 import { checkMode, type SecureSocketOptions, secureSocket, strictAddOn } from './secure-socket.ts';
 import { SessionCache } from './session-cache.ts';
-import { checkProxy, hostAndPort, type ProxyOptions, Tunnel } from './tunnel.ts';
+import { checkProxy, type ProxyOptions, Tunnel } from './tunnel.ts';
 
 export type { ProxyOptions };
 
@@ -82,9 +82,10 @@ export function strictConnector(options: StrictConnectorOptions = {}): Connector
     const stop =
       timeout > 0
         ? after(timeout, () => {
+            const name = hostAndPort(hostname, port);
             const why = opening instanceof Tunnel ? `: ${opening.waitsFor}` : '';
             fail(
-              new TimeoutError(`no connection to ${hostname}:${port} within ${timeout} ms${why}`, {
+              new TimeoutError(`no connection to ${name} within ${timeout} ms${why}`, {
                 phase: 'connect',
                 hint: 'check the address and what filters it, or raise timeout',
               }),

@@ -16,6 +16,7 @@ import dns from 'node:dns';
 import net from 'node:net';
 import type { Deadlines } from '../closure/policy.ts';
 import { ConnectError, OptionError, ResolveError, TimeoutError } from '../errors.ts';
+import { hostAndPort } from '../server-name.ts';
 import { abortsWith, after, type WaitOptions, withLimits } from '../wait.ts';
 
 /** Where to connect to, and how: the options of `net.connect` that apply. */
@@ -92,7 +93,7 @@ export async function openTransport(
   const delay = options.autoSelectFamilyAttemptTimeout ?? ATTEMPT_DELAY;
   const socket = await connectToAny(
     targets,
-    `${host}:${options.port}`,
+    hostAndPort(host, options.port),
     Math.max(delay, LEAST_ATTEMPT_DELAY),
     limits,
   );

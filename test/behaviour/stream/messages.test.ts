@@ -119,6 +119,16 @@ test.each([
   expect(plainReason(message)).toBe(reason);
 });
 
+test.each([
+  ['::1', '[::1]:1'],
+  ['127.0.0.1', '127.0.0.1:1'],
+])('no connection to %s: its port stands apart from the address', async (host, written) => {
+  // The port is of the system, and nobody listens on it; without IPv6 there is no way to the address.
+  const error = await rejection(connect({ host, port: 1 }));
+  expect(error.code).toBe('ERR_TLS_CONNECT');
+  expect(error.message.startsWith(`no connection to ${written}: `)).toBe(true);
+});
+
 describeTls('the stack has the line of the program', () => {
   test(
     'of connect that is refused',
