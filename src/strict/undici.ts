@@ -83,11 +83,14 @@ export function strictConnector(options: StrictConnectorOptions = {}): Connector
       timeout > 0
         ? after(timeout, () => {
             const name = hostAndPort(hostname, port);
-            const why = opening instanceof Tunnel ? `: ${opening.waitsFor}` : '';
+            const [why, first] =
+              opening instanceof Tunnel
+                ? [`: ${opening.waitsFor}`, 'ask who runs the proxy']
+                : ['', 'check the address and what filters it'];
             fail(
               new TimeoutError(`no connection to ${name} within ${timeout} ms${why}`, {
                 phase: 'connect',
-                hint: 'check the address and what filters it, or raise timeout',
+                hint: `${first}, or raise timeout`,
               }),
             );
           })
