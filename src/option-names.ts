@@ -70,3 +70,22 @@ function distanceOf(from: string, to: string): number {
   }
   return last[to.length] as number;
 }
+
+/** Options of `tls.createSecureContext` on Node 20 to 26. */
+export const CONTEXT_OPTIONS: readonly string[] = [
+  ...['allowPartialTrustChain', 'ca', 'cert', 'certificateCompression', 'ciphers'],
+  ...['clientCertEngine', 'crl', 'dhparam', 'ecdhCurve', 'honorCipherOrder', 'key', 'maxVersion'],
+  ...['minVersion', 'passphrase', 'pfx', 'privateKeyEngine', 'privateKeyIdentifier'],
+  ...['secureOptions', 'secureProtocol', 'sessionIdContext', 'sessionTimeout', 'sigalgs'],
+  'ticketKeys',
+];
+
+/** What `tls.connect` takes besides: its own, those of `net.connect` and `net.Socket`. */
+export const CONNECT_OPTIONS: readonly string[] = [
+  ...['ALPNProtocols', 'checkServerIdentity', 'enableTrace', 'minDHSize', 'pskCallback'],
+  ...['rejectUnauthorized', 'requestOCSP', 'secureContext', 'servername', 'session', 'socket'],
+  ...['allowHalfOpen', 'autoSelectFamily', 'autoSelectFamilyAttemptTimeout', 'blockList', 'family'],
+  ...['fd', 'highWaterMark', 'hints', 'host', 'keepAlive', 'keepAliveInitialDelay', 'localAddress'],
+  ...['localPort', 'lookup', 'noDelay', 'onread', 'path', 'port', 'readable', 'signal', 'timeout'],
+  ...['typeOfService', 'writable'],
+];

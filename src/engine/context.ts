@@ -6,6 +6,7 @@ import { createHash } from 'node:crypto';
 import tls from 'node:tls';
 import { OptionError } from '../errors.ts';
 import { plainReason } from '../openssl.ts';
+import { CONNECT_OPTIONS } from '../option-names.ts';
 
 /**
  * Options that a context is not made of: those of a socket, of a connection, and of an HTTP request, which https.Agent
@@ -13,14 +14,7 @@ import { plainReason } from '../openssl.ts';
  * newer Node has must not share a context.
  */
 const NOT_OF_A_CONTEXT: ReadonlySet<string> = new Set([
-  // tls.connect
-  ...['ALPNProtocols', 'checkServerIdentity', 'enableTrace', 'minDHSize', 'pskCallback'],
-  ...['rejectUnauthorized', 'requestOCSP', 'secureContext', 'servername', 'session', 'socket'],
-  // net.connect and net.Socket
-  ...['allowHalfOpen', 'autoSelectFamily', 'autoSelectFamilyAttemptTimeout', 'family', 'fd'],
-  ...['highWaterMark', 'hints', 'host', 'keepAlive', 'keepAliveInitialDelay', 'localAddress'],
-  ...['localPort', 'lookup', 'noDelay', 'onread', 'path', 'pauseOnConnect', 'port', 'readable'],
-  ...['signal', 'timeout', 'writable'],
+  ...CONNECT_OPTIONS,
   // http.request and http.Agent
   ...['_agentKey', '_defaultAgent', 'agent', 'agentKeepAliveTimeoutBuffer', 'auth'],
   ...['createConnection', 'defaultPort', 'encoding', 'hash', 'headers', 'hostname', 'href'],

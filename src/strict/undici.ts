@@ -7,6 +7,7 @@ import net from 'node:net';
 import type { Duplex } from 'node:stream';
 import type { TLSSocket } from 'node:tls';
 import { OptionError, TimeoutError } from '../errors.ts';
+import { CONNECT_OPTIONS, CONTEXT_OPTIONS, checkOptionNames } from '../option-names.ts';
 import { hostAndPort, serverName } from '../server-name.ts';
 import { after } from '../wait.ts';
 import { checkMode, type SecureSocketOptions, secureSocket, strictAddOn } from './secure-socket.ts';
@@ -56,6 +57,12 @@ export type ConnectorCallback = (
 /** The function that `new Agent({ connect })` takes. */
 export type Connector = (options: ConnectorOptions, callback: ConnectorCallback) => void;
 
+const OPTIONS: readonly string[] = [
+  ...CONTEXT_OPTIONS,
+  ...CONNECT_OPTIONS,
+  ...['allowH2', 'maxCachedSessions', 'mode', 'proxy'],
+];
+
 /**
  * A connector for `new Agent({ connect })`, `Pool` and `Client`. A response that the transport cut fails
  * with `ERR_TLS_TRUNCATED` (HTTP/1 and HTTP/2); one that is whole, and a connection that is idle, are
@@ -64,6 +71,7 @@ export type Connector = (options: ConnectorOptions, callback: ConnectorCallback)
  * @throws {OptionError}, and {RuntimeError} on Deno and Bun.
  */
 export function strictConnector(options: StrictConnectorOptions = {}): Connector {
+  checkOptionNames(options, OPTIONS);
   const { allowH2, maxCachedSessions = 100, timeout = 10_000, proxy, ...tlsOptions } = options;
   checkMode(tlsOptions.mode ?? 'error');
   strictAddOn();

@@ -334,7 +334,9 @@ describeTls('a name that nobody knows, in the options of a call', () => {
     ['PcapngRecorder', () => new PcapngRecorder({ secret: false } as never)],
     ['strictServer', () => strictServer(tls.createServer(), { mod: 'report' } as never)],
     ['register', () => register({ exclud: ['localhost'] } as never)],
-    ['strictConnector', () => strictConnector({ proxy: { url: 'http://localhost' } } as never)],
+    // It would have gone by no proxy.
+    ['strictConnector', () => strictConnector({ proxi: { uri: 'http://localhost' } } as never)],
+    ['proxy', () => strictConnector({ proxy: { url: 'http://localhost' } } as never)],
     ['ClientCertificateFinder', () => new ClientCertificateFinder({ identites: [] } as never)],
     ['find', () => new ClientCertificateFinder().find({ port: 1 }, { htpp: '/' } as never)],
     ['loadIdentities', () => loadIdentities([], { passphrse: 'x' } as never)],
