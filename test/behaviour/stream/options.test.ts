@@ -1,8 +1,11 @@
 /** Every option of Node's own functions does what it does there, or is refused by name. */
+import { execFile } from 'node:child_process';
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import net from 'node:net';
 import tls from 'node:tls';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
 import { describe, expect, test } from 'vitest';
 import { ClientCertificateFinder, loadIdentities } from '../../../src/client-cert/index.ts';
 import {
@@ -19,13 +22,19 @@ import {
   Transcript,
 } from '../../../src/index.ts';
 import { startTls } from '../../../src/starttls/starttls.ts';
-import { register } from '../../../src/strict/register.ts';
+import { register, unregister } from '../../../src/strict/register.ts';
 import { strictConnector } from '../../../src/strict/undici.ts';
 import { channel } from '../../../src/testing/channel.ts';
 import { describeTls, pki } from '../../support/core-pki.ts';
 import { clean, type Scope } from '../../support/core-scope.ts';
 import { pair, rejection } from '../../support/core-streams.ts';
 import { tcpPair } from '../../support/core-transport.ts';
+import { describeNodes } from '../../support/describe-nodes.ts';
+
+// Loading it registers.
+unregister();
+
+const ROOT = fileURLToPath(new URL('../../../', import.meta.url));
 
 /** A value that Node takes, for each option of `tls.createSecureContext` in the documentation of Node 20 to 26. */
 const context = (): Readonly<Record<string, unknown>> => ({
@@ -410,4 +419,22 @@ describeTls('what options do', () => {
       await Promise.all([stream.close(), other.close()]);
     }),
   );
+});
+
+describeNodes('a value that Node itself checks, from some version on', (node, major) => {
+  test('is an option error', async () => {
+    const program = `
+      import { connect } from 'close-notify';
+      const codes = {};
+      for (const option of [{ typeOfService: 300 }, { blockList: {} }]) {
+        const error = await connect({ host: '127.0.0.1', port: 1, ...option }).catch((error) => error);
+        codes[Object.keys(option)] = error.code;
+      }
+      console.log(JSON.stringify(codes));`;
+    const args = ['--input-type=module', '-e', program];
+    const { stdout } = await promisify(execFile)(node, args, { cwd: ROOT });
+    const from = (version: number) => (major < version ? 'ERR_TLS_CONNECT' : 'ERR_TLS_OPTION');
+    // Nobody listens on the port of the older Nodes, which pass these by.
+    expect(JSON.parse(stdout)).toEqual({ typeOfService: from(24), blockList: from(22) });
+  });
 });
