@@ -100,9 +100,29 @@ const PASSPHRASES: ReadonlyArray<readonly [RegExp, string]> = [
   ],
 ];
 
+/**
+ * Looks at what Node passes by, or refuses in words that do not name the option.
+ *
+ * @throws {OptionError}
+ */
+export function checkAlpn(options: object): void {
+  const { ALPNProtocols: names, ALPNCallback: pick } = options as tls.TlsOptions;
+  if (names !== undefined && !ArrayBuffer.isView(names)) {
+    if (!Array.isArray(names) || names.some((one) => typeof one !== 'string')) {
+      throw new OptionError('ALPNProtocols must be a list of names, or bytes as TLS has them', {
+        hint: "such as ['h2', 'http/1.1']",
+      });
+    }
+  }
+  if (pick !== undefined && typeof pick !== 'function') {
+    throw new OptionError('ALPNCallback must be a function');
+  }
+}
+
 /** What Node and OpenSSL refuse, as an error that names the option. */
 export function refusalOf(cause: Error, options: object): OptionError {
-  const reason = plainReason(cause.message);
+  // Node calls it so.
+  const reason = plainReason(cause.message).replace(/^context (?=must be)/, 'secureContext ');
   // Node names what has the wrong type.
   if (/\boptions?\.\w/.test(reason)) return new OptionError(reason, { cause });
   const name = culprit(options as tls.SecureContextOptions);

@@ -9,6 +9,7 @@ import {
   type TlsStream,
 } from '../../../src/index.ts';
 import { plainReason } from '../../../src/openssl.ts';
+import { channel } from '../../../src/testing/channel.ts';
 import { describeTls, type Identity, pki } from '../../support/core-pki.ts';
 import { clean } from '../../support/core-scope.ts';
 import { pair, rejection } from '../../support/core-streams.ts';
@@ -38,7 +39,7 @@ const GARBAGE: ReadonlyArray<readonly [string, unknown, RegExp]> = [
 
 describe('an option that OpenSSL cannot read', () => {
   test.each(GARBAGE)('%s: connect names it, and says what it takes', async (name, value, hint) => {
-    const [near, far] = (await import('../../../src/testing/channel.ts')).channel().ends;
+    const [near, far] = channel().ends;
     const error = await rejection(connect({ transport: near, [name]: value } as ConnectOptions));
     expect(error).toMatchObject({ code: 'ERR_TLS_OPTION', phase: 'options' });
     expect(error.message).toContain(`the option ${name} cannot be used: `);
@@ -55,6 +56,41 @@ describe('an option that OpenSSL cannot read', () => {
       expect.objectContaining({ code: 'ERR_TLS_OPTION', hint: expect.stringMatching(hint) }),
     );
     expect(making).toThrow(`the option ${name} cannot be used`);
+  });
+});
+
+describe('an option that Node does not name, or passes by', () => {
+  test.each([
+    ['ALPNProtocols', 'h2'],
+    ['ALPNProtocols', [5]],
+    ['secureContext', {}],
+  ])('%s: %j: connect names it', async (name, value) => {
+    const [near, far] = channel().ends;
+    const error = await rejection(connect({ transport: near, [name]: value } as ConnectOptions));
+    expect(error.code).toBe('ERR_TLS_OPTION');
+    expect(error.message.startsWith(`${name} must be`)).toBe(true);
+    near.destroy();
+    far.destroy();
+  });
+
+  test.each([
+    ['ALPNProtocols', 'h2'],
+    ['ALPNProtocols', ['h2', 5]],
+    ['ALPNCallback', 'h2'],
+  ])('%s: %j: createServer, too', (name, value) => {
+    expect(() => createServer({ [name]: value }, () => {})).toThrow(
+      expect.objectContaining({
+        code: 'ERR_TLS_OPTION',
+        message: expect.stringMatching(`^${name} must be`),
+      }),
+    );
+  });
+
+  test('names as bytes are taken', () => {
+    const names = Buffer.from('\x02h2');
+    for (const ALPNProtocols of [names, ['h2'], []]) {
+      expect(() => createServer({ ALPNProtocols }, () => {})).not.toThrow();
+    }
   });
 });
 
