@@ -12,7 +12,7 @@ const { version } = require('./package.json');
  * What this package offers, as one number: it rises with each change that the library has to know of. A library asks
  * for the one that it was written for, and goes on without the add-on where it finds another.
  */
-const INTERFACE = 1;
+const INTERFACE = 2;
 
 /** One binding for each thread, whatever number of copies of this package there is. */
 const SHARED = Symbol.for('close-notify-native');

@@ -65,8 +65,7 @@ export function strictServer<T extends Server>(server: T, options: StrictServerO
 /** To a server that nobody listens to for requests a listener of ours would be http2's compatibility API, switched on. */
 function noteRequests(server: Server): void {
   for (const event of REQUESTS) {
-    const listeners = server.listeners(event);
-    if (listeners.length > 0 && !listeners.includes(noteRequest)) {
+    if (server.listenerCount(event) > 0 && !server.listeners(event).includes(noteRequest)) {
       server.prependListener(event, noteRequest);
     }
   }

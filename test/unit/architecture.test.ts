@@ -294,6 +294,7 @@ describe('the shape of the code', () => {
     expect([...new Set(touching)].sort()).toEqual([
       'engine/context.ts',
       'engine/tapped.ts',
+      'strict/intercept.ts',
       'strict/pass/handle.ts',
       'strict/pass/outgoing.ts',
       'strict/pass/passing.ts',
