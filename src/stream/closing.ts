@@ -54,11 +54,6 @@ export class Closing {
     connection.onFailed = () => void this.goodbye();
   }
 
-  /** Whether `close` was called: what it rejects with is for whoever called it. */
-  get isClosing(): boolean {
-    return this.#closing !== null;
-  }
-
   /** Settles, with the closure, once the transport is let go. */
   get over(): Promise<Closure> {
     return this.#over;
@@ -153,11 +148,25 @@ export class Closing {
     } catch (error) {
       return Promise.reject(error);
     }
-    this.#closing ??= this.#close(options);
+    this.#closing ??= this.#close(options, 'loss');
     return this.#closing;
   }
 
-  async #close(options: CloseOptions): Promise<Closure> {
+  /**
+   * Closes, and rejects only where the program can have heard nothing yet: an error of its own may be under way, which a
+   * rejection would put into a SuppressedError. What `close` rejects with is for whoever called that.
+   */
+  async dispose(): Promise<void> {
+    if (this.#closing !== null) {
+      await this.#closing.catch(() => {});
+      return;
+    }
+    this.#closing = this.#close({}, 'trouble');
+    await this.#closing;
+  }
+
+  /** @param unless what the program must not have heard for its lost bytes to be told. */
+  async #close(options: CloseOptions, unless: keyof Connection['heard']): Promise<Closure> {
     const connection = this.#connection;
     const { policy } = connection;
     const { wait = true, unread = policy.unread, signal } = options;
@@ -192,7 +201,7 @@ export class Closing {
       gaveUp = error;
     }
     if (this.#aborted) return connection.closure;
-    const lost = this.#lost();
+    const lost = connection.heard[unless] ? null : this.#loss;
     if (gaveUp instanceof AbortError) connection.dispatch({ type: 'cancel' });
     const { send, receive } = connection.ending.state;
     const whole = send.kind === 'closed' && receive.kind === 'closed';
@@ -205,7 +214,7 @@ export class Closing {
       void this.goodbye();
     }
     if (gaveUp instanceof AbortError) throw gaveUp;
-    if (lost) throw gaveUp ?? lost();
+    if (lost !== null) throw gaveUp ?? lost();
     return connection.closure;
   }
 
@@ -244,22 +253,17 @@ export class Closing {
     return true;
   }
 
-  /**
-   * Whether bytes of ours are not known to have been taken by the transport, and no call has said so yet.
-   *
-   * @returns what makes the error that says it; null where nothing is lost.
-   */
-  #lost(): (() => Error) | null {
+  /** Makes the error that bytes of ours are not known to have been taken by the transport; null where all are. */
+  get #loss(): (() => ShutdownError) | null {
     const connection = this.#connection;
     const { send } = connection.ending.state;
-    if (!connection.untaken || connection.reported || send.kind === 'closed') return null;
-    const { failure } = connection;
-    if (failure !== null) return () => failure;
+    if (!connection.untaken || send.kind === 'closed') return null;
+    const cause = connection.failure ?? connection.sendError ?? undefined;
     return () =>
       new ShutdownError('the transport takes no more: bytes that were written may be lost', {
         phase: 'close',
         closure: connection.closure,
-        cause: connection.sendError,
+        cause,
       });
   }
 

@@ -22,7 +22,13 @@ import { type Closure, verdictOf } from '../closure/verdict.ts';
 import type { Engine, EngineEvents, EngineFailure, TlsInfo } from '../engine/contract.ts';
 import { engineError } from '../engine/failure.ts';
 import { truncatedError } from '../engine/truncation.ts';
-import { AbortedError, type CloseNotifyError, ShutdownError, TimeoutError } from '../errors.ts';
+import {
+  AbortedError,
+  type CloseNotifyError,
+  type Phase,
+  ShutdownError,
+  TimeoutError,
+} from '../errors.ts';
 import { alertName } from '../record/alert.ts';
 import { apart } from '../runtime.ts';
 import { type Observation, type Observer, tell } from '../transcript/observer.ts';
@@ -51,8 +57,13 @@ export class Connection implements EngineEvents {
   readonly engine: Engine;
   readonly ending = new Ending<CloseNotifyError>();
   readonly questions = new Questions();
-  /** Whether a call has rejected with what ended the connection, or cut our direction of it. */
-  reported = false;
+  /** What the program has heard, by a call that rejected. Whoever closes does not say it again. */
+  readonly heard = {
+    /** That bytes which were written may be lost: `write` or `shutdown` failed with the connection. */
+    loss: false,
+    /** That something is wrong with the connection; a write or shutdown that gave up says that, too. */
+    trouble: false,
+  };
   /** The engine has let go of the transport. */
   released = false;
   /**
@@ -110,12 +121,12 @@ export class Connection implements EngineEvents {
   mayWrite(): void {
     const { send, initiator } = this.ending.state;
     if (this.failure !== null) {
-      this.reported = true;
+      this.hear('write', this.failure);
       throw this.failure;
     }
     if (send.kind === 'open') return;
     if (send.kind === 'cut') {
-      this.reported = true;
+      this.heard.loss = true;
       throw new ShutdownError('the transport takes no more', {
         closure: this.closure,
         cause: this.sendError,
@@ -299,6 +310,15 @@ export class Connection implements EngineEvents {
     if (transport.destroyed) return;
     this.observe({ type: 'transport-closed', how: 'destroy' });
     transport.destroy();
+  }
+
+  /** A call rejects. @param phase which one. */
+  hear(phase: Phase, error: unknown): void {
+    const { heard } = this;
+    const ofSending = phase === 'write' || phase === 'shutdown';
+    const failed = error === this.failure;
+    heard.loss ||= failed && ofSending;
+    heard.trouble ||= failed || ofSending;
   }
 
   // ---- state

@@ -29,8 +29,8 @@ import {
   isAbandoned,
   isPausedWithin,
   parseUnread,
-  stakeOf,
   type Stake,
+  stakeOf,
   trustsResets,
 } from '../http-messages.ts';
 import { process } from '../runtime.ts';

@@ -78,7 +78,9 @@ function judge({ error, report }: Pair): string[] {
     const failed = events.some((one) => one.startsWith('error '));
     const outcome = truncated[0]?.outcome;
     if (outcome === 'error' && !failed) wrong.push("told 'error', and the program heard none");
-    if (outcome === 'end' && failed) wrong.push("told 'end', and the program heard an error");
+    if (outcome === 'end' && !events.includes('end')) {
+      wrong.push("told 'end', and the program heard none");
+    }
   }
   const failed = error.events.some((one) => one.startsWith('error '));
   if (truth !== 'close_notify' && failed !== (error.truncated.length === 1)) {
