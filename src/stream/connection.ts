@@ -67,16 +67,14 @@ export class Connection implements EngineEvents {
   /** The engine has let go of the transport. */
   released = false;
   /**
-   * `late`: application bytes that a shutdown found unread. `unsent`: bytes that were accepted for writing and
-   * discarded.
+   * `late`: application bytes that a shutdown found unread. `unsent`: bytes that were accepted for writing, and
+   * discarded or not known to have been taken by the transport when it took no more.
    */
   readonly counters = { late: 0, unsent: 0 };
   /** Told once, when the connection fails after its handshake. */
   onFailed: () => void = () => {};
   readonly #startedAt: number;
   readonly #idleness: Idleness;
-  /** Bytes that were written had not been taken by the transport when it took no more. */
-  #cutOff = false;
   /** Why the transport takes no more. */
   sendError: Error | null = null;
 
@@ -283,11 +281,12 @@ export class Connection implements EngineEvents {
   /** Whether bytes that were written are not known to have been taken by the transport. */
   get untaken(): boolean {
     const { kind } = this.ending.state.send;
-    if (kind === 'open' || kind === 'closing') return !this.engine.sent;
-    return this.#cutOff;
+    return kind === 'open' || kind === 'closing'
+      ? this.engine.unsent > 0
+      : this.counters.unsent > 0;
   }
 
-  /** Whether bytes were discarded that the caller had written. */
+  /** Whether bytes that the caller had written were discarded for our answer to close_notify. */
   get discarded(): boolean {
     return this.counters.unsent > 0;
   }
@@ -346,13 +345,17 @@ export class Connection implements EngineEvents {
   }
 
   #step(event: ClosureEvent, at: number): void {
-    const before = verdictOf(this.ending.state);
+    const before = this.ending.state;
+    const { kind } = before.send;
     // The engine's word counts only as long as it is at work.
-    const untaken = this.established && this.untaken;
+    const unsent = kind === 'open' || kind === 'closing' ? this.engine.unsent : 0;
     this.ending.happened(event, at);
-    this.#cutOff = untaken && this.ending.state.send.kind !== 'closed';
+    const { send } = this.ending.state;
+    if (send.kind === 'cut' || send.kind === 'abandoned' || send.kind === 'alerted') {
+      this.counters.unsent += unsent;
+    }
     const verdict = verdictOf(this.ending.state);
-    if (verdict !== before) this.observe({ type: 'verdict', verdict });
+    if (verdict !== verdictOf(before)) this.observe({ type: 'verdict', verdict });
   }
 
   /** Waits for an answer; see `Waiting`. @param deadline where the options say none. */

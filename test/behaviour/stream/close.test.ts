@@ -295,6 +295,27 @@ for (const version of VERSIONS) {
         const lost = await rejection(client.close());
         expect(lost).toMatchObject({ code: 'ERR_TLS_SHUTDOWN', phase: 'close' });
         expect(lost.cause).toBe(cut);
+        expect(lost.closure).toMatchObject({ verdict: 'truncated', send: 'cut', unsent: 5 });
+      }),
+    );
+
+    test(
+      'abort() counts what it throws away, large writes that wait and those behind them, and nothing that was taken',
+      clean(async (scope) => {
+        const { client, server } = await pairInMemory(scope, version, { server: told });
+        await client.write('taken');
+        expect(String(await server.read())).toBe('taken');
+        // TLS says a turn later that the transport has taken it.
+        await turn();
+        await turn();
+        client.abort();
+        expect(client.closure).toMatchObject({ verdict: 'aborted', unsent: 0 });
+        const other = await clogged(scope);
+        void other.client.write(pattern(100_000)).catch(() => {});
+        void other.client.write(pattern(100_000)).catch(() => {});
+        await turn();
+        other.client.abort();
+        expect(other.client.closure).toMatchObject({ verdict: 'aborted', unsent: 200_005 });
       }),
     );
 
@@ -353,6 +374,7 @@ for (const version of VERSIONS) {
           const both = error as SuppressedError;
           const lost = thrown === null ? error : both.error;
           expect(lost).toMatchObject({ code: 'ERR_TLS_TIMEOUT', phase: 'close' });
+          expect(client.closure.unsent).toBe(5);
           if (thrown !== null) expect(both.suppressed).toBe(own);
         }
       }),

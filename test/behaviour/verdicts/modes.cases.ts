@@ -59,10 +59,12 @@ for (const ending of [...Object.keys(ENDINGS), ...Object.keys(TICKETS)]) {
 const inWords = ({ error }: Pair): string => describeRow(error.row);
 
 /** What the channels say of an ending, but for what the mode decides. */
-const told = ({ truncated, verdict, incomplete }: Outcome): string =>
+const told = ({ truncated, verdict, incomplete, received }: Outcome): string =>
   JSON.stringify({
     truncated: truncated.map((one) => ({ code: one.code, incomplete: one.incomplete })),
-    ...{ verdict, incomplete },
+    // What an iterator leaves of our own direction, when it destroys the socket behind the peer's end, is chance.
+    verdict: received === null ? verdict : 'closed',
+    incomplete,
   });
 
 function judge({ error, report }: Pair): string[] {
