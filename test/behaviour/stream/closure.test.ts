@@ -252,9 +252,10 @@ for (const version of VERSIONS) {
         // Session tickets are out of the way.
         await server.write('.');
         await client.read();
-        const { bytesWritten } = serverTransport;
+        const tcp = serverTransport as net.Socket;
+        const { bytesWritten } = tcp;
         await server.write('some');
-        await until('it is with the transport', () => serverTransport.bytesWritten > bytesWritten);
+        await until('it is with the transport', () => tcp.bytesWritten > bytesWritten);
         serverTransport.end();
         await until('it is cut', () => client.closure.verdict === 'truncated');
         expect(await client.close()).toMatchObject({ verdict: 'truncated', incomplete: true });
