@@ -6,6 +6,7 @@ import { AbortError, AbortedError, OptionError, ShutdownError, UsageError } from
 import { closeTransport } from '../transport/goodbye.ts';
 import { checkWaitOptions, type WaitOptions } from '../wait.ts';
 import type { Connection } from './connection.ts';
+import { noteOrigin } from './origin.ts';
 import { callTransport } from './peer.ts';
 import type { Reading } from './reading.ts';
 import type { Writing } from './writing.ts';
@@ -259,12 +260,15 @@ export class Closing {
     const { send } = connection.ending.state;
     if (!connection.untaken || send.kind === 'closed') return null;
     const cause = connection.failure ?? connection.sendError ?? undefined;
-    return () =>
-      new ShutdownError('the transport takes no more: bytes that were written may be lost', {
-        phase: 'close',
-        closure: connection.closure,
-        cause,
-      });
+    return () => {
+      const { closure, transport } = connection;
+      const error = new ShutdownError(
+        'the transport takes no more: bytes that were written may be lost',
+        { phase: 'close', closure, cause },
+      );
+      noteOrigin(error, transport);
+      return error;
+    };
   }
 
   abort(): void {
