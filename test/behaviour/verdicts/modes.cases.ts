@@ -17,7 +17,7 @@ const { cases, add } = family();
 export { cases };
 
 const SEED = Number(process.env['VERDICTS_SEED'] ?? 20_261_201);
-const ROWS_OF_EACH = Number(process.env['VERDICTS_ROWS'] ?? 4);
+const ROWS_OF_EACH = Number(process.env['VERDICTS_ROWS'] ?? 2);
 
 interface Pair {
   readonly error: Outcome;
