@@ -28,7 +28,6 @@
 #include "engine.h"
 
 #include <fcntl.h>
-#include <openssl/err.h>
 #include <openssl/x509v3.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -43,6 +42,7 @@
 #include <vector>
 
 #include "context.h"
+#include "error_queue.h"
 #include "peer.h"
 #include "session.h"
 #include "witness.h"
@@ -477,6 +477,7 @@ int Connection::OnCertificate() {
 // Connection: setting up -------------------------------------------------------------------------
 
 const char* Connection::Init(SSL_CTX* context, Options options) {
+  CleanErrorQueue errors;
   options_ = std::move(options);
   session_.reset(new (std::nothrow) Session());
   if (session_ == nullptr) return "no memory";
@@ -512,7 +513,6 @@ const char* Connection::Init(SSL_CTX* context, Options options) {
              SSL_set_num_tickets(ssl, static_cast<size_t>(options_.ticket_count)) != 1) {
     return "the number of tickets is not taken";
   }
-  ERR_clear_error();
   return nullptr;
 }
 
@@ -1578,11 +1578,17 @@ napi_value ExportKeyingMaterial(napi_env env, napi_callback_info info) {
   const bool has_context = context_type != napi_undefined;
   if (has_context && !BytesOf(env, call.arguments[2], &context, &context_length)) return nullptr;
   constexpr uint32_t kMost = 1 << 20;
-  std::string material(std::min(length, kMost), '\0');
+  if (length > kMost) {
+    if (napi_throw_range_error(env, "ERR_OUT_OF_RANGE", "Too much keying material") != napi_ok) {
+      return Fail(env);
+    }
+    return nullptr;
+  }
+  CleanErrorQueue errors;
+  std::string material(length, '\0');
   const int done = SSL_export_keying_material(
       connection->session()->ssl(), reinterpret_cast<uint8_t*>(&material[0]), material.size(),
       reinterpret_cast<const char*>(label), label_length, context, context_length, has_context);
-  ERR_clear_error();
   napi_value value = OrNull(env, done == 1 ? material : std::string());
   OPENSSL_cleanse(&material[0], material.size());
   return value;
