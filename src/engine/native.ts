@@ -17,6 +17,7 @@ import { performance } from 'node:perf_hooks';
 import { setImmediate } from 'node:timers';
 import tls from 'node:tls';
 import { getSystemErrorName } from 'node:util';
+import { markAsUntransferable } from 'node:worker_threads';
 import type {
   EngineBinding,
   NativeConnection,
@@ -238,13 +239,25 @@ export class NativeEngine implements Engine, WireEvents {
   /** @internal */
   onFlags(flags: number): void {
     const { state } = this.#binding;
+    // All connections share these numbers: they are this one's only until another one tells something.
     this.#pending = state[PENDING] as number;
     if (flags !== 0) this.#onTold(flags, state);
     if (this.#failure !== null) this.#tellFailure();
   }
 
+  /** What a call of before has told, without numbers. */
+  #onToldBefore(flags: number): void {
+    if (this.#destroyed) return;
+    this.#onTold(flags, this.#binding.state);
+    if (this.#failure !== null) this.#tellFailure();
+  }
+
   #onTold(flags: number, state: Float64Array): void {
-    if (flags & SLAB) slab = this.#binding.slab() as Buffer;
+    if (flags & SLAB) {
+      slab = this.#binding.slab() as Buffer;
+      // Other streams have bytes in it.
+      markAsUntransferable(slab.buffer);
+    }
     if (flags & DATA) this.#gather(state[OFFSET] as number, state[LENGTH] as number);
     if (flags & OUTPUT) this.#wire.onOutput();
     const behind = flags & FACTS ? this.#onFacts(this.#connection.facts()) : NONE;
@@ -421,6 +434,8 @@ export class NativeEngine implements Engine, WireEvents {
 
   async #onWantCertificate(): Promise<void> {
     const connection = this.#connection;
+    // What comes meanwhile would wait in the add-on, however much it is.
+    this.#setReading(false);
     try {
       const secureContext = await this.#side.certificateFor?.(connection.servername() ?? '');
       if (this.#isOver) return;
@@ -431,6 +446,7 @@ export class NativeEngine implements Engine, WireEvents {
         }
       }
       this.onFlags(connection.proceed(true));
+      if (!this.#paused && this.#waiting < WAITING && !this.#isOver) this.#setReading(true);
     } catch (error) {
       this.#fail({ error: error as Error, unauthorized: null });
     }
@@ -470,6 +486,7 @@ export class NativeEngine implements Engine, WireEvents {
   take(most = Number.POSITIVE_INFINITY): Uint8Array | null {
     let first = this.#incoming.shift();
     if (first === undefined) return null;
+    if (first.length === 0) return this.#onTransferred();
     if (first.length > most) {
       this.#incoming.unshift(first.subarray(most));
       first = first.subarray(0, most);
@@ -482,6 +499,15 @@ export class NativeEngine implements Engine, WireEvents {
       });
     }
     return first;
+  }
+
+  /** Somebody has moved the memory of bytes that nobody has read (`ArrayBuffer.prototype.transfer` can do that). */
+  #onTransferred(): null {
+    this.#incoming.length = 0;
+    this.#waiting = 0;
+    const error = new Error('the memory behind the bytes of a stream was transferred');
+    process.nextTick(() => this.#fail({ error, unauthorized: null }));
+    return null;
   }
 
   #setReading(reading: boolean): void {
@@ -538,7 +564,8 @@ export class NativeEngine implements Engine, WireEvents {
     this.#pending = this.#binding.state[PENDING] as number;
     if (flags === 0) return;
     if (flags & OUTPUT) this.#wire.onOutput();
-    if (flags & FACTS) process.nextTick(() => !this.#destroyed && this.onFlags(FACTS));
+    const rest = flags & (FACTS | DRAIN);
+    if (rest !== 0) process.nextTick(() => this.#onToldBefore(rest));
   }
 
   get sent(): boolean {
