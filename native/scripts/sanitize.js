@@ -24,6 +24,12 @@ const RUNS = [
   ['worker', 'both'],
   ['worker', 'main'],
   ['many', '500'],
+  ['engine'],
+  ['engine-arguments'],
+  ['engine-worker', 'loads'],
+  ['engine-worker', 'alone'],
+  ['engine-exit', 'nothing'],
+  ['engine-many', '200'],
 ];
 
 /**
