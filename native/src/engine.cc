@@ -27,10 +27,7 @@
 
 #include "engine.h"
 
-#include <fcntl.h>
 #include <openssl/x509v3.h>
-#include <sys/socket.h>
-#include <unistd.h>
 #include <uv.h>
 
 #include <algorithm>
@@ -43,6 +40,7 @@
 #include <vector>
 
 #include "context.h"
+#include "descriptor.h"
 #include "error_queue.h"
 #include "peer.h"
 #include "session.h"
@@ -608,18 +606,14 @@ const char* Connection::Init(SSL_CTX* context, Options options) {
 
 const char* Connection::Open(int descriptor) {
   if (thread_->ended) return "the thread ends";
-  int type = 0;
-  socklen_t length = sizeof type;
-  if (getsockopt(descriptor, SOL_SOCKET, SO_TYPE, &type, &length) != 0 || type != SOCK_STREAM) {
-    return "the descriptor is no stream socket";
-  }
-  descriptor_ = fcntl(descriptor, F_DUPFD_CLOEXEC, 0);
-  if (descriptor_ < 0) return "no duplicate of the descriptor can be made";
+  const char* problem = nullptr;
+  descriptor_ = DuplicateDescriptor(descriptor, &problem);
+  if (descriptor_ < 0) return problem;
   poll_ = new (std::nothrow) uv_poll_t;
   if (poll_ == nullptr || uv_poll_init(thread_->loop, poll_, descriptor_) != 0) {
     delete poll_;
     poll_ = nullptr;
-    (void)close(descriptor_);
+    CloseDescriptor(descriptor_);
     descriptor_ = -1;
     return "the descriptor cannot be polled";
   }
@@ -641,7 +635,7 @@ void Connection::Close() {
   poll_ = nullptr;
   thread_->closing++;
   uv_close(reinterpret_cast<uv_handle_t*>(poll), OnClosed);
-  (void)close(descriptor_);
+  CloseDescriptor(descriptor_);
   descriptor_ = -1;
   polled_ = 0;
   if (link_ == nullptr) return;
@@ -697,10 +691,7 @@ uint32_t Connection::Feed(const uint8_t* data, size_t length) {
 
 void Connection::Receive() {
   uint8_t* in = thread_->in.get();
-  ssize_t length;
-  do {
-    length = recv(descriptor_, in, kReceive, 0);
-  } while (length < 0 && errno == EINTR);
+  const int64_t length = ReceiveFrom(descriptor_, in, kReceive);
   if (length > 0) {
     received_ += static_cast<uint64_t>(length);
     BeginOutput();
@@ -709,9 +700,9 @@ void Connection::Receive() {
   } else if (length == 0) {
     ended_ = true;
     Add(Kind::kEof, static_cast<double>(session_->cut()));
-  } else if (errno != EAGAIN && errno != EWOULDBLOCK) {
+  } else if (!IsLater(length)) {
     ended_ = true;
-    Add(Kind::kReceiveError, errno, static_cast<double>(session_->cut()));
+    Add(Kind::kReceiveError, static_cast<double>(-length), static_cast<double>(session_->cut()));
   }
 }
 
@@ -937,15 +928,15 @@ void Connection::EndOutput() {
 /** The transport takes what it can of these bytes. */
 void Connection::Send(Bytes* bytes) {
   while (!bytes->empty() && !broken_) {
-    const ssize_t sent = send(descriptor_, bytes->data(), bytes->size(), MSG_NOSIGNAL);
+    const int64_t sent = SendTo(descriptor_, bytes->data(), bytes->size());
     if (sent >= 0) {
       sent_ += static_cast<uint64_t>(sent);
       bytes->Consume(static_cast<size_t>(sent));
-    } else if (errno == EAGAIN || errno == EWOULDBLOCK) {
+    } else if (IsLater(sent)) {
       return;
-    } else if (errno != EINTR) {
+    } else {
       broken_ = true;
-      Add(Kind::kSendError, errno);
+      Add(Kind::kSendError, static_cast<double>(-sent));
       bytes->Clear();
       out_.Free();
     }
