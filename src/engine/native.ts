@@ -38,6 +38,7 @@ const OUTPUT = 16;
 const OFFSET = 0;
 const LENGTH = 1;
 const PENDING = 2;
+const UNSENT = 3;
 
 /** Kinds of facts: each has three numbers, and perhaps bytes or text. */
 const ALERT = 1;
@@ -78,8 +79,8 @@ export class NativeEngine implements Engine, WireEvents, Paced {
   readonly #pace = new Pace(this);
   /** Sessions that came before the certificate was judged. */
   readonly #sessions: Uint8Array[] = [];
-  /** When the handshake was told to be complete. */
-  #secureAt = 0;
+  /** No alert of ours can have left before: the handshake was told then, or close_notify was asked for. */
+  #notBefore = 0;
   #sendError: TransportError | null = null;
   /** What the connection fails with, until its alert has left. */
   #failure: EngineFailure | null = null;
@@ -139,6 +140,7 @@ export class NativeEngine implements Engine, WireEvents, Paced {
     const { state } = this.#binding;
     // All connections share these numbers: they are this one's only until another one tells something.
     this.#pace.pending = state[PENDING] as number;
+    this.#pace.unsent = state[UNSENT] as number;
     if (flags !== 0) this.#onTold(flags, state);
     if (this.#failure !== null) this.#tellFailure();
   }
@@ -206,7 +208,7 @@ export class NativeEngine implements Engine, WireEvents, Paced {
                 authenticated: two >> 16 === 1,
               },
               // What was received is told at once, but not before the handshake that came with it.
-              way === 'sent' ? Math.max(three + CLOCK, this.#secureAt) : performance.now(),
+              way === 'sent' ? Math.max(three + CLOCK, this.#notBefore) : performance.now(),
             ),
           );
           break;
@@ -320,7 +322,7 @@ export class NativeEngine implements Engine, WireEvents, Paced {
       evidence: 'openssl',
     };
     this.#events.onSecure(this.#info);
-    this.#secureAt = performance.now();
+    this.#notBefore = performance.now();
     for (const session of this.#sessions.splice(0)) this.#onTicket(session);
   }
 
@@ -426,6 +428,7 @@ export class NativeEngine implements Engine, WireEvents, Paced {
   /** What a call of the program's has led to is told when that call is over. */
   #later(flags: number): void {
     this.#pace.pending = this.#binding.state[PENDING] as number;
+    this.#pace.unsent = this.#binding.state[UNSENT] as number;
     if (flags === 0) return;
     if (flags & OUTPUT) this.#wire.onOutput();
     if (flags & FACTS) process.nextTick(tellFacts, this);
@@ -439,16 +442,19 @@ export class NativeEngine implements Engine, WireEvents, Paced {
   }
 
   get unsent(): number {
-    return this.#pace.pending;
+    return this.#pace.unsent;
   }
 
   closeWrite(): void {
-    if (!this.#isOver) this.#later(this.#connection.closeWrite());
+    if (this.#isOver) return;
+    this.#notBefore = performance.now();
+    this.#later(this.#connection.closeWrite());
   }
 
   discardWrites(): number {
     const discarded = this.#connection.discard();
     this.#pace.pending -= discarded;
+    this.#pace.unsent -= discarded;
     return discarded;
   }
 

@@ -23,6 +23,8 @@ export class Pace {
   readonly #paced: Paced;
   /** Bytes that the transport has not taken. */
   pending = 0;
+  /** Bytes that were written and are not known to have been taken. */
+  unsent = 0;
   #written = 0;
   #scheduled = false;
 

@@ -8,12 +8,12 @@ import { pki } from '../../support/core-pki.ts';
 import { clean } from '../../support/core-scope.ts';
 import { closeBoth, pair, pairInMemory, rejection } from '../../support/core-streams.ts';
 
-const ASKED = process.env.CLOSE_NOTIFY_ENGINE;
+const ASKED = process.env['CLOSE_NOTIFY_ENGINE'];
 const HAS_NATIVE = addOn().native !== null;
 
 afterEach(() => {
-  if (ASKED === undefined) delete process.env.CLOSE_NOTIFY_ENGINE;
-  else process.env.CLOSE_NOTIFY_ENGINE = ASKED;
+  if (ASKED === undefined) delete process.env['CLOSE_NOTIFY_ENGINE'];
+  else process.env['CLOSE_NOTIFY_ENGINE'] = ASKED;
 });
 
 /** What all other tests of this folder run on. */
@@ -55,7 +55,7 @@ describe.skipIf(!HAS_NATIVE)('with the add-on', () => {
   test(
     'an option that only node:tls knows means the tapped engine',
     clean(async (scope) => {
-      delete process.env.CLOSE_NOTIFY_ENGINE;
+      delete process.env['CLOSE_NOTIFY_ENGINE'];
       const secureContext = tls.createSecureContext({ ca: pki().ca });
       const both = await pair(scope, 'TLSv1.3', { client: { secureContext } });
       expect(both.client.tls.engine).toBe('tapped');
@@ -86,7 +86,7 @@ test('an engine that there is not is refused, by whichever way it is asked for',
       message: "engine must be 'native' or 'tapped'",
     });
   }
-  process.env.CLOSE_NOTIFY_ENGINE = 'naitve';
+  process.env['CLOSE_NOTIFY_ENGINE'] = 'naitve';
   expect(() => createServer({ ...pki().server, sessionTimeout: 300 }, () => {})).toThrow(
     "CLOSE_NOTIFY_ENGINE must be 'native' or 'tapped', not 'naitve'",
   );
