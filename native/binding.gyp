@@ -5,6 +5,7 @@
       "sources": [
         "src/addon.cc",
         "src/context.cc",
+        "src/descriptor.cc",
         "src/engine.cc",
         "src/peer.cc",
         "src/session.cc",

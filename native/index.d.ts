@@ -54,8 +54,17 @@ export interface Binding {
   mark(): number;
   /** The watches of all SSLs made on this thread since the mark that still live, oldest first. */
   since(mark: number): Watch[];
-  /** How many objects live, on all threads of the process. For tests. */
-  live(): { ssl: number; watches: number };
+  /**
+   * How many objects live, on all threads of the process: SSLs that are watched, and watches; of the engine its
+   * connections, those of them that have an SSL, and its contexts. For tests.
+   */
+  live(): {
+    ssl: number;
+    watches: number;
+    connections: number;
+    sessions: number;
+    contexts: number;
+  };
 }
 
 /** null: there is none here, and `reason` says why. Loading never throws. */

@@ -35,10 +35,10 @@
  * Rules: every random choice comes from `seed`. A figure says what it must be (`must`, `least`,
  * `most`), and the harness decides whether it holds. What breaks is told by `fail`, in a form that a
  * reader can act on; how to repeat the run is added to it. All parts together have ten minutes on two
- * cores. Sources are imported as they are (`../../src/...ts`): the command runs under `tsx`, since
- * Node 20 runs no TypeScript. A part that starts a process of its own with TypeScript in it says
- * `process.execPath, ['--import', 'tsx', file]`. A part with very many cases exports them as `work` and runs
- * them with `inShards`.
+ * cores, and `fuzz` another ten. Sources are imported as they are (`../../src/...ts`): the command runs
+ * under `tsx`, since Node 20 runs no TypeScript. A part that starts a process of its own with TypeScript in
+ * it says `process.execPath, ['--import', 'tsx', file]`. A part with very many cases exports them as `work`
+ * and runs them with `inShards`.
  */
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { Command, InvalidArgumentError } from 'commander';

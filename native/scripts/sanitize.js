@@ -1,6 +1,8 @@
 'use strict';
 // Builds the add-on with AddressSanitizer and UBSan into a folder of its own, and runs the children of
-// its tests with it, in their short form. Any report ends the child that made it, and fails this.
+// its tests with it, in their short form. Before that, test/witness_test.cc: the witness without Node, on the
+// system's OpenSSL, with ThreadSanitizer as well. Any report ends the process that made it, and fails this.
+// (test/session_fuzz.cc is run by `npm run prove -- --only fuzz`.)
 //
 // usage: node native/scripts/sanitize.js [NODE...]   default: the Node that runs this
 
@@ -24,6 +26,12 @@ const RUNS = [
   ['worker', 'both'],
   ['worker', 'main'],
   ['many', '500'],
+  ['engine'],
+  ['engine-arguments'],
+  ['engine-worker', 'loads'],
+  ['engine-worker', 'alone'],
+  ['engine-exit', 'nothing'],
+  ['engine-many', '200'],
 ];
 
 /**
@@ -34,16 +42,40 @@ const SUPPRESSIONS = ['ossl_load_builtin_compressions', 'node::crypto::NewRootCe
   .map((name) => `leak:${name}\n`)
   .join('');
 
+/** The witness without Node, which gives its headers only. Returns how many runs failed. */
+function alone(folder) {
+  let failed = 0;
+  for (const sanitizers of ['address,undefined', 'thread']) {
+    const program = join(folder, 'witness_test');
+    const flags = '-std=c++17 -Wall -Wextra -Werror -g -O1 -fno-sanitize-recover=all'.split(' ');
+    const sources = ['test/witness_test.cc', 'src/witness.cc'].map((name) => join(HOME, name));
+    // Behind those of the system, whose OpenSSL it is linked with.
+    const all = [...flags, `-fsanitize=${sanitizers}`, '-idirafter', includes(), ...sources];
+    const libraries = ['-o', program, '-lssl', '-lcrypto', '-lpthread'];
+    execFileSync(process.env.CXX ?? 'c++', [...all, ...libraries], { stdio: 'inherit' });
+    const { status, signal, stderr } = spawnSync(program, { encoding: 'utf8', timeout: 100_000 });
+    const good = status === 0;
+    console.log(`${good ? 'clean' : 'FAILED'}: witness_test, ${sanitizers}`);
+    if (good) continue;
+    failed++;
+    console.error(`${signal ?? `code ${status}`}\n${stderr}`);
+  }
+  return failed;
+}
+
+const headers = () => process.env.npm_config_nodedir ?? join(dirname(process.execPath), '..');
+
+const includes = () => join(headers(), 'include/node');
+
 function build() {
   rmSync(BUILD, { recursive: true, force: true });
   mkdirSync(BUILD);
   for (const name of ['binding.gyp', 'package.json', 'src']) {
     cpSync(join(HOME, name), join(BUILD, name), { recursive: true });
   }
-  const { npm_config_node_gyp: gyp, npm_config_nodedir: nodedir } = process.env;
+  const { npm_config_node_gyp: gyp } = process.env;
   if (!gyp) throw new Error('run it by npm, which says where its node-gyp is');
-  const headers = nodedir ?? join(dirname(process.execPath), '..');
-  execFileSync(process.execPath, [gyp, 'rebuild', '--nodedir', headers, '--loglevel', 'warn'], {
+  execFileSync(process.execPath, [gyp, 'rebuild', '--nodedir', headers(), '--loglevel', 'warn'], {
     cwd: BUILD,
     env: {
       ...process.env,
@@ -72,6 +104,7 @@ function main() {
   const folder = mkdtempSync(join(tmpdir(), 'native-sanitize-'));
   let failed = 0;
   try {
+    failed += alone(folder);
     build();
     certificate(folder);
     writeFileSync(join(folder, 'suppressions'), SUPPRESSIONS);

@@ -425,12 +425,22 @@ napi_value Since(napi_env env, napi_callback_info info) {
 }
 
 napi_value Live(napi_env env, napi_callback_info) {
-  napi_value object, ssl, watches;
+  napi_value object;
   TRY(napi_create_object(env, &object));
-  TRY(napi_create_int32(env, Witness::LiveSsl(), &ssl));
-  TRY(napi_create_int32(env, Witness::LiveWatches(), &watches));
-  TRY(napi_set_named_property(env, object, "ssl", ssl));
-  TRY(napi_set_named_property(env, object, "watches", watches));
+  const close_notify::EngineCounts engine = close_notify::LiveOfEngine();
+  const struct {
+    const char* name;
+    int count;
+  } members[] = {
+      {"ssl", Witness::LiveSsl()},          {"watches", Witness::LiveWatches()},
+      {"connections", engine.connections},  {"sessions", engine.sessions},
+      {"contexts", engine.contexts},
+  };
+  for (const auto& member : members) {
+    napi_value count;
+    TRY(napi_create_int32(env, member.count, &count));
+    TRY(napi_set_named_property(env, object, member.name, count));
+  }
   return object;
 }
 

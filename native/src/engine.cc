@@ -14,7 +14,7 @@
 //
 // JavaScript is called at one place, `Tell`, at the very end of an event of the event loop: all output was sent by then,
 // the shared buffers are empty, and nothing is touched behind it, since JavaScript may have destroyed the connection.
-// (ALPN is the exception: OpenSSL wants the answer at once.) What a method that JavaScript calls has to tell is its
+// (ALPN is the exception: OpenSSL wants the answer at once. See `AskAlpn`.) What a method that JavaScript calls has to tell is its
 // return value. So in both directions the telling is the same: a word of flags; numbers in an array that both share
 // (`state`); and rarer things as facts, fetched by `facts()`.
 //
@@ -27,14 +27,11 @@
 
 #include "engine.h"
 
-#include <fcntl.h>
-#include <openssl/err.h>
 #include <openssl/x509v3.h>
-#include <sys/socket.h>
-#include <unistd.h>
 #include <uv.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <cstring>
 #include <deque>
@@ -44,6 +41,8 @@
 #include <vector>
 
 #include "context.h"
+#include "descriptor.h"
+#include "error_queue.h"
 #include "peer.h"
 #include "session.h"
 #include "witness.h"
@@ -60,6 +59,11 @@ constexpr size_t kSlab = 512 * 1024;
 constexpr size_t kPiece = 128 * 1024;
 /** With so much not taken by the transport nothing more is encrypted, and whoever writes should wait. */
 constexpr size_t kEnough = 64 * 1024;
+/**
+ * With so much not taken nothing more is received: OpenSSL answers each KeyUpdate, and a peer may send those without
+ * end and read nothing. What a program writes never comes to as much.
+ */
+constexpr size_t kTooMuch = 1 << 20;
 /** The thread's buffers are given back where they grew beyond it. */
 constexpr size_t kMostKept = 1 << 20;
 
@@ -147,6 +151,11 @@ napi_value ThrowError(napi_env env, const char* code, const char* message) {
   return nullptr;
 }
 
+/** Those of all threads. For tests. */
+std::atomic<int> live_connections{0};
+std::atomic<int> live_sessions{0};
+std::atomic<int> live_contexts{0};
+
 class Connection;
 
 /** What all connections of one environment share. */
@@ -158,11 +167,12 @@ struct Thread {
   napi_async_context async = nullptr;
   napi_async_cleanup_hook_handle cleanup = nullptr;
   napi_ref dispatch = nullptr;
-  napi_ref state_reference = nullptr;
-  double* state = nullptr;
+  /** JavaScript has an ArrayBuffer of it, which is an owner, too. */
+  double state[kStateLength] = {};
   napi_ref slab_reference = nullptr;
   uint8_t* slab = nullptr;
-  size_t slab_used = kSlab;
+  size_t slab_size = 0;
+  size_t slab_used = 0;
   bool slab_is_new = false;
   std::unique_ptr<uint8_t[]> in;
   Bytes out;
@@ -177,17 +187,32 @@ struct Thread {
   /** Room for a record at least. False: no memory. */
   bool HasRoom(size_t length);
   void EndIfDone();
+
+ private:
+  bool SlabIsOurs() const;
 };
 
 /** A context of the engine's own. */
 struct Context {
-  SSL_CTX* ssl_context;
-  ~Context() { SSL_CTX_free(ssl_context); }
+  /** @param one a reference that is given. @param is_own whether nobody else makes connections of it. */
+  Context(SSL_CTX* one, bool is_own) : ssl_context(one), own(is_own) { live_contexts++; }
+  Context(const Context&) = delete;
+  Context& operator=(const Context&) = delete;
+  ~Context() {
+    SSL_CTX_free(ssl_context);
+    live_contexts--;
+  }
+
+  SSL_CTX* const ssl_context;
+  const bool own;
 };
 
 class Connection final : public Session::Events {
  public:
-  explicit Connection(Thread* thread) : thread_(thread) { thread->owners++; }
+  explicit Connection(Thread* thread) : thread_(thread) {
+    thread->owners++;
+    live_connections++;
+  }
   Connection(const Connection&) = delete;
   Connection& operator=(const Connection&) = delete;
   ~Connection();
@@ -226,7 +251,8 @@ class Connection final : public Session::Events {
   uint32_t Taken(size_t length);
   /** That takes no more. */
   void Break();
-  uint32_t UpdateKeys(bool request, bool* done);
+  /** Whether it was sent. What there is to tell, the next call or event tells. */
+  bool UpdateKeys(bool request);
   size_t Discard();
   void SetReading(bool reading);
   void SetReference(bool referenced);
@@ -237,7 +263,10 @@ class Connection final : public Session::Events {
   void OnEnvironmentEnd() { Close(); }
 
   Thread* thread() const { return thread_; }
-  Session* session() { return session_.get(); }
+  /** Null once it is destroyed. */
+  Session* session() { return destroy_wanted_ ? nullptr : session_.get(); }
+  /** Whether OpenSSL waits for JavaScript's answer. */
+  bool asking() const { return asking_; }
   Bytes& unfed() { return unfed_; }
   Bytes& out() { return out_; }
   std::vector<Fact>& facts() { return facts_; }
@@ -269,6 +298,8 @@ class Connection final : public Session::Events {
   void AddText(Kind kind, std::string text);
   void AddBytes(Kind kind, double first, const uint8_t* data, size_t length);
 
+  bool AskAlpn(const uint8_t* in, unsigned in_length);
+  void FreeSession();
   void Receive();
   void Take(const uint8_t* data, size_t length);
   void OutOfMemory();
@@ -299,6 +330,10 @@ class Connection final : public Session::Events {
   Bytes out_;
   /** Ciphertext that was received and not given to OpenSSL: trailing data, once the peer has closed. */
   Bytes unfed_;
+  /** Input that JavaScript was asked in the middle of. */
+  Bytes held_;
+  /** What `onAlpn` has chosen. */
+  std::string protocol_;
   std::vector<Fact> facts_;
   /** Alerts of ours that the transport has not taken. */
   std::vector<Fact> leaving_;
@@ -345,18 +380,38 @@ class Connection final : public Session::Events {
   bool was_full_ = false;
   /** A handshake keeps what was written waiting. */
   bool stalled_ = false;
+  /** OpenSSL waits for JavaScript's answer: it may not be entered, and nothing may be freed. */
+  bool asking_ = false;
+  /** JavaScript has destroyed the connection meanwhile. */
+  bool destroy_wanted_ = false;
   enum class Answer : int8_t { kNone, kAsked, kGiven, kRefused } answer_ = Answer::kNone;
 };
 
 // Thread -----------------------------------------------------------------------------------------
 
+/**
+ * JavaScript has views of the slab, and whoever has one can transfer the memory behind it to somebody else, who frees
+ * it. `markAsUntransferable` is no help against `ArrayBuffer.prototype.transfer`.
+ */
+bool Thread::SlabIsOurs() const {
+  napi_value buffer;
+  void* data = nullptr;
+  size_t length = 0;
+  return napi_get_reference_value(env, slab_reference, &buffer) == napi_ok && buffer != nullptr &&
+         napi_get_typedarray_info(env, buffer, nullptr, &length, &data, nullptr, nullptr) ==
+             napi_ok &&
+         data == slab && length == slab_size;
+}
+
 bool Thread::HasRoom(size_t length) {
-  if (slab != nullptr && kSlab - slab_used >= length) return true;
+  if (slab != nullptr && slab_size - slab_used >= length && SlabIsOurs()) return true;
+  // What came while a handshake was suspended may be more than a slab has by default.
+  const size_t size = std::max(length, kSlab);
   napi_value buffer;
   void* data = nullptr;
   napi_ref reference = nullptr;
   // A failure leaves an exception, which would hide what is told later.
-  if (napi_create_buffer(env, kSlab, &data, &buffer) != napi_ok ||
+  if (napi_create_buffer(env, size, &data, &buffer) != napi_ok ||
       napi_create_reference(env, buffer, 1, &reference) != napi_ok) {
     napi_value error;
     bool thrown = false;
@@ -368,6 +423,7 @@ bool Thread::HasRoom(size_t length) {
   if (slab_reference != nullptr) (void)napi_delete_reference(env, slab_reference);
   slab_reference = reference;
   slab = static_cast<uint8_t*>(data);
+  slab_size = size;
   slab_used = 0;
   slab_is_new = true;
   return true;
@@ -431,33 +487,20 @@ void Connection::OnRenegotiation() {
 int Connection::OnAlpn(const uint8_t** out, uint8_t* out_length, const uint8_t* in,
                        unsigned in_length) {
   if (options_.alpn_callback) {
-    napi_env env = thread_->env;
-    napi_handle_scope scope;
-    if (napi_open_handle_scope(env, &scope) != napi_ok) return SSL_TLSEXT_ERR_ALERT_FATAL;
-    napi_value self, callback, offered, result;
-    uint32_t at = 0;
-    bool chosen = false;
-    napi_valuetype type = napi_undefined;
-    void* copy = nullptr;
-    if (napi_get_reference_value(env, wrapper, &self) == napi_ok && self != nullptr &&
-        napi_get_named_property(env, self, "onAlpn", &callback) == napi_ok &&
-        napi_create_buffer_copy(env, in_length, in, &copy, &offered) == napi_ok &&
-        napi_call_function(env, self, callback, 1, &offered, &result) == napi_ok &&
-        napi_typeof(env, result, &type) == napi_ok && type == napi_number &&
-        napi_get_value_uint32(env, result, &at) == napi_ok) {
-      chosen = at < in_length && in[at] > 0 && at + 1 + in[at] <= in_length;
+    // JavaScript is asked once. A renegotiation happens while SSL_read decrypts into the slab, and agrees on the same.
+    if (!established_ && !AskAlpn(in, in_length)) return SSL_TLSEXT_ERR_ALERT_FATAL;
+    if (protocol_.empty()) return SSL_TLSEXT_ERR_NOACK;
+    for (size_t at = 0; at < in_length; at += size_t{1} + in[at]) {
+      if (at + 1 + in[at] > in_length) break;
+      if (protocol_.compare(0, std::string::npos, reinterpret_cast<const char*>(in + at + 1),
+                            in[at]) != 0) {
+        continue;
+      }
+      *out = in + at + 1;
+      *out_length = in[at];
+      return SSL_TLSEXT_ERR_OK;
     }
-    bool thrown = false;
-    napi_value error;
-    if (napi_is_exception_pending(env, &thrown) == napi_ok && thrown) {
-      // `onAlpn` catches what the program throws; this is for the rest.
-      (void)napi_get_and_clear_last_exception(env, &error);
-    }
-    (void)napi_close_handle_scope(env, scope);
-    if (!chosen) return SSL_TLSEXT_ERR_ALERT_FATAL;
-    *out = in + at + 1;
-    *out_length = in[at];
-    return SSL_TLSEXT_ERR_OK;
+    return SSL_TLSEXT_ERR_ALERT_FATAL;
   }
   if (options_.alpn.empty()) return SSL_TLSEXT_ERR_NOACK;
   uint8_t* selected = nullptr;
@@ -466,6 +509,49 @@ int Connection::OnAlpn(const uint8_t** out, uint8_t* out_length, const uint8_t* 
       static_cast<unsigned>(options_.alpn.size()), in, in_length);
   *out = selected;
   return outcome == OPENSSL_NPN_NEGOTIATED ? SSL_TLSEXT_ERR_OK : SSL_TLSEXT_ERR_ALERT_FATAL;
+}
+
+/**
+ * Has `onAlpn` of JavaScript choose `protocol_`. False: it chose none.
+ *
+ * This is within an SSL call, and JavaScript may do anything meanwhile, to this connection and to others. So the thread's
+ * buffer is set aside, since each connection expects it to be empty; what was not read of the input is copied, since its
+ * memory is JavaScript's; and `asking_` keeps this connection's methods from OpenSSL, and from freeing it.
+ */
+bool Connection::AskAlpn(const uint8_t* in, unsigned in_length) {
+  napi_env env = thread_->env;
+  napi_handle_scope scope;
+  if (!held_.Append(session_->rest_data(), session_->rest())) return false;
+  session_->SetInput(held_.data(), held_.size());
+  if (napi_open_handle_scope(env, &scope) != napi_ok) return false;
+  Bytes output;
+  output.Swap(thread_->out);
+  asking_ = true;
+  napi_value self, callback, offered, result;
+  uint32_t at = 0;
+  bool chosen = false;
+  napi_valuetype type = napi_undefined;
+  void* copy = nullptr;
+  if (napi_get_reference_value(env, wrapper, &self) == napi_ok && self != nullptr &&
+      napi_get_named_property(env, self, "onAlpn", &callback) == napi_ok &&
+      napi_create_buffer_copy(env, in_length, in, &copy, &offered) == napi_ok &&
+      napi_call_function(env, self, callback, 1, &offered, &result) == napi_ok &&
+      napi_typeof(env, result, &type) == napi_ok && type == napi_number &&
+      napi_get_value_uint32(env, result, &at) == napi_ok) {
+    chosen = at < in_length && in[at] > 0 && at + 1 + in[at] <= in_length;
+  }
+  bool thrown = false;
+  napi_value error;
+  if (napi_is_exception_pending(env, &thrown) == napi_ok && thrown) {
+    // `onAlpn` catches what the program throws; this is for the rest.
+    (void)napi_get_and_clear_last_exception(env, &error);
+  }
+  (void)napi_close_handle_scope(env, scope);
+  asking_ = false;
+  output.Swap(thread_->out);
+  if (!chosen || destroy_wanted_) return false;
+  protocol_.assign(reinterpret_cast<const char*>(in + at + 1), in[at]);
+  return true;
 }
 
 int Connection::OnCertificate() {
@@ -492,9 +578,11 @@ int Connection::OnCertificate() {
 // Connection: setting up -------------------------------------------------------------------------
 
 const char* Connection::Init(SSL_CTX* context, Options options) {
+  CleanErrorQueue errors;
   options_ = std::move(options);
   session_.reset(new (std::nothrow) Session());
   if (session_ == nullptr) return "no memory";
+  live_sessions++;
   {
     // The witness is for the connections that Node makes.
     Witness::Pause pause;
@@ -527,24 +615,19 @@ const char* Connection::Init(SSL_CTX* context, Options options) {
              SSL_set_num_tickets(ssl, static_cast<size_t>(options_.ticket_count)) != 1) {
     return "the number of tickets is not taken";
   }
-  ERR_clear_error();
   return nullptr;
 }
 
 const char* Connection::Open(int descriptor) {
   if (thread_->ended) return "the thread ends";
-  int type = 0;
-  socklen_t length = sizeof type;
-  if (getsockopt(descriptor, SOL_SOCKET, SO_TYPE, &type, &length) != 0 || type != SOCK_STREAM) {
-    return "the descriptor is no stream socket";
-  }
-  descriptor_ = fcntl(descriptor, F_DUPFD_CLOEXEC, 0);
-  if (descriptor_ < 0) return "no duplicate of the descriptor can be made";
+  const char* problem = nullptr;
+  descriptor_ = DuplicateDescriptor(descriptor, &problem);
+  if (descriptor_ < 0) return problem;
   poll_ = new (std::nothrow) uv_poll_t;
   if (poll_ == nullptr || uv_poll_init(thread_->loop, poll_, descriptor_) != 0) {
     delete poll_;
     poll_ = nullptr;
-    (void)close(descriptor_);
+    CloseDescriptor(descriptor_);
     descriptor_ = -1;
     return "the descriptor cannot be polled";
   }
@@ -566,7 +649,7 @@ void Connection::Close() {
   poll_ = nullptr;
   thread_->closing++;
   uv_close(reinterpret_cast<uv_handle_t*>(poll), OnClosed);
-  (void)close(descriptor_);
+  CloseDescriptor(descriptor_);
   descriptor_ = -1;
   polled_ = 0;
   if (link_ == nullptr) return;
@@ -589,8 +672,14 @@ void Connection::OnClosed(uv_handle_t* handle) {
 
 Connection::~Connection() {
   // A session that is freed tells nothing: its events would come here.
-  session_.reset();
+  FreeSession();
   thread_->Release();
+  live_connections--;
+}
+
+void Connection::FreeSession() {
+  if (session_ != nullptr) live_sessions--;
+  session_.reset();
 }
 
 // Connection: bytes ------------------------------------------------------------------------------
@@ -616,10 +705,7 @@ uint32_t Connection::Feed(const uint8_t* data, size_t length) {
 
 void Connection::Receive() {
   uint8_t* in = thread_->in.get();
-  ssize_t length;
-  do {
-    length = recv(descriptor_, in, kReceive, 0);
-  } while (length < 0 && errno == EINTR);
+  const int64_t length = ReceiveFrom(descriptor_, in, kReceive);
   if (length > 0) {
     received_ += static_cast<uint64_t>(length);
     BeginOutput();
@@ -628,9 +714,9 @@ void Connection::Receive() {
   } else if (length == 0) {
     ended_ = true;
     Add(Kind::kEof, static_cast<double>(session_->cut()));
-  } else if (errno != EAGAIN && errno != EWOULDBLOCK) {
+  } else if (!IsLater(length)) {
     ended_ = true;
-    Add(Kind::kReceiveError, errno, static_cast<double>(session_->cut()));
+    Add(Kind::kReceiveError, static_cast<double>(-length), static_cast<double>(session_->cut()));
   }
 }
 
@@ -645,6 +731,7 @@ void Connection::Take(const uint8_t* data, size_t length) {
   Pump();
   if (!unfed_.Append(session_->rest_data(), session_->rest())) OutOfMemory();
   session_->SetInput(nullptr, 0);
+  held_.Free();
 }
 
 void Connection::OutOfMemory() {
@@ -675,7 +762,8 @@ void Connection::Pump() {
   }
   while (established_) {
     size_t length = 0;
-    status = session_->Read(thread_->slab + thread_->slab_used, kSlab - thread_->slab_used, &length);
+    status = session_->Read(thread_->slab + thread_->slab_used,
+                            thread_->slab_size - thread_->slab_used, &length);
     if (status != Session::Status::kData) break;
     if (data_length_ == 0) data_start_ = thread_->slab_used;
     data_length_ += length;
@@ -715,7 +803,7 @@ void Connection::OnFailed() {
 }
 
 uint32_t Connection::Proceed(bool given) {
-  if (answer_ != Answer::kAsked || session_ == nullptr) return 0;
+  if (answer_ != Answer::kAsked) return Settle();
   answer_ = given ? Answer::kGiven : Answer::kRefused;
   suspended_ = false;
   BeginOutput();
@@ -726,25 +814,26 @@ uint32_t Connection::Proceed(bool given) {
   Pump();
   if (!unfed_.Append(session_->rest_data(), session_->rest())) OutOfMemory();
   session_->SetInput(nullptr, 0);
+  held_.Free();
   EndOutput();
   Poll();
   return Settle();
 }
 
-uint32_t Connection::UpdateKeys(bool request, bool* done) {
-  *done = false;
-  if (session_ == nullptr || failed_ || broken_ || suspended_) return 0;
+bool Connection::UpdateKeys(bool request) {
+  if (failed_ || broken_ || suspended_) return false;
   BeginOutput();
   // What was written before stands before it.
   Encrypt();
-  *done = plain_.empty() && session_->UpdateKeys(request);
+  const bool done = plain_.empty() && session_->UpdateKeys(request);
   EndOutput();
   Poll();
-  return Settle();
+  return done;
 }
 
 uint32_t Connection::Write(const uint8_t* data, size_t length, bool flush) {
-  if (session_ == nullptr || close_wanted_ || broken_) return 0;
+  if (close_wanted_ || broken_) return Settle();
+  if (asking_) flush = false;
   if (flush && plain_.empty() && untaken() == 0) {
     size_t at = 0;
     while (at < length && untaken() == 0 && may_encrypt()) {
@@ -775,8 +864,7 @@ uint32_t Connection::Write(const uint8_t* data, size_t length, bool flush) {
 }
 
 uint32_t Connection::Flush() {
-  if (session_ == nullptr) return 0;
-  if (!plain_.empty()) {
+  if (!plain_.empty() && !asking_) {
     BeginOutput();
     Encrypt();
     EndWhenDue();
@@ -787,8 +875,8 @@ uint32_t Connection::Flush() {
 }
 
 uint32_t Connection::CloseWrite() {
-  if (session_ == nullptr) return 0;
   close_wanted_ = true;
+  if (asking_) return Settle();
   BeginOutput();
   Encrypt();
   EndWhenDue();
@@ -876,15 +964,15 @@ void Connection::Account(size_t made) {
 /** The transport takes what it can of these bytes. */
 void Connection::Send(Bytes* bytes) {
   while (!bytes->empty() && !broken_) {
-    const ssize_t sent = send(descriptor_, bytes->data(), bytes->size(), MSG_NOSIGNAL);
+    const int64_t sent = SendTo(descriptor_, bytes->data(), bytes->size());
     if (sent >= 0) {
       sent_ += static_cast<uint64_t>(sent);
       bytes->Consume(static_cast<size_t>(sent));
-    } else if (errno == EAGAIN || errno == EWOULDBLOCK) {
+    } else if (IsLater(sent)) {
       return;
-    } else if (errno != EINTR) {
+    } else {
       broken_ = true;
-      Add(Kind::kSendError, errno);
+      Add(Kind::kSendError, static_cast<double>(-sent));
       bytes->Clear();
       out_.Free();
     }
@@ -908,9 +996,9 @@ uint32_t Connection::Taken(size_t length) {
   in_flight_ -= std::min(length, in_flight_);
   if (!broken_) Account(0);
   // Also of a connection that is destroyed an alert may leave.
-  if (session_ == nullptr) {
+  if (session() == nullptr) {
     Left();
-  } else {
+  } else if (!asking_) {
     SendWaiting();
   }
   return Settle();
@@ -943,7 +1031,9 @@ void Connection::SetReference(bool referenced) {
 void Connection::Poll() {
   if (poll_ == nullptr) return;
   int wanted = 0;
-  if (reading_ && !ended_ && !closed_ && !failed_ && !suspended_) wanted |= UV_READABLE;
+  if (reading_ && !ended_ && !closed_ && !failed_ && !suspended_ && untaken() < kTooMuch) {
+    wanted |= UV_READABLE;
+  }
   if (!out_.empty() && !broken_) wanted |= UV_WRITABLE;
   if (wanted == polled_) return;
   polled_ = wanted;
@@ -990,8 +1080,13 @@ void Connection::SendWaiting() {
 }
 
 uint32_t Connection::Settle() {
+  if (destroy_wanted_ && !asking_) {
+    Destroy();
+    // Nobody hears of it any more.
+    data_length_ = 0;
+  }
   uint32_t flags = 0;
-  double* state = thread_->state;
+  double* const state = thread_->state;
   if (data_length_ > 0) {
     flags |= kDataFlag;
     state[kOffset] = static_cast<double>(data_start_);
@@ -1034,7 +1129,14 @@ void Connection::Tell(uint32_t flags) {
 
 void Connection::Destroy() {
   Close();
-  session_.reset();
+  if (asking_) {
+    // The end of the call that asks does it: see `Settle`.
+    destroy_wanted_ = true;
+    return;
+  }
+  destroy_wanted_ = false;
+  FreeSession();
+  held_.Free();
   plain_.Free();
   out_.Free();
   unfed_.Free();
@@ -1085,6 +1187,16 @@ Connection* LivingOf(napi_env env, napi_value object) {
   Connection* connection = ConnectionOf(env, object);
   if (connection != nullptr && connection->session() == nullptr) {
     ThrowError(env, "ERR_CLOSED", "The connection is destroyed");
+    return nullptr;
+  }
+  return connection;
+}
+
+/** The same, of one that OpenSSL may be entered with: not within the function that chooses the protocol. */
+Connection* IdleOf(napi_env env, napi_value object) {
+  Connection* connection = LivingOf(env, object);
+  if (connection != nullptr && connection->asking()) {
+    ThrowError(env, "ERR_NATIVE", "The connection waits for an answer");
     return nullptr;
   }
   return connection;
@@ -1143,6 +1255,19 @@ napi_value Text(napi_env env, const char* text) {
   return value;
 }
 
+/** What came by the wire: one character for each byte, as Node has it. */
+napi_value Latin1(napi_env env, const char* text, size_t length) {
+  napi_value value;
+  TRY(napi_create_string_latin1(env, text, length, &value));
+  return value;
+}
+
+/** The name that the client asks for; null without one. */
+napi_value NameOf(napi_env env, SSL* ssl) {
+  const char* name = SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name);
+  return name == nullptr ? Text(env, nullptr) : Latin1(env, name, NAPI_AUTO_LENGTH);
+}
+
 // Contexts
 
 /** `context(make)`: calls `make`, and gives a context of the SSL_CTX that is made within; null without one. */
@@ -1166,7 +1291,7 @@ napi_value MakeContext(napi_env env, napi_callback_info info, bool of_ssl) {
     TRY(napi_get_null(env, &object));
     return object;
   }
-  Context* context = new (std::nothrow) Context{ssl_context};
+  Context* context = new (std::nothrow) Context(ssl_context, !of_ssl);
   if (context == nullptr) {
     SSL_CTX_free(ssl_context);
     return ThrowError(env, nullptr, "Out of memory");
@@ -1246,9 +1371,14 @@ void FinalizeConnection(napi_env env, void* data, void*) {
 napi_value ConstructConnection(napi_env env, napi_callback_info info) {
   Call call;
   if (!call.Read(env, info)) return nullptr;
+  napi_value constructor;
+  TRY(napi_get_new_target(env, info, &constructor));
+  if (constructor == nullptr) return ThrowType(env, "A Connection is made by new");
   Context* context = static_cast<Context*>(
       Unwrap(env, call.arguments[0], &kContextTag, "A context is needed"));
   if (context == nullptr) return nullptr;
+  // Callbacks of the other one would take an SSL of ours for one of theirs.
+  if (!context->own) return ThrowType(env, "A context of the engine's own is needed");
   napi_valuetype type;
   TRY(napi_typeof(env, call.arguments[1], &type));
   if (type != napi_object) return ThrowType(env, "Options are needed");
@@ -1273,6 +1403,10 @@ napi_value ConstructConnection(napi_env env, napi_callback_info info) {
   const char* problem = connection->Init(context->ssl_context, std::move(options));
   if (problem != nullptr) return ThrowError(env, "ERR_NATIVE", problem);
   TRY(napi_type_tag_object(env, call.self, &kConnectionTag));
+  // Node's object of the SSL_CTX is what issues tickets, so it has to last as long as the SSL does.
+  const napi_property_descriptor held = {"context", nullptr, nullptr, nullptr, nullptr, call.arguments[0],
+                                         napi_default, nullptr};
+  TRY(napi_define_properties(env, call.self, 1, &held));
   TRY(napi_wrap(env, call.self, connection.get(), FinalizeConnection, nullptr, nullptr));
   Connection* owned = connection.release();
   // A reference of our own: one that `napi_wrap` gives may not be deleted in the finalizer of its object.
@@ -1284,7 +1418,7 @@ napi_value ConstructConnection(napi_env env, napi_callback_info info) {
 napi_value OpenConnection(napi_env env, napi_callback_info info) {
   Call call;
   if (!call.Read(env, info)) return nullptr;
-  Connection* connection = LivingOf(env, call.self);
+  Connection* connection = IdleOf(env, call.self);
   if (connection == nullptr) return nullptr;
   int descriptor = -1;
   napi_valuetype type;
@@ -1300,7 +1434,7 @@ template <uint32_t (Connection::*kMethod)(const uint8_t*, size_t)>
 napi_value WithBytes(napi_env env, napi_callback_info info) {
   Call call;
   if (!call.Read(env, info)) return nullptr;
-  Connection* connection = LivingOf(env, call.self);
+  Connection* connection = IdleOf(env, call.self);
   const uint8_t* data;
   size_t length;
   if (connection == nullptr || !BytesOf(env, call.arguments[0], &data, &length)) return nullptr;
@@ -1362,7 +1496,7 @@ napi_value WriteBytes(napi_env env, napi_callback_info info) {
 napi_value Proceed(napi_env env, napi_callback_info info) {
   Call call;
   if (!call.Read(env, info)) return nullptr;
-  Connection* connection = LivingOf(env, call.self);
+  Connection* connection = IdleOf(env, call.self);
   bool given = false;
   if (connection == nullptr || !BooleanOf(env, call.arguments[0], &given)) return nullptr;
   return Word(env, connection->Proceed(given));
@@ -1372,12 +1506,11 @@ napi_value Proceed(napi_env env, napi_callback_info info) {
 napi_value UpdateKeys(napi_env env, napi_callback_info info) {
   Call call;
   if (!call.Read(env, info)) return nullptr;
-  Connection* connection = LivingOf(env, call.self);
-  bool request = false, done = false;
+  Connection* connection = IdleOf(env, call.self);
+  bool request = false;
   if (connection == nullptr || !BooleanOf(env, call.arguments[0], &request)) return nullptr;
-  (void)connection->UpdateKeys(request, &done);
   napi_value value;
-  TRY(napi_get_boolean(env, done, &value));
+  TRY(napi_get_boolean(env, connection->UpdateKeys(request), &value));
   return value;
 }
 
@@ -1492,7 +1625,6 @@ napi_value Info(napi_env env, napi_callback_info info) {
   const uint8_t* protocol = nullptr;
   unsigned length = 0;
   SSL_get0_alpn_selected(ssl, &protocol, &length);
-  const std::string alpn(reinterpret_cast<const char*>(protocol), length);
   const Judgement judgement = JudgementOf(ssl);
   napi_value object, resumed, has_certificate;
   TRY(napi_create_object(env, &object));
@@ -1504,8 +1636,9 @@ napi_value Info(napi_env env, napi_callback_info info) {
   } members[] = {
       {"protocol", Text(env, SSL_get_version(ssl))},
       {"cipher", Text(env, cipher == nullptr ? nullptr : SSL_CIPHER_standard_name(cipher))},
-      {"alpn", Text(env, length == 0 ? nullptr : alpn.c_str())},
-      {"servername", Text(env, SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name))},
+      {"alpn", length == 0 ? Text(env, nullptr)
+                           : Latin1(env, reinterpret_cast<const char*>(protocol), length)},
+      {"servername", NameOf(env, ssl)},
       {"resumed", resumed},
       {"hasCertificate", has_certificate},
       {"dhBits", Number(env, DhBits(ssl))},
@@ -1555,7 +1688,7 @@ napi_value Servername(napi_env env, napi_callback_info info) {
   if (!call.Read(env, info)) return nullptr;
   Connection* connection = LivingOf(env, call.self);
   if (connection == nullptr) return nullptr;
-  return Text(env, SSL_get_servername(connection->session()->ssl(), TLSEXT_NAMETYPE_host_name));
+  return NameOf(env, connection->session()->ssl());
 }
 
 napi_value Certificate(napi_env env, napi_callback_info info) {
@@ -1591,7 +1724,7 @@ napi_value GetSession(napi_env env, napi_callback_info info) {
 napi_value Identify(napi_env env, napi_callback_info info) {
   Call call;
   if (!call.Read(env, info)) return nullptr;
-  Connection* connection = LivingOf(env, call.self);
+  Connection* connection = IdleOf(env, call.self);
   if (connection == nullptr) return nullptr;
   Context* context = static_cast<Context*>(
       Unwrap(env, call.arguments[0], &kContextTag, "A context is needed"));
@@ -1607,7 +1740,7 @@ napi_value Identify(napi_env env, napi_callback_info info) {
 napi_value ExportKeyingMaterial(napi_env env, napi_callback_info info) {
   Call call;
   if (!call.Read(env, info)) return nullptr;
-  Connection* connection = LivingOf(env, call.self);
+  Connection* connection = IdleOf(env, call.self);
   uint32_t length = 0;
   const uint8_t *label, *context = nullptr;
   size_t label_length, context_length = 0;
@@ -1621,11 +1754,17 @@ napi_value ExportKeyingMaterial(napi_env env, napi_callback_info info) {
   const bool has_context = context_type != napi_undefined;
   if (has_context && !BytesOf(env, call.arguments[2], &context, &context_length)) return nullptr;
   constexpr uint32_t kMost = 1 << 20;
-  std::string material(std::min(length, kMost), '\0');
+  if (length > kMost) {
+    if (napi_throw_range_error(env, "ERR_OUT_OF_RANGE", "Too much keying material") != napi_ok) {
+      return Fail(env);
+    }
+    return nullptr;
+  }
+  CleanErrorQueue errors;
+  std::string material(length, '\0');
   const int done = SSL_export_keying_material(
       connection->session()->ssl(), reinterpret_cast<uint8_t*>(&material[0]), material.size(),
       reinterpret_cast<const char*>(label), label_length, context, context_length, has_context);
-  ERR_clear_error();
   napi_value value = OrNull(env, done == 1 ? material : std::string());
   OPENSSL_cleanse(&material[0], material.size());
   return value;
@@ -1662,8 +1801,7 @@ void OnEnvironmentEnd(napi_async_cleanup_hook_handle, void* data) {
   thread->ended = true;
   while (thread->first != nullptr) thread->first->Close();
   // They can only fail for a null argument, or one that is deleted already.
-  for (napi_ref* reference :
-       {&thread->dispatch, &thread->state_reference, &thread->slab_reference}) {
+  for (napi_ref* reference : {&thread->dispatch, &thread->slab_reference}) {
     if (*reference != nullptr) (void)napi_delete_reference(thread->env, *reference);
     *reference = nullptr;
   }
@@ -1678,18 +1816,19 @@ napi_property_descriptor Method(const char* name, napi_callback callback, Thread
 
 bool Define(napi_env env, napi_value exports, Thread* thread) {
   napi_value name, state_buffer, state, connection_class;
-  void* numbers = nullptr;
+  const auto release = [](napi_env, void*, void* hint) { static_cast<Thread*>(hint)->Release(); };
   if (napi_get_uv_event_loop(env, &thread->loop) != napi_ok ||
       napi_create_string_utf8(env, "close-notify-native", NAPI_AUTO_LENGTH, &name) != napi_ok ||
       napi_async_init(env, nullptr, name, &thread->async) != napi_ok ||
-      napi_create_arraybuffer(env, kStateLength * sizeof(double), &numbers, &state_buffer) !=
-          napi_ok ||
-      napi_create_typedarray(env, napi_float64_array, kStateLength, state_buffer, 0, &state) !=
-          napi_ok ||
-      napi_create_reference(env, state, 1, &thread->state_reference) != napi_ok) {
+      napi_create_external_arraybuffer(env, thread->state, sizeof thread->state, release, thread,
+                                       &state_buffer) != napi_ok) {
     return false;
   }
-  thread->state = static_cast<double*>(numbers);
+  thread->owners++;
+  if (napi_create_typedarray(env, napi_float64_array, kStateLength, state_buffer, 0, &state) !=
+      napi_ok) {
+    return false;
+  }
   const napi_property_descriptor methods[] = {
       Method("open", OpenConnection, thread),
       Method("start", WithBytes<&Connection::Start>, thread),
@@ -1739,6 +1878,8 @@ bool Define(napi_env env, napi_value exports, Thread* thread) {
 }
 
 }  // namespace
+
+EngineCounts LiveOfEngine() { return {live_connections, live_sessions, live_contexts}; }
 
 bool DefineEngine(napi_env env, napi_value exports) {
   Thread* thread = new (std::nothrow) Thread();

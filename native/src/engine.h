@@ -10,6 +10,15 @@ namespace close_notify {
 /** Puts the engine's members on `exports`. False: an exception is pending. */
 bool DefineEngine(napi_env env, napi_value exports);
 
+/** How many objects of the engine live, on all threads. For tests. */
+struct EngineCounts {
+  int connections;
+  /** Each with an SSL. */
+  int sessions;
+  int contexts;
+};
+EngineCounts LiveOfEngine();
+
 }  // namespace close_notify
 
 #endif

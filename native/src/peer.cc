@@ -1,10 +1,11 @@
 #include "peer.h"
 
-#include <openssl/err.h>
 #include <openssl/x509.h>
 #include <openssl/x509v3.h>
 
 #include <memory>
+
+#include "error_queue.h"
 
 namespace close_notify {
 namespace {
@@ -54,14 +55,6 @@ struct Free {
 };
 using Certificate = std::unique_ptr<X509, Free>;
 using StoreContext = std::unique_ptr<X509_STORE_CTX, Free>;
-
-class CleanErrorQueue {
- public:
-  CleanErrorQueue() { ERR_clear_error(); }
-  ~CleanErrorQueue() { ERR_clear_error(); }
-  CleanErrorQueue(const CleanErrorQueue&) = delete;
-  CleanErrorQueue& operator=(const CleanErrorQueue&) = delete;
-};
 
 template <typename T>
 std::string DerOf(int (*encode)(const T*, unsigned char**), const T* object) {
@@ -178,6 +171,11 @@ int DhBits(SSL* ssl) {
 bool UseIdentity(SSL* ssl, SSL_CTX* context, bool server) {
   CleanErrorQueue errors;
   SSL_certs_clear(ssl);
+  // Which of its certificates is the current one, is its owner's to say.
+  X509* const current = SSL_CTX_get0_certificate(context);
+  const auto select_again = [&] {
+    if (current != nullptr) (void)SSL_CTX_select_current_cert(context, current);
+  };
   // One context may have a certificate for each kind of key.
   for (long more = SSL_CTX_set_current_cert(context, SSL_CERT_SET_FIRST); more == 1;
        more = SSL_CTX_set_current_cert(context, SSL_CERT_SET_NEXT)) {
@@ -189,10 +187,16 @@ bool UseIdentity(SSL* ssl, SSL_CTX* context, bool server) {
         sk_X509_num(chain) == 0) {
       (void)SSL_CTX_get_extra_chain_certs_only(context, &chain);
     }
-    if (SSL_use_cert_and_key(ssl, certificate, key, chain, 1) != 1) return false;
+    if (SSL_use_cert_and_key(ssl, certificate, key, chain, 1) != 1) {
+      select_again();
+      return false;
+    }
   }
+  select_again();
   if (!server) return true;
   STACK_OF(X509_NAME)* names = SSL_dup_CA_list(SSL_CTX_get_client_CA_list(context));
+  // Without a list of its own it would name the authorities of another context.
+  if (names == nullptr) return false;
   SSL_set_client_CA_list(ssl, names);
   return SSL_set1_verify_cert_store(ssl, SSL_CTX_get_cert_store(context)) == 1;
 }

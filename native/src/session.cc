@@ -29,6 +29,8 @@
 #include <cstring>
 #include <utility>
 
+#include "error_queue.h"
+
 namespace close_notify {
 namespace {
 
@@ -46,15 +48,6 @@ constexpr size_t kLeast = 1024;
 
 int ssl_index = -1;
 BIO_METHOD* bio_method = nullptr;
-
-/** OpenSSL's queue of errors is empty at the beginning and at the end. */
-class CleanErrorQueue {
- public:
-  CleanErrorQueue() { ERR_clear_error(); }
-  ~CleanErrorQueue() { ERR_clear_error(); }
-  CleanErrorQueue(const CleanErrorQueue&) = delete;
-  CleanErrorQueue& operator=(const CleanErrorQueue&) = delete;
-};
 
 /** Node's code for a reason of OpenSSL's: `wrong version number` is ERR_SSL_WRONG_VERSION_NUMBER. */
 std::string CodeOf(const char* reason) {
@@ -330,7 +323,10 @@ Session::Status Session::SendCloseNotify() {
   close_sent_ = closing_ = true;
   const int result = SSL_shutdown(ssl_);
   closing_ = false;
-  if (result < 0 && SSL_get_error(ssl_, result) == SSL_ERROR_SSL) return Outcome(result);
+  // Without memory it is not in the output either.
+  if (result < 0 && (out_of_memory_ || SSL_get_error(ssl_, result) == SSL_ERROR_SSL)) {
+    return Outcome(result);
+  }
   return Status::kClosed;
 }
 

@@ -92,7 +92,6 @@ namespace {
 constexpr uint8_t kFinished = 20;      // HandshakeType, RFC 9846, section 4
 constexpr size_t kHandshakeHeader = 4;  // type, and three bytes of length
 constexpr size_t kRecordHeader = 5;     // type, version, and two bytes of length
-constexpr uint8_t kWarning = 1;
 constexpr uint8_t kFatal = 2;
 constexpr uint8_t kCloseNotify = 0;
 constexpr uint8_t kUserCanceled = 90;

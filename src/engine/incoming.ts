@@ -18,10 +18,16 @@ export class Incoming {
     this.#length += chunk.length;
   }
 
-  /** @returns at most so many bytes; null where there are none. */
+  /** @returns at most so many bytes; null where there are none; an empty one, and no more, where they were taken away. */
   take(most: number): Uint8Array | null {
     const first = this.#chunks.shift();
     if (first === undefined) return null;
+    if (first.length === 0) {
+      // Somebody has transferred the memory that this was a part of. What is behind it belongs to nothing any more.
+      this.#chunks.length = 0;
+      this.#length = 0;
+      return first;
+    }
     if (first.length <= most) {
       this.#length -= first.length;
       return first;

@@ -12,6 +12,7 @@ import { Buffer } from 'node:buffer';
 import { performance } from 'node:perf_hooks';
 import { setImmediate } from 'node:timers';
 import { getSystemErrorName } from 'node:util';
+import { markAsUntransferable } from 'node:worker_threads';
 import type { EngineBinding, NativeConnection, NativeContext } from '../add-on.ts';
 import { closes, type SeenAlert, type TransportEnding, type Way } from '../closure/ending.ts';
 import { process } from '../runtime.ts';
@@ -137,6 +138,7 @@ export class NativeEngine implements Engine, WireEvents, Paced {
   /** @internal */
   onFlags(flags: number): void {
     const { state } = this.#binding;
+    // All connections share these numbers: they are this one's only until another one tells something.
     this.#pace.pending = state[PENDING] as number;
     this.#pace.unsent = state[UNSENT] as number;
     if (flags !== 0) this.#onTold(flags, state);
@@ -144,7 +146,11 @@ export class NativeEngine implements Engine, WireEvents, Paced {
   }
 
   #onTold(flags: number, state: Float64Array): void {
-    if (flags & SLAB) slab = this.#binding.slab() as Buffer;
+    if (flags & SLAB) {
+      slab = this.#binding.slab() as Buffer;
+      // Other streams have bytes in it.
+      markAsUntransferable(slab.buffer);
+    }
     if (flags & DATA) this.#gather(state[OFFSET] as number, state[LENGTH] as number);
     if (flags & OUTPUT) this.#wire.onOutput();
     const behind = flags & FACTS ? this.#onFacts(this.#connection.facts()) : NONE;
@@ -327,6 +333,8 @@ export class NativeEngine implements Engine, WireEvents, Paced {
 
   async #onWantCertificate(): Promise<void> {
     const connection = this.#connection;
+    // What comes meanwhile would wait in the add-on, however much it is.
+    this.#setReading(false);
     try {
       const secureContext = await this.#side.certificateFor?.(connection.servername() ?? '');
       if (this.#isOver) return;
@@ -337,6 +345,7 @@ export class NativeEngine implements Engine, WireEvents, Paced {
         }
       }
       this.onFlags(connection.proceed(true));
+      this.readOn();
     } catch (error) {
       this.#fail({ error: error as Error, unauthorized: null });
     }
@@ -366,6 +375,7 @@ export class NativeEngine implements Engine, WireEvents, Paced {
 
   take(most = Number.POSITIVE_INFINITY): Uint8Array | null {
     const bytes = this.#incoming.take(most);
+    if (bytes?.length === 0) process.nextTick(() => this.#onTransferred());
     // Behind this call: whoever waits would be asked, and take what comes next, before this has returned.
     if (bytes !== null && !this.#is.reading) process.nextTick(readOn, this);
     return bytes;
@@ -374,6 +384,12 @@ export class NativeEngine implements Engine, WireEvents, Paced {
   /** @internal */
   readOn(): void {
     if (this.#incoming.wants && !this.#is.paused) this.#setReading(true);
+  }
+
+  /** Somebody has moved the memory of bytes that nobody has read (`ArrayBuffer.prototype.transfer` can do that). */
+  #onTransferred(): void {
+    const error = new Error('the memory behind the bytes of a stream was transferred');
+    this.#fail({ error, unauthorized: null });
   }
 
   #setReading(reading: boolean): void {
@@ -416,6 +432,7 @@ export class NativeEngine implements Engine, WireEvents, Paced {
     if (flags === 0) return;
     if (flags & OUTPUT) this.#wire.onOutput();
     if (flags & FACTS) process.nextTick(tellFacts, this);
+    if (flags & DRAIN) process.nextTick(() => this.onWritable());
   }
 
   /** @internal */

@@ -42,6 +42,12 @@ export interface Wire {
 /** What the add-on takes at once. */
 const AT_ONCE = 131_072;
 
+/**
+ * With so much not taken by the transport nothing more is fed: OpenSSL answers each KeyUpdate, and a peer may send those
+ * without end and read nothing.
+ */
+const TOO_MUCH = 1 << 20;
+
 const NOTHING = Buffer.alloc(0);
 
 /** @param fed whether a descriptor is not to be used. */
@@ -54,7 +60,13 @@ export function wireFor(
   const descriptor = fed ? null : Descriptor.of(transport);
   if (descriptor !== null) {
     if (connection.open(descriptor.fd) === null) {
-      return new DescriptorWire(transport, connection, events, descriptor);
+      try {
+        return new DescriptorWire(transport, connection, events, descriptor);
+      } catch (error) {
+        // A socket whose methods throw. Nobody else would close the duplicate.
+        connection.close();
+        throw error;
+      }
     }
   }
   return new FedWire(transport, connection, events);
@@ -158,12 +170,14 @@ function feedAll(
   let begins = start;
   for (const chunk of chunks) {
     for (let at = 0; at < chunk.length; at += AT_ONCE) {
+      // What came first may have failed.
+      if (connection.isDestroyed()) return;
       const piece = chunk.subarray(at, at + AT_ONCE);
       events.onFlags(begins ? connection.start(piece) : connection.feed(piece));
       begins = false;
     }
   }
-  if (begins) events.onFlags(connection.start(NOTHING));
+  if (begins && !connection.isDestroyed()) events.onFlags(connection.start(NOTHING));
 }
 
 /** Any Duplex. */
@@ -250,7 +264,7 @@ class FedWire implements Wire {
     this.#feeding = true;
     try {
       // What was read before the transport broke is looked at, wanted or not: a close_notify in it counts.
-      while (this.#queue.length > 0 && (this.#reading || this.#isBroken)) {
+      while (this.#queue.length > 0 && (this.#reads || this.#isBroken)) {
         if (this.#detached || this.#stopped) break;
         const chunk = this.#queue[0] as Uint8Array;
         const piece = chunk.subarray(0, AT_ONCE);
@@ -265,6 +279,10 @@ class FedWire implements Wire {
     this.#tellEnding();
   }
 
+  get #reads(): boolean {
+    return this.#reading && this.#inFlight < TOO_MUCH;
+  }
+
   get #isBroken(): boolean {
     return this.#ending !== null && this.#ending.cause !== 'eof';
   }
@@ -276,7 +294,7 @@ class FedWire implements Wire {
 
   #throttle(): void {
     if (this.#detached || this.#ending !== null) return;
-    if (!this.#reading || this.#stopped) this.#transport.pause();
+    if (!this.#reads || this.#stopped) this.#transport.pause();
     else if (this.#transport.isPaused()) this.#transport.resume();
   }
 
@@ -322,11 +340,13 @@ class FedWire implements Wire {
     this.#inFlight += bytes.length;
     try {
       this.#transport.write(bytes, (error) => {
+        const full = !this.#reads;
         this.#inFlight -= bytes.length;
         // A failed write is an ending of the transport, reported as such.
         if (error) return;
         this.#events.onFlags(this.#connection.taken(bytes.length));
         this.#events.onWritable();
+        if (full) this.#pump();
       });
     } catch (error) {
       // Not within the call that made the output.

@@ -90,7 +90,8 @@ export function child(
 ): unknown {
   // With a young generation of one size: its growth, some 25 MB, would hide what the add-on leaks.
   const flags = ['--expose-gc', '--max-semi-space-size=1'];
-  const all = [...flags, join(CHILDREN, `${name}.cjs`), ...args];
+  const file = name.endsWith('.mjs') ? name : `${name}.cjs`;
+  const all = [...flags, join(CHILDREN, file), ...args];
   const outcome = run(node, all, { NATIVE_PEM: pemFolder(), ...environment });
   if (outcome.status !== 0) {
     throw new Error(`${name}: ${outcome.signal ?? outcome.status}\n${outcome.stderr}`);

@@ -5,6 +5,9 @@ import { child, describeNative, nodesAtHand } from './run-child.ts';
 const CLOSED_BY_CLIENT = ['S1/0 R1/0', 'R1/0 S1/0'];
 const CLOSED_BY_SERVER = ['R1/0 S1/0', 'S1/0 R1/0'];
 
+/** What `live()` says when nothing lives. */
+const NONE = { ssl: 0, watches: 0, connections: 0, sessions: 0, contexts: 0 };
+
 const inBoth = <Fact>(fact: Fact) => ({ 'TLSv1.2': fact, 'TLSv1.3': fact });
 
 /** The number of connections: `npm test` takes the short form. */
@@ -92,7 +95,7 @@ describeNative('the witness', () => {
           terminate: inWorkers,
           'process.exit': inWorkers,
           here: who === 'worker' ? null : right,
-          live: { ssl: 0, watches: 0 },
+          live: NONE,
         });
       },
     );
@@ -102,7 +105,7 @@ describeNative('the witness', () => {
         live: unknown;
         resident: number[];
       };
-      expect(live).toEqual({ ssl: 0, watches: 0 });
+      expect(live).toEqual(NONE);
       // Over the second half. One leaked watch each, 600 bytes, would be 3 MB in the long form; the short
       // one shows only what is gross.
       const grown = (resident.at(-1) ?? 0) - (resident[4] ?? 0);

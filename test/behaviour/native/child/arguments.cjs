@@ -83,7 +83,13 @@ main(async () => {
   assert.equal(native.find(detached), null);
   // What is not asked for is not looked at.
   assert.equal(native.mark('x', {}), native.mark());
-  assert.deepEqual(Object.keys(native.live(1)), ['ssl', 'watches']);
+  assert.deepEqual(Object.keys(native.live(1)), [
+    'ssl',
+    'watches',
+    'connections',
+    'sessions',
+    'contexts',
+  ]);
 
   const pair = await connection(native);
   const { watch } = pair;
