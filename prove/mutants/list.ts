@@ -114,6 +114,7 @@ const unprotect = inFile('src/record/unprotect.ts', [
 ]);
 /** What drop-ins are made of: a mutant is in one of those files. */
 const strict = inFile('src/strict/', ['guard', 'socket', 'passing', 'facts', 'endings']);
+const unread = inFile('src/unread.ts', ['guard', 'socket', 'passing', 'facts', 'endings']);
 const messages = inFile('src/http-messages.ts', ['http1', 'http2', 'undici', 'responses']);
 const tap = inFile('src/tap/tap.ts', ['tap', 'streams']);
 const engine = inFile('src/engine/tapped.ts', ['engine', 'streams']);
@@ -360,13 +361,13 @@ export const MUTANTS: readonly Mutant[] = [
   ),
   strict(
     'ZERO_RETURN is closure: an end behind a fatal alert passes',
-    "if (ending.receive === 'alerted' || ending.receive === 'rejected') return this.#alertError();",
-    "if (ending.receive === 'alerted' || ending.receive === 'rejected') return null;",
+    'return () => this.#alertError();',
+    'return null;',
   ),
   strict(
     "a destroyed socket's end counts",
-    'if (this.#failed || this.#socket.destroyed) return false;\n    const error',
-    'if (this.#failed) return false;\n    const error',
+    'if (this.#failed || this.#socket.destroyed) return false;\n    const cut',
+    'if (this.#failed) return false;\n    const cut',
   ),
   strict(
     'an unwatchable socket is handed out: its end passes',
@@ -375,7 +376,7 @@ export const MUTANTS: readonly Mutant[] = [
   ),
   strict(
     'an unwatchable socket is not told of',
-    'if (reason !== null) tellUnwatched({ socket, reason });',
+    'if (reason !== null) tellUnwatched(() => ({ ...this.#about(), reason }));',
     '',
   ),
   strict(
@@ -400,7 +401,7 @@ export const MUTANTS: readonly Mutant[] = [
   ),
   strict(
     'who closes behind an own close_notify has aborted',
-    "if (closed && receive === 'open') ending.happened({ type: 'waive' });",
+    "ending.happened({ type: 'waive' });",
     '',
   ),
   strict(
@@ -434,23 +435,23 @@ export const MUTANTS: readonly Mutant[] = [
   ),
   strict(
     'a truncation is not told on the channel',
-    'if (truncations.hasSubscribers) truncations.publish(message);',
+    'if (truncations.hasSubscribers) truncations.publish(message());',
     '',
   ),
   strict(
     'a body that undici has taken, and counts as whole only when it goes on, is called cut',
-    'if (socket.readableLength === 0 && !isPausedWithin(socket)) {',
-    'if (socket.readableLength === 0) {',
+    'unread.afterReading(socket, ended, then, () => isPausedWithin(socket));',
+    'unread.afterReading(socket, ended, then);',
     { by: ['undici'] },
   ),
-  strict(
+  unread(
     'who asks for more bytes than are left waits for ever',
     'size !== undefined && size > left && left > 0 ? left : size',
     'size',
   ),
-  strict(
+  unread(
     'who waits for more bytes is not told of the last',
-    "if (!ended && socket.listenerCount('readable') > 0) {",
+    "if (!ended && stream.listenerCount('readable') > 0) {",
     'if (ended && !ended) {',
   ),
   strict(
@@ -1125,12 +1126,12 @@ export const MUTANTS: readonly Mutant[] = [
   ),
   connection(
     'what TLS 1.2 discards is not counted',
-    'if (tls12) this.#unsent += this.engine.discardWrites();',
+    'if (tls12) this.counters.unsent += this.engine.discardWrites();',
     'if (tls12) this.engine.discardWrites();',
   ),
   connection(
     'TLS 1.2 sends what waits behind its answer',
-    'if (tls12) this.#unsent += this.engine.discardWrites();',
+    'if (tls12) this.counters.unsent += this.engine.discardWrites();',
     '',
   ),
   connection(
@@ -1140,10 +1141,14 @@ export const MUTANTS: readonly Mutant[] = [
   ),
   connection(
     'a failure is asked for before it stands',
-    'this.ending.fail(failure, this.closure);\n    this.questions.ask();',
-    'this.questions.ask();\n    this.ending.fail(failure, this.closure);',
+    'this.ending.fail(failure, this.counters);\n    this.questions.ask();',
+    'this.questions.ask();\n    this.ending.fail(failure, this.counters);',
   ),
-  stream('shutdown takes data from who reads', 'if (this.#pending || this.taken) return;', ''),
+  stream(
+    'shutdown takes data from who reads',
+    'if ((this.#pending || this.taken) && !this.#discarded) return;',
+    '',
+  ),
   stream(
     'unread data is kept without a limit',
     "const full = unread === 'keep' && this.#keptBytes >= connection.policy.unreadLimit;",
@@ -1151,16 +1156,20 @@ export const MUTANTS: readonly Mutant[] = [
   ),
   stream(
     'what close() has discarded is not missed: an end is told',
-    'if (full) this.#discarded = true;',
-    'if (full) this.#discarded = false;',
+    "this.#discarded ||= full || (unread === 'discard' && this.#begun);",
+    "this.#discarded ||= unread === 'discard' && this.#begun;",
   ),
-  stream('what a shutdown finds unread is lost', "if (unread === 'keep') this.#keep(chunk);", ''),
+  stream(
+    'what a shutdown finds unread is lost',
+    "if (unread === 'keep' && !this.#discarded) this.#keep(chunk);",
+    '',
+  ),
   stream(
     'what nobody has read goes with the engine',
-    'for (let chunk = engine.take(); chunk !== null; chunk = engine.take()) this.#keep(chunk);',
-    'while (engine.take() !== null);',
+    'if (!this.#discarded) this.#keep(chunk);',
+    '',
   ),
-  stream('what is unread is not counted', 'connection.late += chunk.length;', ''),
+  stream('what is unread is not counted', 'connection.counters.late += chunk.length;', ''),
   stream('abort() leaves what was not read', 'this.#aborted = true;', 'this.#aborted = false;'),
   stream(
     'a cut is an end though nobody asked for reports',
@@ -1213,13 +1222,13 @@ export const MUTANTS: readonly Mutant[] = [
   closing('an aborted shutdown is one', 'if (this.#aborted) throw connection.failure;', ''),
   closing(
     'the transport is given back before both have closed',
-    "if (send.kind !== 'closed' || receive.kind !== 'closed' || connection.released) {",
-    "if (send.kind !== 'closed' || connection.released) {",
+    "if (send.kind !== 'closed' || receive.kind !== 'closed' || gone) {",
+    "if (send.kind !== 'closed' || gone) {",
   ),
   closing(
     'the transport is given back twice',
-    "receive.kind !== 'closed' || connection.released) {",
-    "receive.kind !== 'closed') {",
+    'const gone = connection.released || this.#closing !== null;',
+    'const gone = this.#closing !== null;',
   ),
   closing(
     'close({ wait: false }) hangs on a race with the peer',

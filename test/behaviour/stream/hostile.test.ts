@@ -155,6 +155,33 @@ for (const { role, version } of SIDES) {
         expect(stream.closure.alert).toMatchObject({ code: 20, direction: 'sent' });
       }),
     );
+
+    test(
+      'bytes that are refused while our own wait for the transport: told with the alert that goes out behind those',
+      clean(async (scope) => {
+        // RFC 9846 section 5.2: "If the decryption fails, the receiver MUST terminate the connection with a
+        // 'bad_record_mac' alert." Its verdict is that alert, however long it takes to leave.
+        const { stream, peer, near } = await crafted(scope, role, version);
+        const held: Array<() => void> = [];
+        const { _write } = near;
+        near._write = (...args) => void held.push(() => _write.apply(near, args));
+        await stream.write('ours');
+        await until('it waits for the transport', () => held.length > 0);
+        const forged = peer.data('forged');
+        forged[forged.length - 1]! ^= 1;
+        const failed = rejection(stream.read());
+        near.push(forged);
+        for (let i = 0; i < 10; i++) await turn();
+        expect(stream.closure).toMatchObject({ verdict: 'open', alert: null });
+        near._write = _write;
+        for (const write of held) write();
+        expect(await failed).toMatchObject({ code: 'ERR_TLS_ALERT' });
+        expect(stream.closure.alert).toMatchObject({ code: 20, direction: 'sent' });
+        expect(stream.closure.verdict).toBe('alert');
+        peer.wire.end();
+        await stream.closed;
+      }),
+    );
   });
 }
 
