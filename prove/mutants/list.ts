@@ -54,7 +54,11 @@ export const KILLERS = {
     'test/behaviour/strict/strict-server.test.ts',
     'test/behaviour/strict/shutdown-in-handshake.test.ts',
   ],
-  register: ['vitest', 'test/behaviour/strict/register.test.ts'],
+  register: [
+    'vitest',
+    'test/behaviour/strict/register.test.ts',
+    'test/behaviour/strict/register-scope.test.ts',
+  ],
   proxy: ['vitest', 'test/behaviour/strict/proxy.test.ts'],
   faces: [
     'vitest',
@@ -1595,6 +1599,18 @@ export const MUTANTS: readonly Mutant[] = [
     "if (stakeOf(socket) === 'safe') this.#ending.happened({ type: 'idle' });\n      this.#tell(cut, 'end');",
     "this.#ending.happened({ type: 'idle' });\n      this.#tell(cut, 'end');",
     { by: ['socket', 'http1', 'facts'] },
+  ),
+  strict(
+    'whoever is to be left alone is made strict',
+    'included(host) && !excluded(host)',
+    'included(host)',
+    { by: ['register'] },
+  ),
+  strict(
+    'behind a proxy the address of the proxy decides who is strict',
+    'if (host) return String(host);',
+    '',
+    { by: ['register'] },
   ),
   messages(
     'undici that has paused within a body has nothing left to read',
