@@ -119,6 +119,14 @@ export function engineError(
       });
 }
 
+/**
+ * Why the peer's certificate does not verify, by an error's code: one of OpenSSL's for a chain, `CERT_HAS_EXPIRED`.
+ * Deno has nothing else that says so.
+ */
+export function unverified({ code = '' }: EngineError): string | null {
+  return /^(?!ERR_)[A-Z]+(?:_[A-Z]+)+$/.test(code) ? code : null;
+}
+
 /** The reason why a certificate does not verify, as an error with OpenSSL's name for it as its code. */
 function certificateError(code: string, cause: EngineError): EngineError {
   const words = code.toLowerCase().replaceAll('_', ' ');

@@ -1,7 +1,8 @@
 // @ts-check
 /**
- * Two streams in whichever runtime started it, on one channel: each ending of theirs, as a line of JSON. Plain
- * JavaScript, on the compiled package, because not every runtime here reads TypeScript.
+ * Two streams in whichever runtime started it, on one channel: each ending of theirs, as a line of JSON, and why a
+ * client takes no stranger's certificate. Plain JavaScript, on the compiled package, because not every runtime here
+ * reads TypeScript.
  *
  *     <runtime> evidence.child.mjs <URL of the compiled package's folder>
  */
@@ -51,4 +52,12 @@ for (const version of ['TLSv1.2', 'TLSv1.3']) {
     server.abort();
   }
 }
+// Nobody has told it whom to trust.
+const wire = channel();
+const [opening] = await Promise.allSettled([
+  connect({ transport: wire.ends[0], servername }),
+  accept(wire.ends[1], { key, cert }),
+]);
+const { code, cause } = /** @type {any} */ (opening).reason;
+process.stdout.write(`${JSON.stringify({ how: 'untrusted', code, why: cause.code })}\n`);
 process.exit(0);

@@ -28,7 +28,7 @@ for (const { name, program, args, evidence } of RUNTIMES) {
   const path = find(program);
   const isRequired = process.env['REQUIRE_PEERS'] === '1';
   describe.skipIf(path === null && !isRequired)(name, () => {
-    test('tells which alert ended each direction, and what that rests on', async () => {
+    test('tells which alert ended each direction, what that rests on, and why a certificate is none', async () => {
       if (path === null) expect.fail(HOW_TO_INSTALL);
       const { stdout } = await run(path as string, [...args, CHILD, DIST.href], {
         timeout: 60_000,
@@ -46,8 +46,13 @@ for (const { name, program, args, evidence } of RUNTIMES) {
         received: null,
         alert: { code: 20, direction },
       });
-      expect(told).toEqual(
-        ['TLSv1.2', 'TLSv1.3'].flatMap((version) => [
+      const untrusted = {
+        how: 'untrusted',
+        code: 'ERR_TLS_CERTIFICATE',
+        why: 'DEPTH_ZERO_SELF_SIGNED_CERT',
+      };
+      expect(told).toEqual([
+        ...['TLSv1.2', 'TLSv1.3'].flatMap((version) => [
           {
             version,
             how: 'closed',
@@ -63,7 +68,8 @@ for (const { name, program, args, evidence } of RUNTIMES) {
             server: refused('received'),
           },
         ]),
-      );
+        untrusted,
+      ]);
     });
   });
 }
