@@ -83,6 +83,8 @@ export const KILLERS = {
   /** The add-on by itself, on one Node. */
   'native 20': ['native', '20'],
   'native 24': ['native', '24'],
+  /** Streams on Deno, which infers alerts, and on Node and Bun, which read them. */
+  evidence: ['built', 'test/behaviour/runtimes/evidence.test.ts'],
   /** How the add-on is loaded. */
   load: ['vitest', 'test/behaviour/native/load.test.ts'],
   /** 400 rows on one Node, with the add-on and without. */
@@ -1785,6 +1787,30 @@ export const MUTANTS: readonly Mutant[] = [
     'a readable that was cut closes',
     '      this.#settle();\n      throw error;\n    }\n    // Cancelled',
     '      this.#settle();\n      controller.close();\n      return;\n    }\n    // Cancelled',
+  ),
+  engine(
+    'what is inferred is told as read',
+    "HAS_KEY_LOG ? 'record' : 'inferred'",
+    "HAS_KEY_LOG ? 'record' : 'record'",
+    { by: ['evidence'] },
+  ),
+  engine(
+    'on Deno an alert that ended TLS is not told of',
+    'if (inferred !== null) this.#alerts.push(',
+    'if (inferred === undefined) this.#alerts.push(',
+    { by: ['evidence'] },
+  ),
+  engine(
+    'on Deno a close_notify that was sent is not told of',
+    "if (!HAS_KEY_LOG) this.#socket?.once('finish', () => this.#inferSent());",
+    '',
+    { by: ['evidence'] },
+  ),
+  engine(
+    "on Deno a stranger's certificate is a handshake that failed",
+    'judged || unverified(error)',
+    'judged',
+    { by: ['evidence'] },
   ),
   failure(
     'an alert is inferred from the code of an error',

@@ -159,6 +159,8 @@ function runOf(killer: Killer): Run {
     case 'vitest':
       // One process for all of its files: most of a run is its start.
       return vitest('--no-isolate', '--maxWorkers', '1', ...args);
+    case 'built':
+      return { ...vitest(...args), env: { REQUIRE_PEERS: '1' } };
     case 'verdicts':
       return {
         ...vitest(`test/behaviour/verdicts/${name}.test.ts`),
@@ -189,7 +191,7 @@ const stop = (pid: number) => process.kill(-pid, 'SIGKILL');
 async function run(copy: string, killer: Killer): Promise<string | null> {
   const { program, args, env } = runOf(killer);
   // Those run the package as it is built.
-  if (['verdicts', 'matrix'].includes(KILLERS[killer][0]))
+  if (['built', 'verdicts', 'matrix'].includes(KILLERS[killer][0]))
     execFileSync(process.execPath, ['scripts/bundle.mjs'], { cwd: copy });
   const child = spawn(join(ROOT, 'node_modules/.bin', program), args, {
     cwd: copy,

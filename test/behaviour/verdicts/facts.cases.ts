@@ -284,6 +284,34 @@ for (const version of VERSIONS) {
   }
 }
 
+// ---- where the bytes ended
+
+for (const version of VERSIONS) {
+  for (const face of FACES) {
+    addRows(
+      `${face}, ${version}: a cut is told with its place`,
+      // RFC 9846 section 5.1: a record's header is ContentType, ProtocolVersion and length, of five bytes in all.
+      [
+        { row: 'between two records', bytes: 0, place: 'record-boundary' },
+        { row: 'within a header', bytes: 3, place: 'inside-record' },
+        { row: 'behind a header', bytes: 5, place: 'inside-record' },
+        { row: 'within a body', bytes: 9, place: 'inside-record' },
+        { row: 'before the last byte', bytes: -1, place: 'inside-record' },
+      ],
+      async (env, { bytes }) => {
+        const { peer, watch } = await established(env, face, version);
+        peer.fin(peer.data('hello'), peer.closeNotify().subarray(0, bytes));
+        await watch.over();
+        return env.lib.socketClosure(watch.socket)!.truncation;
+      },
+      (truncation, { place }) =>
+        truncation?.where === place && truncation.cause === 'eof'
+          ? []
+          : [`the truncation is ${JSON.stringify(truncation)}`],
+    );
+  }
+}
+
 // ---- the channels, and both modes
 
 for (const version of VERSIONS) {
