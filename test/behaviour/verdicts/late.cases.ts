@@ -36,6 +36,11 @@ const ENDINGS: Readonly<
     truth: 'close_notify',
     play: (peer, data) => peer.send(...data, peer.closeNotify()),
   },
+  // OpenSSL 3.5 does not heed it in TLS 1.3.
+  'user_canceled, close_notify, no FIN': {
+    truth: 'close_notify',
+    play: (peer, data) => peer.send(...data, peer.userCanceled(), peer.closeNotify()),
+  },
   FIN: { truth: 'eof', play: (peer, data) => peer.fin(...data) },
   'a fatal alert and FIN': {
     truth: 'alert',
@@ -213,6 +218,51 @@ for (const version of VERSIONS) {
     }
   }
 }
+
+// ---- servers: an alert is older than their socket
+
+add<{ readonly latest: number; readonly at: number | null }>(
+  'strictServer, TLSv1.2: a close_notify is told with the time when it crossed, not when it was asked for',
+  async (env) => {
+    const server = env.lib.strictServer(
+      tls.createServer({
+        ...env.identity,
+        ...{ maxVersion: 'TLSv1.2', secureOptions: constants.SSL_OP_NO_TICKET },
+      }),
+    );
+    let earliest = 0;
+    let latest = 0;
+    server.prependListener('connection', () => {
+      earliest = performance.now();
+    });
+    server.on('newSession', (_id, _data, done) => {
+      // By then all has come that the client sends. The program is busy for a while.
+      void turns(30).then(() => {
+        latest = performance.now();
+        while (performance.now() - latest < 50);
+        done();
+      });
+    });
+    let watch: Watch | null = null;
+    server.on('secureConnection', (socket) => {
+      watch = new Watch(env, socket);
+      socket.resume();
+    });
+    const { port } = await env.listen(server);
+    const wire = net.connect({ port, host: '127.0.0.1', allowHalfOpen: true });
+    const peer = new CraftedPeer(wire, { role: 'client', version: 'TLSv1.2', hold: true });
+    env.defer(() => peer.destroy());
+    await peer.ready;
+    peer.fin(peer.data('an upload'), peer.closeNotify());
+    await until(() => watch !== null);
+    const made = watch as unknown as Watch;
+    await made.over();
+    const { received } = env.lib.socketClosure(made.socket)!;
+    return { latest: latest - earliest, at: received?.at ?? null };
+  },
+  ({ latest, at }) =>
+    at !== null && at <= latest ? [] : [`received is at ${at}, and crossed before ${latest}`],
+);
 
 // ---- servers that resume a session, late
 
