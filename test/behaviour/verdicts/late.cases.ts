@@ -7,6 +7,7 @@
  * close_notify may follow at once, and so may whatever somebody on the path makes of it.
  */
 import constants from 'node:constants';
+import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { once } from 'node:events';
 import net from 'node:net';
 import tls from 'node:tls';
@@ -217,6 +218,57 @@ for (const version of VERSIONS) {
       );
     }
   }
+}
+
+// ---- servers that are made strict while a handshake is going on
+
+for (const version of VERSIONS) {
+  addRows(
+    `strictServer, ${version}, called when the client is connected already`,
+    ENDING_ROWS,
+    async (env, { play }): Promise<Told & { readonly unwatched: number }> => {
+      const server = tls.createServer({
+        ...env.identity,
+        ...{ minVersion: version, maxVersion: version },
+      });
+      const told: unknown[] = [];
+      const tell = (message: unknown) => told.push((message as { socket: unknown }).socket);
+      subscribe('close-notify.unwatched', tell);
+      env.defer(() => unsubscribe('close-notify.unwatched', tell));
+      let watch: Watch | null = null;
+      server.on('connection', () => setImmediate(() => env.lib.strictServer(server)));
+      server.on('secureConnection', (socket) => {
+        watch = new Watch(env, socket);
+        socket.on('data', (chunk) => watch!.took(chunk));
+      });
+      const { port } = await env.listen(server);
+      const wire = net.connect({ port, host: '127.0.0.1', allowHalfOpen: true });
+      await once(wire, 'connect');
+      await until(() => server.listenerCount('secureConnection') > 1);
+      const peer = new CraftedPeer(wire, { role: 'client', version });
+      env.defer(() => peer.destroy());
+      await peer.ready;
+      await until(() => watch !== null);
+      const made = watch as unknown as Watch;
+      play(peer, [peer.data('an upload')]);
+      await turns(10);
+      peer.fin();
+      const facts = await made.over();
+      const unwatched = told.filter((socket) => socket === made.socket).length;
+      return { ...facts, text: made.text, heard: peer.heardAlerts, refused: [], unwatched };
+    },
+    (facts, { truth }, { native }) => {
+      // The add-on watches every connection of the process. Without it nothing is known of this one, so nothing is
+      // claimed, also where close_notify came.
+      if (native) return judge(facts, truth, 'an upload');
+      const wrong = facts.unwatched === 1 ? [] : [`unwatched was told ${facts.unwatched} times`];
+      if (facts.received !== null) wrong.push('received claims a close_notify');
+      if (facts.events.includes('end')) wrong.push("'end' of a connection that nobody watched");
+      if (!facts.events.some((one) => one.startsWith('error '))) wrong.push(`${facts.events}`);
+      if (facts.text !== 'an upload') wrong.push(`read ${JSON.stringify(facts.text)}`);
+      return wrong;
+    },
+  );
 }
 
 // ---- servers: an alert is older than their socket
