@@ -232,6 +232,22 @@ for (const version of VERSIONS) {
     );
 
     test(
+      'unwrap() behind our close_notify alone is refused: until its own the peer sends records',
+      clean(async (scope) => {
+        // RFC 9846 section 6.1: close_notify "does not have any effect on its read side of the connection."
+        const { client, server } = await pair(scope, version, { server: { answer: 'when-told' } });
+        await client.shutdown({ wait: false });
+        expect(await rejection(client.unwrap())).toMatchObject({ code: 'ERR_TLS_NOT_SHUTDOWN' });
+        await server.write('still TLS');
+        expect(String(await client.read())).toBe('still TLS');
+        await Promise.all([client.shutdown(), server.shutdown()]);
+        const { transport } = await client.unwrap();
+        transport.destroy();
+        await server.close();
+      }),
+    );
+
+    test(
       'abort() after unwrap() leaves the transport to the caller, EOF seen or not',
       clean(async (scope) => {
         const { client, server, clientTransport, serverTransport } = await pair(scope, version);
@@ -316,6 +332,8 @@ describeTls('a transport that ends while something is written', () => {
       expect(await rejection(client.write('more'))).toMatchObject({ code: 'ERR_TLS_SHUTDOWN' });
       expect(await client.read()).toBe(null);
       expect(client.closure).toMatchObject({ verdict: 'one-sided', truncation: null });
+      // The peer did not want our answer, and its own closure is all that a shutdown waits for.
+      expect((await client.shutdown()).verdict).toBe('one-sided');
       server.abort();
     }),
   );
