@@ -1475,6 +1475,10 @@ export const MUTANTS: readonly Mutant[] = [
     'a ServerHello of the client makes keys',
     "if (from.sender !== 'server') throw new Refusal('a ServerHello of the client');",
     '',
+    {
+      lives:
+        'a handshake with such a message fails in OpenSSL, and nothing of one that failed is claimed',
+    },
   ),
   conversation(
     'a ChangeCipherSpec in TLS 1.3 puts its direction under other keys',
@@ -1493,9 +1497,13 @@ export const MUTANTS: readonly Mutant[] = [
     'if (from.waiting.length === 0) this.#read(from, record);',
   ),
   reader(
-    'an engine that gave a part of a record has proven the record',
+    'an engine that gave more than a record has has proven the record',
     'data > 0 && data < (record.body?.length ?? 0)',
     'data > 0',
+    {
+      lives:
+        'who gives more than a record has gave nothing for one before, and by then nothing is left to its word',
+    },
   ),
   unprotect(
     'the sequence number of TLS 1.2 is not in what the MAC is of',
@@ -1682,6 +1690,7 @@ export const MUTANTS: readonly Mutant[] = [
     'TLS is fed before anybody hears of it',
     'if (this.#feeding || this.#detached || !this.#ready) return;',
     'if (this.#feeding || this.#detached) return;',
+    { lives: 'a transport gives nothing before the next tick, and by then the engine is there' },
   ),
   tap('whoever listened to the plaintext gets ciphertext', '    this.#mute();\n', ''),
   tap(
