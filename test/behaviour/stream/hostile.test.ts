@@ -2,7 +2,13 @@
 import net from 'node:net';
 import { Duplex } from 'node:stream';
 import { expect, test } from 'vitest';
-import { accept, connect, type TlsStream } from '../../../src/index.ts';
+import {
+  type AcceptOptions,
+  accept,
+  type ConnectOptions,
+  connect,
+  type TlsStream,
+} from '../../../src/index.ts';
 import { describeTls, pki } from '../../support/core-pki.ts';
 import { clean, type Scope, turn, until } from '../../support/core-scope.ts';
 import {
@@ -26,6 +32,7 @@ async function crafted(
   scope: Scope,
   role: 'client' | 'server',
   version: Version,
+  more: Pick<ConnectOptions & AcceptOptions, 'linger'> = {},
 ): Promise<{ stream: TlsStream; peer: CraftedPeer; near: Duplex }> {
   let wire: net.Socket | null = null;
   const port = await listen(
@@ -51,8 +58,14 @@ async function crafted(
   raw.on('error', (error) => near.destroy(error));
   const opening =
     role === 'client'
-      ? connect({ transport: near, ca: pki().ca, servername: 'localhost', ...only(version) })
-      : accept(near, { ...pki().server, ...only(version) });
+      ? connect({
+          transport: near,
+          ca: pki().ca,
+          servername: 'localhost',
+          ...only(version),
+          ...more,
+        })
+      : accept(near, { ...pki().server, ...only(version), ...more });
   const other = role === 'client' ? 'server' : 'client';
   const peer = new CraftedPeer(other, version, wire as unknown as net.Socket);
   scope.defer(async () => {
@@ -182,6 +195,25 @@ for (const { role, version } of SIDES) {
         await stream.closed;
       }),
     );
+
+    test(
+      'bytes that are refused while the transport takes nothing: told without the alert, behind linger.time',
+      clean(async (scope) => {
+        // RFC 9846 section 6.2: "both parties MUST immediately close the connection." Nobody waits for ever.
+        const { stream, peer, near } = await crafted(scope, role, version, {
+          linger: { time: 30 },
+        });
+        near._write = () => {};
+        await stream.write('ours');
+        const forged = peer.data('forged');
+        forged[forged.length - 1]! ^= 1;
+        peer.wire.write(forged);
+        expect(await rejection(stream.read())).toMatchObject({ code: 'ERR_TLS_ABORTED' });
+        expect(stream.closure).toMatchObject({ verdict: 'aborted', sent: null, alert: null });
+        stream.abort();
+        peer.wire.destroy();
+      }),
+    );
   });
 }
 
@@ -297,6 +329,28 @@ describeTls('a transport that ends while something is written', () => {
         // FIN, and no close_notify; nobody reads what is written.
         serverTransport.end();
         expect(await writing).toMatchObject({ code: 'ERR_TLS_TRUNCATED' });
+        server.abort();
+      }),
+    );
+
+    test(
+      `${version}: close() tells of bytes that TLS had not got round to when it broke`,
+      clean(async (scope) => {
+        const { client, server, clientTransport } = await pair(scope, version);
+        // It takes all that it is given at once, and breaks behind that.
+        Object.assign(clientTransport, { _writev: null });
+        clientTransport._write = (_chunk, _encoding, done) => {
+          done();
+          const error = Object.assign(new Error('read ECONNRESET'), { code: 'ECONNRESET' });
+          // Before TLS makes more.
+          process.nextTick(() => clientTransport.destroy(error));
+        };
+        const controller = new AbortController();
+        const writing = rejection(client.write(pattern(200_000), { signal: controller.signal }));
+        controller.abort();
+        expect(await writing).toMatchObject({ code: 'ABORT_ERR' });
+        // Cancelling stopped the wait, not the bytes.
+        expect(await rejection(client.close())).toMatchObject({ code: 'ERR_TLS_SHUTDOWN' });
         server.abort();
       }),
     );
