@@ -583,7 +583,7 @@ export const MUTANTS: readonly Mutant[] = [
     'if (waits && one.alert.description === -1) this.#alerts.push(one);',
     {
       lives:
-        'Node says that the handshake is complete while it is fed the record that completes it: no alert comes between',
+        'no alert comes between the record that completes a handshake and its end; one that ends a handshake is told in front of the failure either way',
     },
   ),
   engine(
@@ -1497,7 +1497,7 @@ export const MUTANTS: readonly Mutant[] = [
     'if (from.waiting.length === 0) this.#read(from, record);',
   ),
   reader(
-    'an engine that gave more than a record has has proven the record',
+    'an engine that gave more than is in a record has proven the record',
     'data > 0 && data < (record.body?.length ?? 0)',
     'data > 0',
     {
