@@ -265,8 +265,10 @@ async function inTurn<T>(
 const args = process.argv.slice(2);
 const chosen = choose(find(MUTANTS), args);
 if (args.includes('--list')) {
-  for (const { mutant, file } of chosen) console.log(`${file}: ${mutant.fault}`);
-  console.log(`${chosen.length} mutants`);
+  const lines = chosen.map(({ mutant, file }) => `${file}: ${mutant.fault}`);
+  lines.push(`${chosen.length} mutants`);
+  // A pipe takes it later, and `exit` does not wait for that.
+  await new Promise<unknown>((resolve) => process.stdout.write(`${lines.join('\n')}\n`, resolve));
   process.exit(0);
 }
 const started = performance.now();
