@@ -680,6 +680,7 @@ export const MUTANTS: readonly Mutant[] = [
   native('the peer never proves itself', '    peer_finished_ = true;\n    return;', '    return;'),
   native('a fatal alert of TLS 1.2 ends nothing', ': level == kFatal);', ': level > kFatal);', {
     by: ['native 20', 'endings'],
+    lives: 'only behind more alerts than are kept, and there the error that Node gives names it',
   }),
   native(
     'an alert behind a write that waits counts as alone',
@@ -1853,17 +1854,22 @@ export const MUTANTS: readonly Mutant[] = [
     'ZERO_RETURN is closure: a connection whose peer said nothing counts as one whose close_notify is ignored',
     'if (ssl_ == nullptr || (SSL_get_shutdown(ssl_) & SSL_RECEIVED_SHUTDOWN) == 0) return false;',
     'if (ssl_ == nullptr) return false;',
+    { lives: 'only a connection is asked whose close_notify was shown' },
   ),
   native(
     'of two whose close_notify is ignored in one turn the second is lost',
     '    ignored_last_->queued_ = watch;\n',
     '',
+    { lives: 'no test has two in one turn yet' },
   ),
   native(
     'a warning in the clear is none',
     'description == kCloseNotify || (tls13 && authenticated',
     'description == kCloseNotify || (tls13',
-    { by: ['native 24', 'facts 24', 'endings 24'] },
+    {
+      by: ['native 24', 'facts 24', 'endings 24'],
+      lives: 'no test has one on a connection that then closes behind it yet',
+    },
   ),
   native(
     'user_canceled that calls itself fatal is no warning: OpenSSL 3.5 then waits for ever',
@@ -1886,17 +1892,22 @@ export const MUTANTS: readonly Mutant[] = [
     'any bytes that are missing are those of the last record',
     'return shown_ - read <= last_body_ ? Place::kBody : Place::kUnknown;',
     'return Place::kBody;',
+    { lives: 'what was read unseen is known as a gap by then' },
   ),
   native(
     'a connection that was watched before a thread ended is watched on',
     '    while (first_ != nullptr) Remove(first_);\n',
     '',
+    { lives: 'no test has an SSL that outlives its thread yet' },
   ),
   addOn(
     'what a listener throws is swallowed',
     '(void)napi_fatal_exception(env, error);',
     '(void)error;',
-    { by: ['load', 'native 24'] },
+    {
+      by: ['load', 'native 24'],
+      lives: 'index.js keeps what its listeners throw from getting there',
+    },
   ),
   addOn(
     'a Finished of any type of array is looked up',

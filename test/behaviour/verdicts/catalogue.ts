@@ -297,12 +297,12 @@ export const ENDINGS: Readonly<Record<string, Ending>> = {
       peer.send(peer.closeNotify());
     },
   },
-  'user_canceled that calls itself fatal, then close_notify': {
+  'user_canceled that calls itself fatal, then close_notify, no FIN': {
     truth: 'close_notify',
     rule: 'severity',
     only: 'TLSv1.3',
     crowded: true,
-    play: ({ peer }) => peer.fin(peer.data(HELLO), peer.alert(2, 90), peer.closeNotify()),
+    play: ({ peer }) => peer.send(peer.data(HELLO), peer.alert(2, 90), peer.closeNotify()),
   },
   'a warning of TLS 1.2 (user_canceled), then close_notify': {
     truth: 'close_notify',
