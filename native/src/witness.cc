@@ -218,9 +218,11 @@ void Watch::OnFinished(bool sent, const uint8_t* verify_data, size_t length) {
 void Watch::OnAlert(bool sent, int version, uint8_t level, uint8_t description) {
   const bool authenticated = sent ? own_finished_ : peer_finished_;
   const bool tls13 = version == TLS1_3_VERSION;
-  // TLS 1.3 knows no warnings: its level is not looked at (RFC 9846, section 6).
-  const bool ends = description == kCloseNotify || level == kFatal ||
-                    (tls13 && authenticated && description != kUserCanceled);
+  // TLS 1.3 knows no warnings: its level is not looked at (RFC 9846, section 6). In the clear the version may not be
+  // known yet, and OpenSSL looks at it.
+  const bool ends = description == kCloseNotify || (tls13 && authenticated
+                                                        ? description != kUserCanceled
+                                                        : level == kFatal);
   bool& ended = sent ? sent_end_ : received_end_;
   if (alert_count_ < kFirstAlerts || (ends && !ended)) {
     // Node gives what OpenSSL made to the transport right behind the call that made it. What was made before and

@@ -54,10 +54,22 @@ export const KILLERS = {
     'test/behaviour/strict/strict-server.test.ts',
     'test/behaviour/strict/shutdown-in-handshake.test.ts',
   ],
-  register: ['vitest', 'test/behaviour/strict/register.test.ts'],
+  register: [
+    'vitest',
+    'test/behaviour/strict/register.test.ts',
+    'test/behaviour/strict/register-scope.test.ts',
+  ],
+  proxy: ['vitest', 'test/behaviour/strict/proxy.test.ts'],
+  faces: [
+    'vitest',
+    'test/behaviour/stream/duplex.test.ts',
+    'test/behaviour/stream/web.test.ts',
+    'test/behaviour/stream/idle.test.ts',
+  ],
   http1: ['vitest', 'test/unit/http-messages.test.ts', 'test/behaviour/strict/https.test.ts'],
   http2: ['vitest', 'test/behaviour/strict/http2.test.ts'],
   undici: ['vitest', 'test/behaviour/strict/undici.test.ts'],
+  incomplete: ['vitest', 'test/behaviour/strict/incomplete.test.ts'],
   /** Cases of test/behaviour/verdicts on one Node, with the add-on and without: 20 has OpenSSL 3.0, 24 has 3.5. */
   endings: ['verdicts', '20', 'endings'],
   'endings 24': ['verdicts', '24', 'endings'],
@@ -69,12 +81,20 @@ export const KILLERS = {
   failures: ['verdicts', '20', 'failures'],
   mitm: ['verdicts', '20', 'mitm'],
   responses: ['verdicts', '20', 'http1'],
+  sessions: ['verdicts', '20', 'http2'],
   /** The add-on by itself, on one Node. */
   'native 20': ['native', '20'],
   'native 24': ['native', '24'],
+  /** Streams on Deno, which infers alerts, and on Node and Bun, which read them. */
+  evidence: ['built', 'test/behaviour/runtimes/evidence.test.ts'],
+  /** How the add-on is loaded. */
+  load: ['built', 'test/behaviour/native/load.test.ts'],
   /** 400 rows on one Node, with the add-on and without. */
-  'matrix 20': ['matrix', '20'],
-  'matrix 24': ['matrix', '24'],
+  'matrix 20': ['prove', '20', 'matrix'],
+  'matrix 24': ['prove', '24', 'matrix'],
+  /** The add-on and the records on the same connections. */
+  'witnesses 20': ['prove', '20', 'witnesses'],
+  'witnesses 24': ['prove', '24', 'witnesses'],
 } as const;
 export type Killer = keyof typeof KILLERS;
 
@@ -114,6 +134,7 @@ const unprotect = inFile('src/record/unprotect.ts', [
 ]);
 /** What drop-ins are made of: a mutant is in one of those files. */
 const strict = inFile('src/strict/', ['guard', 'socket', 'passing', 'facts', 'endings']);
+const unread = inFile('src/unread.ts', ['guard', 'socket', 'passing', 'facts', 'endings']);
 const messages = inFile('src/http-messages.ts', ['http1', 'http2', 'undici', 'responses']);
 const tap = inFile('src/tap/tap.ts', ['tap', 'streams']);
 const engine = inFile('src/engine/tapped.ts', ['engine', 'streams']);
@@ -122,6 +143,10 @@ const ending = inFile('src/closure/ending.ts', ['closure', 'streams']);
 const connection = inFile('src/stream/connection.ts', ['streams', 'web']);
 const stream = inFile('src/stream/reading.ts', ['streams', 'web']);
 const writing = inFile('src/stream/writing.ts', ['streams', 'web']);
+const waiting = inFile('src/stream/waiting.ts', ['streams', 'web']);
+const duplex = inFile('src/stream/duplex.ts', ['faces']);
+const web = inFile('src/stream/web.ts', ['faces']);
+const failure = inFile('src/engine/failure.ts', ['engine', 'streams']);
 const closing = inFile('src/stream/closing.ts', ['streams', 'web']);
 const machine = inFile('src/closure/machine.ts', ['closure', 'streams']);
 const verdict = inFile('src/closure/verdict.ts', ['closure', 'streams']);
@@ -321,13 +346,18 @@ export const MUTANTS: readonly Mutant[] = [
   // ---- what closes
   strict(
     'in TLS 1.3 alerts that call themselves warnings end nothing',
-    'return tls13 && description !== USER_CANCELED;',
-    'return false;',
+    'return tls13 ? description !== USER_CANCELED : level === FATAL;',
+    'return level === FATAL && !(tls13 && description === USER_CANCELED);',
   ),
   strict(
     'user_canceled is a fatal alert',
-    'return tls13 && description !== USER_CANCELED;',
-    'return tls13;',
+    'return tls13 ? description !== USER_CANCELED : level === FATAL;',
+    'return tls13 || level === FATAL;',
+  ),
+  strict(
+    'user_canceled is a fatal alert where it calls itself one',
+    'return tls13 ? description !== USER_CANCELED : level === FATAL;',
+    'return level === FATAL || (tls13 && description !== USER_CANCELED);',
   ),
   strict(
     'an alert that waits for the transport counts as sent',
@@ -344,7 +374,7 @@ export const MUTANTS: readonly Mutant[] = [
     'a close_notify that OpenSSL 3.5 ignores is not told of',
     'return received !== null && closes(received) && this.#canceled;',
     'return received !== null && this.startedAt < 0;',
-    { by: ['facts 24', 'native 24', 'endings 24'] },
+    { by: ['witnesses 24'] },
   ),
   strict(
     'where the bytes ended is forgotten with the SSL',
@@ -360,13 +390,13 @@ export const MUTANTS: readonly Mutant[] = [
   ),
   strict(
     'ZERO_RETURN is closure: an end behind a fatal alert passes',
-    "if (ending.receive === 'alerted' || ending.receive === 'rejected') return this.#alertError();",
-    "if (ending.receive === 'alerted' || ending.receive === 'rejected') return null;",
+    'return () => this.#alertError();',
+    'return null;',
   ),
   strict(
     "a destroyed socket's end counts",
-    'if (this.#failed || this.#socket.destroyed) return false;\n    const error',
-    'if (this.#failed) return false;\n    const error',
+    'if (this.#failed || this.#socket.destroyed) return false;\n    const cut',
+    'if (this.#failed) return false;\n    const cut',
   ),
   strict(
     'an unwatchable socket is handed out: its end passes',
@@ -375,7 +405,7 @@ export const MUTANTS: readonly Mutant[] = [
   ),
   strict(
     'an unwatchable socket is not told of',
-    'if (reason !== null) tellUnwatched({ socket, reason });',
+    'if (reason !== null) tellUnwatched(() => ({ ...this.#about(), reason }));',
     '',
   ),
   strict(
@@ -400,7 +430,7 @@ export const MUTANTS: readonly Mutant[] = [
   ),
   strict(
     'who closes behind an own close_notify has aborted',
-    "if (closed && receive === 'open') ending.happened({ type: 'waive' });",
+    "ending.happened({ type: 'waive' });",
     '',
   ),
   strict(
@@ -434,23 +464,23 @@ export const MUTANTS: readonly Mutant[] = [
   ),
   strict(
     'a truncation is not told on the channel',
-    'if (truncations.hasSubscribers) truncations.publish(message);',
+    'if (truncations.hasSubscribers) truncations.publish(message());',
     '',
   ),
   strict(
     'a body that undici has taken, and counts as whole only when it goes on, is called cut',
-    'if (socket.readableLength === 0 && !isPausedWithin(socket)) {',
-    'if (socket.readableLength === 0) {',
+    'unread.afterReading(socket, ended, then, () => isPausedWithin(socket));',
+    'unread.afterReading(socket, ended, then);',
     { by: ['undici'] },
   ),
-  strict(
+  unread(
     'who asks for more bytes than are left waits for ever',
     'size !== undefined && size > left && left > 0 ? left : size',
     'size',
   ),
-  strict(
+  unread(
     'who waits for more bytes is not told of the last',
-    "if (!ended && socket.listenerCount('readable') > 0) {",
+    "if (!ended && stream.listenerCount('readable') > 0) {",
     'if (ended && !ended) {',
   ),
   strict(
@@ -553,7 +583,7 @@ export const MUTANTS: readonly Mutant[] = [
     'if (waits && one.alert.description === -1) this.#alerts.push(one);',
     {
       lives:
-        'Node says that the handshake is complete while it is fed the record that completes it: no alert comes between',
+        'no alert comes between the record that completes a handshake and its end; one that ends a handshake is told in front of the failure either way',
     },
   ),
   engine(
@@ -648,15 +678,10 @@ export const MUTANTS: readonly Mutant[] = [
     'const bool authenticated = sent || !sent;',
   ),
   native('the peer never proves itself', '    peer_finished_ = true;\n    return;', '    return;'),
-  native(
-    'a fatal alert of TLS 1.2 ends nothing',
-    'description == kCloseNotify || level == kFatal ||',
-    'description == kCloseNotify ||',
-    {
-      lives:
-        'witness.ts judges again what ends; the flag only keeps the first end when more alerts come than are kept',
-    },
-  ),
+  native('a fatal alert of TLS 1.2 ends nothing', ': level == kFatal);', ': level > kFatal);', {
+    by: ['native 20', 'endings'],
+    lives: 'only behind more alerts than are kept, and there the error that Node gives names it',
+  }),
   native(
     'an alert behind a write that waits counts as alone',
     'wbio != nullptr && BIO_ctrl_pending(wbio) <= last_sent_',
@@ -887,11 +912,17 @@ export const MUTANTS: readonly Mutant[] = [
     'all that the add-on saw is authenticated',
     'const authenticated = (flags & AUTHENTICATED) !== 0;',
     'const authenticated = true;',
+    { by: ['guard', 'failures', 'witnesses 20'] },
   ),
   strict(
     'the last alert of a direction counts, not the first',
     'if ((sent ? this.#written : this.#received) !== null) continue;',
     '',
+    {
+      by: ['guard', 'facts', 'witnesses 20'],
+      lives:
+        'OpenSSL reads nothing behind an alert that ends a direction, and sends none behind one of its own',
+    },
   ),
   strict(
     'a fatal close_notify is one in TLS 1.2',
@@ -902,13 +933,17 @@ export const MUTANTS: readonly Mutant[] = [
     'an alert crossed when it is asked for',
     'const crossedAt = (at: number): number => Math.min(at - BEHIND, performance.now());',
     'const crossedAt = (_at: number): number => performance.now();',
-    { by: ['socket', 'facts', 'endings'] },
+    { by: ['late'] },
   ),
   strict(
     'an alert of ours is first, whenever it was sent',
     'const sentFirst = sent !== null && (received === null || sent.at <= received.at);',
     'const sentFirst = sent !== null;',
-    { by: ['socket', 'passing', 'facts', 'endings', 'engines'] },
+    {
+      by: ['guard', 'facts'],
+      lives:
+        'the closure puts what is known later in its place by its time; only the record of it would have the two the other way round',
+    },
   ),
   strict(
     'a message that ends with its connection is left to Node',
@@ -938,7 +973,7 @@ export const MUTANTS: readonly Mutant[] = [
     'bytes that OpenSSL refused are told of without the alert',
     'if (witness !== null && written !== null && !closes(written)) {',
     'if (witness === null && written !== null && !closes(written)) {',
-    { by: ['socket', 'facts', 'endings', 'mitm'] },
+    { by: ['guard', 'facts'] },
   ),
   strict(
     'an error of OpenSSL leaves the socket standing',
@@ -1121,12 +1156,12 @@ export const MUTANTS: readonly Mutant[] = [
   ),
   connection(
     'what TLS 1.2 discards is not counted',
-    'if (tls12) this.#unsent += this.engine.discardWrites();',
+    'if (tls12) this.counters.unsent += this.engine.discardWrites();',
     'if (tls12) this.engine.discardWrites();',
   ),
   connection(
     'TLS 1.2 sends what waits behind its answer',
-    'if (tls12) this.#unsent += this.engine.discardWrites();',
+    'if (tls12) this.counters.unsent += this.engine.discardWrites();',
     '',
   ),
   connection(
@@ -1136,10 +1171,14 @@ export const MUTANTS: readonly Mutant[] = [
   ),
   connection(
     'a failure is asked for before it stands',
-    'this.ending.fail(failure, this.closure);\n    this.questions.ask();',
-    'this.questions.ask();\n    this.ending.fail(failure, this.closure);',
+    'this.ending.fail(failure, this.counters);\n    this.questions.ask();',
+    'this.questions.ask();\n    this.ending.fail(failure, this.counters);',
   ),
-  stream('shutdown takes data from who reads', 'if (this.#pending || this.taken) return;', ''),
+  stream(
+    'shutdown takes data from who reads',
+    'if ((this.#pending || this.taken) && !this.#discarded) return;',
+    '',
+  ),
   stream(
     'unread data is kept without a limit',
     "const full = unread === 'keep' && this.#keptBytes >= connection.policy.unreadLimit;",
@@ -1147,16 +1186,20 @@ export const MUTANTS: readonly Mutant[] = [
   ),
   stream(
     'what close() has discarded is not missed: an end is told',
-    'if (full) this.#discarded = true;',
-    'if (full) this.#discarded = false;',
+    "this.#discarded ||= full || (unread === 'discard' && this.#begun);",
+    "this.#discarded ||= unread === 'discard' && this.#begun;",
   ),
-  stream('what a shutdown finds unread is lost', "if (unread === 'keep') this.#keep(chunk);", ''),
+  stream(
+    'what a shutdown finds unread is lost',
+    "if (unread === 'keep' && !this.#discarded) this.#keep(chunk);",
+    '',
+  ),
   stream(
     'what nobody has read goes with the engine',
-    'for (let chunk = engine.take(); chunk !== null; chunk = engine.take()) this.#keep(chunk);',
-    'while (engine.take() !== null);',
+    'if (!this.#discarded) this.#keep(chunk);',
+    '',
   ),
-  stream('what is unread is not counted', 'connection.late += chunk.length;', ''),
+  stream('what is unread is not counted', 'connection.counters.late += chunk.length;', ''),
   stream('abort() leaves what was not read', 'this.#aborted = true;', 'this.#aborted = false;'),
   stream(
     'a cut is an end though nobody asked for reports',
@@ -1205,13 +1248,13 @@ export const MUTANTS: readonly Mutant[] = [
   closing('an aborted shutdown is one', 'if (this.#aborted) throw connection.failure;', ''),
   closing(
     'the transport is given back before both have closed',
-    "if (send.kind !== 'closed' || receive.kind !== 'closed' || connection.released) {",
-    "if (send.kind !== 'closed' || connection.released) {",
+    "if (send.kind !== 'closed' || receive.kind !== 'closed' || gone) {",
+    "if (send.kind !== 'closed' || gone) {",
   ),
   closing(
     'the transport is given back twice',
-    "receive.kind !== 'closed' || connection.released) {",
-    "receive.kind !== 'closed') {",
+    'const gone = connection.released || this.#closing !== null;',
+    'const gone = this.#closing !== null;',
   ),
   closing(
     'close({ wait: false }) hangs on a race with the peer',
@@ -1402,5 +1445,469 @@ export const MUTANTS: readonly Mutant[] = [
     'if (!watch->ClosureIgnored()) {',
     'if (watch->ClosureIgnored() || watch != nullptr) {',
     { by: ['native 24'] },
+  ),
+
+  // ---- what a judge tried besides
+  conversation(
+    'two bytes of application data are an alert: any record may be our close_notify',
+    'if (type === CONTENT_TYPE.alert) return this.#alert(from, content, isProtected);',
+    'if (type === CONTENT_TYPE.alert || content.length === 2) return this.#alert(from, content, isProtected);',
+  ),
+  conversation(
+    'an alert of no level counts in TLS 1.2',
+    "if (!tls13 && level !== WARNING && level !== FATAL) throw new Refusal('an alert of no level');",
+    '',
+  ),
+  conversation(
+    'a handshake message of any length is taken',
+    'if (wanted !== undefined && length !== wanted) {',
+    'if (wanted !== undefined && length < wanted) {',
+  ),
+  conversation(
+    'any handshake message is taken for the Finished behind ChangeCipherSpec',
+    'if (from.finishing && type !== HANDSHAKE_TYPE.finished) {',
+    'if (from.finishing && type === HANDSHAKE_TYPE.keyUpdate) {',
+  ),
+  conversation(
+    'a ServerHello of the client makes keys',
+    "if (from.sender !== 'server') throw new Refusal('a ServerHello of the client');",
+    '',
+    {
+      lives:
+        'a handshake with such a message fails in OpenSSL, and nothing of one that failed is claimed',
+    },
+  ),
+  conversation(
+    'a ChangeCipherSpec in TLS 1.3 puts its direction under other keys',
+    "      if (isProtected) throw new Refusal('a ChangeCipherSpec that is protected');\n      return;",
+    "      if (isProtected) throw new Refusal('a ChangeCipherSpec that is protected');",
+  ),
+  reader(
+    'our records of TLS 1.2 are read for alerts alone, not for what changes keys',
+    'return type !== CONTENT_TYPE.applicationData;',
+    'return type === CONTENT_TYPE.alert;',
+    { by: ['conversation', 'record', 'passing', 'engine', 'suites'] },
+  ),
+  reader(
+    'a record that waits for its key is passed over',
+    'if (from.waiting.length > 0 || !this.#read(from, record)) this.#wait(from, record);',
+    'if (from.waiting.length === 0) this.#read(from, record);',
+  ),
+  reader(
+    'an engine that gave more than is in a record has proven the record',
+    'data > 0 && data < (record.body?.length ?? 0)',
+    'data > 0',
+    {
+      lives:
+        'who gives more than a record has gave nothing for one before, and by then nothing is left to its word',
+    },
+  ),
+  unprotect(
+    'the sequence number of TLS 1.2 is not in what the MAC is of',
+    '    view.setBigUint64(0, this.#sequence);\n',
+    '',
+  ),
+  unprotect(
+    'a record of TLS 1.3 that is padding alone counts as data',
+    'if (end === 0) return null;',
+    'if (end === 0) return { type: 23, content: content.subarray(0, 0) };',
+    { by: ['conversation', 'record', 'passing', 'endings'] },
+  ),
+  keys(
+    'a direction of TLS 1.2 begins with the keys of the other one',
+    'const keys = this.#keys12[sender];',
+    "const keys = this.#keys12[sender === 'client' ? 'server' : 'client'];",
+  ),
+  strict(
+    'a pause alone is closure: the end of a paused socket passes',
+    "    ending.look();\n    if (ending.receive === 'closed') {\n      this.#write",
+    "    ending.look();\n    if (ending.receive === 'closed' || this.#socket.isPaused()) {\n      this.#write",
+    { by: ['guard', 'socket', 'passing', 'facts', 'endings', 'matrix 20'] },
+  ),
+  strict(
+    "an end that came when our own close_notify was out is the peer's",
+    "    ending.look();\n    if (ending.receive === 'closed') {\n      this.#write",
+    "    ending.look();\n    if (ending.receive === 'closed' || ending.send === 'closed') {\n      this.#write",
+  ),
+  strict(
+    'an unwatchable socket of a server is handed out without a guard',
+    'else new Guard(socket, native === null ? UNWATCHED(mode) : watchingBy(native, mode, SOME_CLIENT));',
+    'else if (native !== null) new Guard(socket, watchingBy(native, mode, SOME_CLIENT));',
+    { by: ['late'] },
+  ),
+  strict(
+    'what came together with the end of the handshake came before it',
+    "this.happened({ type: 'established' }, this.#startedAt);",
+    "this.happened({ type: 'established' });",
+    { by: ['guard', 'socket', 'late', 'facts', 'endings', 'engines'] },
+  ),
+  strict(
+    'a reset behind close_notify fails the body that close_notify completed',
+    "if (isEstablished && strict && ending.receive !== 'closed') {",
+    'if (isEstablished && strict) {',
+    {
+      by: ['http1', 'undici', 'responses', 'failures'],
+      lives:
+        'HTTP is told the end in the call that tells of close_notify: by the time of the reset the body is complete',
+    },
+  ),
+  strict(
+    'a reset is told as one between two records',
+    "const where = isEstablished ? 'unknown' : 'handshake';",
+    "const where = isEstablished ? 'record-boundary' : 'handshake';",
+  ),
+  strict(
+    'a socket that was destroyed behind its own close_notify alone was closed',
+    "const how = closed && receive === 'closed' ? 'closed' : 'destroyed';",
+    "const how = closed ? 'closed' : 'destroyed';",
+  ),
+  strict(
+    'what a proxy sends behind its 200 is lost',
+    'if (first.length > 0) socket.unshift(first);',
+    '',
+    { by: ['proxy', 'undici'] },
+  ),
+  strict(
+    'a 101 of a proxy opens a tunnel',
+    'if (status >= 200 && status < 300) this.#open',
+    'if (status >= 100 && status < 300) this.#open',
+    { by: ['proxy'] },
+  ),
+  strict(
+    'an interim answer of a proxy opens a tunnel',
+    'if (status >= 100 && status < 200 && status !== 101) {',
+    'if (status >= 100 && status < 103 && status !== 101) {',
+    { by: ['proxy'] },
+  ),
+  strict(
+    'what a socket had read before TLS was put on it is lost',
+    'for (let bytes = socket.read(); bytes !== null; bytes = socket.read()) user.onBytes(bytes);',
+    'while (socket.read() !== null);',
+    { by: ['passing', 'proxy', 'engines', 'matrix 20'] },
+  ),
+  strict(
+    'TLS that reads no more is given all that comes',
+    '  stop(): void {\n    this.#reading = false;',
+    '  stop(): void {\n    void this.#reading;',
+  ),
+  strict(
+    'an add-on of another interface is taken',
+    'if (found.native === null || found.native.interface === INTERFACE) return found;',
+    'if (found !== null) return found;',
+    { by: ['load', 'guard'] },
+  ),
+  strict(
+    'a second strictServer() changes nothing',
+    '    guardSocket(socket, modeNow());',
+    '    guardSocket(socket, mode);',
+    { by: ['socket', 'http1'] },
+  ),
+  strict(
+    'a session whose certificate was checked in one way serves who asks for another',
+    'if (check !== undefined && check !== this.options.checkServerIdentity) return undefined;',
+    'void check;',
+    { by: ['http1'] },
+  ),
+  strict(
+    'a Duplex that fails is left to Node',
+    'if (isForeign(given)) pass.onFailure = (error) => guard.onTransportFailed(error);',
+    '',
+    { by: ['passing', 'socket', 'engines', 'matrix 20'] },
+  ),
+  strict(
+    'FIN of this side goes out ahead of close_notify',
+    '    // Its own FIN would be ahead of close_notify.\n    socket.allowHalfOpen = true;\n',
+    '',
+    {
+      by: ['passing', 'facts'],
+      lives:
+        'the stream of a transport under a pass never ends, since its push is taken: it has no end to answer',
+    },
+  ),
+  strict(
+    'a peer that is cut off is told as idle in report mode',
+    "if (stakeOf(socket) === 'safe') this.#ending.happened({ type: 'idle' });\n      this.#tell(cut, 'end');",
+    "this.#ending.happened({ type: 'idle' });\n      this.#tell(cut, 'end');",
+    { by: ['incomplete', 'facts'] },
+  ),
+  strict(
+    'whoever is to be left alone is made strict',
+    'included(host) && !excluded(host)',
+    'included(host)',
+    { by: ['register'] },
+  ),
+  strict(
+    'behind a proxy the address of the proxy decides who is strict',
+    'if (host) return String(host);',
+    '',
+    { by: ['register'] },
+  ),
+  messages(
+    'undici that has paused within a body has nothing left to read',
+    "return reader?.kind === 'undici' && reader.paused;",
+    "return reader?.kind === 'undici' && !reader;",
+    { by: ['undici'] },
+  ),
+  messages(
+    'an idle connection of an agent fails',
+    "if (exchange === null && socket.listenerCount('agentRemove') > 0) {",
+    "if (exchange === null && socket.listenerCount('agentRemove') > 1e6) {",
+    { by: ['http1', 'responses'] },
+  ),
+  messages(
+    'an error overtakes the bytes that wait in a response',
+    "if (which === 'all' && isAwaited(message, side)) failBehindUnread(socket, message, error);\n    else process",
+    'process',
+    { by: ['http1', 'responses', 'facts'] },
+  ),
+  messages(
+    "a response that was cut says 'end' behind the bytes that wait in it",
+    'message.push = (chunk, encoding) => chunk !== null && push.call(message, chunk, encoding);',
+    '',
+    { by: ['http1', 'responses', 'facts'] },
+  ),
+  messages(
+    'an error overtakes the bytes that wait in a body of undici',
+    'else afterReading(body, false, () => tell.apply(handler, args));',
+    'else tell.apply(handler, args);',
+    { by: ['undici', 'responses'] },
+  ),
+  messages(
+    'a request of http2 that was cut says end',
+    'if (request !== undefined) failRequest(request, error);',
+    '',
+    { by: ['http2', 'sessions'] },
+  ),
+  tap(
+    'a transport that was given back is written to',
+    '    if (this.#detached) done();\n    else this.#send(chunk, done);',
+    '    this.#send(chunk, done);',
+  ),
+  tap(
+    'TLS is fed before anybody hears of it',
+    'if (this.#feeding || this.#detached || !this.#ready) return;',
+    'if (this.#feeding || this.#detached) return;',
+    { lives: 'a transport gives nothing before the next tick, and by then the engine is there' },
+  ),
+  tap('whoever listened to the plaintext gets ciphertext', '    this.#mute();\n', ''),
+  tap(
+    'a transport that was given back stays half-open',
+    '    transport.allowHalfOpen = this.#allowHalfOpen;\n',
+    '',
+  ),
+  tap(
+    'a close_notify that is on its way is data that was not taken',
+    'return this.#taken >= Math.min(this.#start, this.#written);',
+    'return this.#taken >= this.#written;',
+    { by: ['tap', 'streams'] },
+  ),
+  tap(
+    'a broken pipe is an error of the transport itself',
+    "new Set(['ECONNRESET', 'EPIPE', 'ECONNABORTED'])",
+    "new Set(['ECONNRESET', 'ECONNABORTED'])",
+  ),
+  tap(
+    'what waits behind a listener that threw is lost',
+    'if (!fed) process.nextTick(() => this.#pump());',
+    '',
+  ),
+  tap(
+    'the secrets of a transport that was given back are kept',
+    '      this.#reader?.close();\n',
+    '',
+  ),
+  engine(
+    'TLS that ends its stream is closure, as ZERO_RETURN is',
+    "if (!HAS_KEY_LOG && this.#tap.feeding && !this.#failing)\n        this.#infer('received', CLOSE_NOTIFY);",
+    "if (this.#tap.feeding && !this.#failing) this.#infer('received', CLOSE_NOTIFY);",
+  ),
+  engine(
+    'what TLS has not taken was sent',
+    'return this.#outgoing?.length === 0 && this.#socket?.writableLength === 0 && this.#tap.taken;',
+    'return this.#tap.taken;',
+  ),
+  engine(
+    'a failure waits for ever for a transport that takes nothing',
+    'const stop = after(this.#linger, tell);',
+    'const stop = () => {};',
+  ),
+  engine(
+    'one quiet turn is enough for an alert to leave',
+    'else if (quiet > 2) then();',
+    'else if (quiet > 0) then();',
+  ),
+  engine(
+    'an alert that came in the handshake is proven',
+    'if (waits && one.alert.authenticated) this.#alerts.push(one);',
+    'if (waits) this.#alerts.push(one);',
+  ),
+  engine(
+    'nobody is told of a failure behind an alert that TLS says nothing of',
+    'if (closes(alert)) return;\n    const name',
+    'if (closes(alert) || alert.level !== null) return;\n    const name',
+  ),
+  closing(
+    'close() whose signal is aborted says close_notify',
+    'if (!signal?.aborted) connection.sendCloseNotify();',
+    'connection.sendCloseNotify();',
+  ),
+  closing(
+    'whoever listened to the transport hears nothing of it behind unwrap',
+    'const trailing = connection.release(true);',
+    'const trailing = connection.release(false);',
+  ),
+  closing(
+    'a transport that close() has begun to close is given back',
+    'const gone = connection.released || this.#closing !== null;',
+    'const gone = connection.released;',
+  ),
+  waiting(
+    'a read that runs out of time ends the connection',
+    "if (ends) connection.dispatch({ type: 'deadline' });",
+    "connection.dispatch({ type: 'deadline' });",
+  ),
+  waiting(
+    'a read that is cancelled ends the connection',
+    "if (ends) connection.dispatch({ type: 'cancel' });",
+    "connection.dispatch({ type: 'cancel' });",
+  ),
+  waiting(
+    'what a read has said is not remembered',
+    'if (error === this.#connection.failure) this.#connection.reported = true;',
+    '',
+  ),
+  stream(
+    'what a shutdown discards is a beginning to nobody: an end is told to who has begun to read',
+    "this.#discarded ||= full || (unread === 'discard' && this.#begun);",
+    'this.#discarded ||= full;',
+  ),
+  connection(
+    'silence behind a shutdown is a failure',
+    "if (over || receive.kind === 'closing' || this.failure !== null) return;",
+    "if (receive.kind === 'closing' || this.failure !== null) return;",
+    { by: ['faces', 'streams'] },
+  ),
+  connection(
+    'what the transport had not taken when it broke is forgotten',
+    "this.#cutOff = untaken && this.ending.state.send.kind !== 'closed';",
+    'this.#cutOff = false;',
+  ),
+  duplex(
+    'a failure of the stream overtakes the bytes that wait in the Duplex',
+    'if (error === null || this.readableLength > 0 || this.destroyed) return;',
+    'if (error === null || this.destroyed) return;',
+  ),
+  duplex(
+    'destroy() of a Duplex that was read to its end aborts',
+    'if (error === null && allWritten && (this.#ended || this.#soon)) {',
+    'if (error === null && allWritten && this.#soon) {',
+  ),
+  duplex(
+    'destroy() of a Duplex that was not read to its end closes',
+    'if (error === null && allWritten && (this.#ended || this.#soon)) {',
+    'if (error === null && allWritten) {',
+  ),
+  web(
+    'a readable whose writable failed looks whole to the peer',
+    "if (this.#readSide === 'ended' && this.#writeSide === 'failed') this.#source.abort();\n    else ",
+    '',
+  ),
+  web(
+    'a readable that was cut closes',
+    '      this.#settle();\n      throw error;\n    }\n    // Cancelled',
+    '      this.#settle();\n      controller.close();\n      return;\n    }\n    // Cancelled',
+  ),
+  engine(
+    'what is inferred is told as read',
+    "HAS_KEY_LOG ? 'record' : 'inferred'",
+    "HAS_KEY_LOG ? 'record' : 'record'",
+    { by: ['evidence'] },
+  ),
+  engine(
+    'on Deno an alert that ended TLS is not told of',
+    'if (inferred !== null) this.#alerts.push(',
+    'if (inferred === undefined) this.#alerts.push(',
+    { by: ['evidence'] },
+  ),
+  engine(
+    'on Deno a close_notify that was sent is not told of',
+    "if (!HAS_KEY_LOG) this.#socket?.once('finish', () => this.#inferSent());",
+    '',
+    { by: ['evidence'] },
+  ),
+  engine(
+    "on Deno a stranger's certificate is a handshake that failed",
+    'judged || unverified(error)',
+    'judged',
+    { by: ['evidence'] },
+  ),
+  failure(
+    'an alert is inferred from the code of an error',
+    "way: name === undefined ? 'sent' : 'received',",
+    "way: error.code?.includes('ALERT') ? 'received' : 'sent',",
+  ),
+  native(
+    'ZERO_RETURN is closure: a connection whose peer said nothing counts as one whose close_notify is ignored',
+    'if (ssl_ == nullptr || (SSL_get_shutdown(ssl_) & SSL_RECEIVED_SHUTDOWN) == 0) return false;',
+    'if (ssl_ == nullptr) return false;',
+    { lives: 'only a connection is asked whose close_notify was shown' },
+  ),
+  native(
+    'of two whose close_notify is ignored in one turn the second is lost',
+    '    ignored_last_->queued_ = watch;\n',
+    '',
+    { lives: 'no test has two in one turn yet' },
+  ),
+  native(
+    'a warning in the clear is none',
+    'description == kCloseNotify || (tls13 && authenticated',
+    'description == kCloseNotify || (tls13',
+    {
+      by: ['native 24', 'facts 24', 'endings 24'],
+      lives: 'no test has one on a connection that then closes behind it yet',
+    },
+  ),
+  native(
+    'user_canceled that calls itself fatal is no warning: OpenSSL 3.5 then waits for ever',
+    '? description != kUserCanceled',
+    '? description != kUserCanceled || level == kFatal',
+    { by: ['native 24', 'facts 24', 'endings 24'] },
+  ),
+  native(
+    'an alert crossed when TLS began',
+    'description, authenticated, alone, Now()};',
+    'description, authenticated, alone, born_};',
+    { by: ['native 20', 'socket', 'facts'] },
+  ),
+  native(
+    'who traces a connection ends its watching',
+    'if (ssl_ != nullptr) SSL_set_msg_callback(ssl_, Witness::OnMessage);',
+    '',
+  ),
+  native(
+    'any bytes that are missing are those of the last record',
+    'return shown_ - read <= last_body_ ? Place::kBody : Place::kUnknown;',
+    'return Place::kBody;',
+    { lives: 'what was read unseen is known as a gap by then' },
+  ),
+  native(
+    'a connection that was watched before a thread ended is watched on',
+    '    while (first_ != nullptr) Remove(first_);\n',
+    '',
+    { lives: 'no test has an SSL that outlives its thread yet' },
+  ),
+  addOn(
+    'what a listener throws is swallowed',
+    '(void)napi_fatal_exception(env, error);',
+    '(void)error;',
+    {
+      by: ['load', 'native 24'],
+      lives: 'index.js keeps what its listeners throw from getting there',
+    },
+  ),
+  addOn(
+    'a Finished of any type of array is looked up',
+    'if (!is_typedarray || type != napi_uint8_array) {',
+    'if (!is_typedarray) {',
   ),
 ];

@@ -159,6 +159,8 @@ function runOf(killer: Killer): Run {
     case 'vitest':
       // One process for all of its files: most of a run is its start.
       return vitest('--no-isolate', '--maxWorkers', '1', ...args);
+    case 'built':
+      return { ...vitest(...args), env: { REQUIRE_PEERS: '1' } };
     case 'verdicts':
       return {
         ...vitest(`test/behaviour/verdicts/${name}.test.ts`),
@@ -170,10 +172,10 @@ function runOf(killer: Killer): Run {
         // An add-on that does not load is a failure, and no reason to skip.
         env: { REQUIRE_PEERS: '1' },
       };
-    case 'matrix':
+    case 'prove':
       return {
         program: 'tsx',
-        args: ['prove/main.ts', '--only', 'matrix', '--short', '--seed', '1'],
+        args: ['prove/main.ts', '--only', name, '--short', '--seed', '1'],
         env: { MATRIX_NODE: node, MATRIX_ROWS: '400', MATRIX_STREAMS: '0' },
       };
   }
@@ -189,7 +191,7 @@ const stop = (pid: number) => process.kill(-pid, 'SIGKILL');
 async function run(copy: string, killer: Killer): Promise<string | null> {
   const { program, args, env } = runOf(killer);
   // Those run the package as it is built.
-  if (['verdicts', 'matrix'].includes(KILLERS[killer][0]))
+  if (['built', 'verdicts', 'prove'].includes(KILLERS[killer][0]))
     execFileSync(process.execPath, ['scripts/bundle.mjs'], { cwd: copy });
   const child = spawn(join(ROOT, 'node_modules/.bin', program), args, {
     cwd: copy,
@@ -221,7 +223,7 @@ async function run(copy: string, killer: Killer): Promise<string | null> {
       throw new Error(`${killer} runs no test:\n${plain.slice(-2_000)}`);
     return null;
   }
-  const line = /(?:FAIL|BROKEN: matrix:) .*|Unhandled Error.*\n.*/.exec(plain)?.[0];
+  const line = /(?:FAIL|BROKEN: \w+:) .*|Unhandled Error.*\n.*/.exec(plain)?.[0];
   if (line === undefined)
     throw new Error(`${killer} broke without a failure:\n${plain.slice(-2_000)}`);
   return line.trim();
@@ -263,8 +265,10 @@ async function inTurn<T>(
 const args = process.argv.slice(2);
 const chosen = choose(find(MUTANTS), args);
 if (args.includes('--list')) {
-  for (const { mutant, file } of chosen) console.log(`${file}: ${mutant.fault}`);
-  console.log(`${chosen.length} mutants`);
+  const lines = chosen.map(({ mutant, file }) => `${file}: ${mutant.fault}`);
+  lines.push(`${chosen.length} mutants`);
+  // A pipe takes it later, and `exit` does not wait for that.
+  await new Promise<unknown>((resolve) => process.stdout.write(`${lines.join('\n')}\n`, resolve));
   process.exit(0);
 }
 const started = performance.now();

@@ -10,7 +10,7 @@ import {
   HandshakeError,
 } from '../errors.ts';
 import { plainReason } from '../openssl.ts';
-import { alertCode, alertName } from '../record/alert.ts';
+import { ALERT_NAMES, alertCode, alertName } from '../record/alert.ts';
 import type { EngineFailure } from './contract.ts';
 
 /** An error of Node's TLS, with OpenSSL's reason as its code. */
@@ -40,16 +40,39 @@ export function eventOf(
   return { type: 'alert-sent', alert: sentAlert(error, established) };
 }
 
-/** The alert that an error of the engine stands for, for a runtime that does not say more. */
+/**
+ * The alert that an error of Deno's TLS stands for: Deno gives no key log, so that no alert can be read. Its TLS is
+ * rustls, which names an alert that it received in its message; for anything else it sends one. The code of such an
+ * error is Node's for some, and for all others that of handshake_failure, which is no word to go by.
+ */
 export function inferredAlert(
   error: EngineError,
   established: boolean,
 ): { readonly way: Way; readonly alert: SeenAlert } | null {
-  const event = eventOf(error, null, established);
-  if (event.type === 'abandon') return null;
-  const { code: description, authenticated } = event.alert;
-  const way = event.type === 'alert-sent' ? 'sent' : 'received';
-  return { way, alert: { level: 2, description, authenticated } };
+  if (!isTlsError(error)) return null;
+  const [, name, number] = RUSTLS_RECEIVED.exec(error.message) ?? [];
+  // RFC 9846 section 5.2: "If the decryption fails, the receiver MUST terminate the connection with a
+  // 'bad_record_mac' alert." Which one rustls sends for other errors it does not say.
+  const refused = error.message.startsWith('cannot decrypt') ? BAD_RECORD_MAC : null;
+  return {
+    way: name === undefined ? 'sent' : 'received',
+    alert: {
+      level: 2,
+      description: name === undefined ? refused : (rustlsAlert(name) ?? (Number(number) || null)),
+      authenticated: established,
+    },
+  };
+}
+
+/** `received fatal alert: BadRecordMac`, or `AlertDescription(0xc8)` for one that has no name. */
+const RUSTLS_RECEIVED = /^received fatal alert: (\w+)(?:\((\w+)\))?/;
+
+const BAD_RECORD_MAC = 20;
+
+/** The number of an alert by its name in rustls, `UnknownCA`; undefined for one that no standard knows. */
+function rustlsAlert(name: string): number | undefined {
+  const plain = name.toLowerCase();
+  return [...ALERT_NAMES].find(([, ours]) => ours.replaceAll('_', '') === plain)?.[0];
 }
 
 /**
@@ -94,6 +117,14 @@ export function engineError(
         closure,
         cause,
       });
+}
+
+/**
+ * Why the peer's certificate does not verify, by an error's code: one of OpenSSL's for a chain, `CERT_HAS_EXPIRED`.
+ * Deno has nothing else that says so.
+ */
+export function unverified({ code = '' }: EngineError): string | null {
+  return /^(?!ERR_)[A-Z]+(?:_[A-Z]+)+$/.test(code) ? code : null;
 }
 
 /** The reason why a certificate does not verify, as an error with OpenSSL's name for it as its code. */

@@ -27,7 +27,7 @@ import { Tap, type TapEvents, type TapOptions } from '../tap/tap.ts';
 import { after } from '../wait.ts';
 import { checkAlpn, clientContext, refusalOf } from './context.ts';
 import type { Engine, EngineEvents, EngineFailure, Peer, TlsInfo } from './contract.ts';
-import { inferredAlert } from './failure.ts';
+import { inferredAlert, unverified } from './failure.ts';
 import type { ClientTlsOptions, EngineOptions, ServerTlsOptions } from './options.ts';
 import { Outgoing } from './outgoing.ts';
 import { PeerOfSocket } from './peer.ts';
@@ -352,13 +352,13 @@ export class TappedEngine implements Engine, TapEvents {
   // ---- the end
 
   #onError(error: Error & { readonly code?: string }, socket: tls.TLSSocket): void {
-    const why =
-      this.#info === null ? (socket.authorizationError as unknown as string | null) : null;
+    const judged = socket.authorizationError as unknown as string | null;
+    const why = this.#info === null ? judged || unverified(error) : null;
     if (!HAS_KEY_LOG && why === null) {
       const inferred = inferredAlert(error, this.#info !== null);
       if (inferred !== null) this.#alerts.push({ ...inferred, at: performance.now() });
     }
-    this.#fail({ error, unauthorized: why || null });
+    this.#fail({ error, unauthorized: why });
   }
 
   #fail(failure: EngineFailure): void {

@@ -58,15 +58,15 @@ const FATAL = 2;
 
 /**
  * Whether an alert ends its direction. Only close_notify and fatal alerts do. In TLS 1.3 "the severity is
- * implicit in the type of alert being sent" (RFC 9846 section 6), and all but close_notify and user_canceled
- * are fatal; OpenSSL heeds that, too.
+ * implicit in the type of alert being sent and the 'level' field can safely be ignored" (RFC 9846 section 6), and all
+ * but close_notify and user_canceled are fatal; OpenSSL heeds that, too.
  */
 export function ends(
   { level, description }: Pick<WitnessedAlert, 'level' | 'description'>,
   tls13: boolean,
 ): boolean {
-  if (description === CLOSE_NOTIFY || level === FATAL) return true;
-  return tls13 && description !== USER_CANCELED;
+  if (description === CLOSE_NOTIFY) return true;
+  return tls13 ? description !== USER_CANCELED : level === FATAL;
 }
 
 /**

@@ -70,6 +70,12 @@ export class Outgoing {
         this.#finishWrite(this.#handle, status);
       }
     };
+    if (this.#ended) {
+      // OpenSSL answers a KeyUpdate behind its own close_notify, too, where nothing may be sent any more (RFC 9846
+      // section 6.1). A Duplex that has ended would fail for it.
+      setImmediate(finish, 0);
+      return;
+    }
     if (this.#socket?.destroyed) {
       // As libuv, whose descriptor is closed at once.
       setImmediate(finish, STATUS.badDescriptor);

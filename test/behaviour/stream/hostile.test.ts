@@ -2,7 +2,13 @@
 import net from 'node:net';
 import { Duplex } from 'node:stream';
 import { expect, test } from 'vitest';
-import { accept, connect, type TlsStream } from '../../../src/index.ts';
+import {
+  type AcceptOptions,
+  accept,
+  type ConnectOptions,
+  connect,
+  type TlsStream,
+} from '../../../src/index.ts';
 import { describeTls, pki } from '../../support/core-pki.ts';
 import { clean, type Scope, turn, until } from '../../support/core-scope.ts';
 import {
@@ -26,6 +32,7 @@ async function crafted(
   scope: Scope,
   role: 'client' | 'server',
   version: Version,
+  more: Pick<ConnectOptions & AcceptOptions, 'linger'> = {},
 ): Promise<{ stream: TlsStream; peer: CraftedPeer; near: Duplex }> {
   let wire: net.Socket | null = null;
   const port = await listen(
@@ -51,8 +58,14 @@ async function crafted(
   raw.on('error', (error) => near.destroy(error));
   const opening =
     role === 'client'
-      ? connect({ transport: near, ca: pki().ca, servername: 'localhost', ...only(version) })
-      : accept(near, { ...pki().server, ...only(version) });
+      ? connect({
+          transport: near,
+          ca: pki().ca,
+          servername: 'localhost',
+          ...only(version),
+          ...more,
+        })
+      : accept(near, { ...pki().server, ...only(version), ...more });
   const other = role === 'client' ? 'server' : 'client';
   const peer = new CraftedPeer(other, version, wire as unknown as net.Socket);
   scope.defer(async () => {
@@ -155,6 +168,52 @@ for (const { role, version } of SIDES) {
         expect(stream.closure.alert).toMatchObject({ code: 20, direction: 'sent' });
       }),
     );
+
+    test(
+      'bytes that are refused while our own wait for the transport: told with the alert that goes out behind those',
+      clean(async (scope) => {
+        // RFC 9846 section 5.2: "If the decryption fails, the receiver MUST terminate the connection with a
+        // 'bad_record_mac' alert." Its verdict is that alert, however long it takes to leave.
+        const { stream, peer, near } = await crafted(scope, role, version);
+        const held: Array<() => void> = [];
+        const { _write } = near;
+        near._write = (...args) => void held.push(() => _write.apply(near, args));
+        await stream.write('ours');
+        await until('it waits for the transport', () => held.length > 0);
+        const forged = peer.data('forged');
+        forged[forged.length - 1]! ^= 1;
+        const failed = rejection(stream.read());
+        near.push(forged);
+        for (let i = 0; i < 10; i++) await turn();
+        expect(stream.closure).toMatchObject({ verdict: 'open', alert: null });
+        near._write = _write;
+        for (const write of held) write();
+        expect(await failed).toMatchObject({ code: 'ERR_TLS_ALERT' });
+        expect(stream.closure.alert).toMatchObject({ code: 20, direction: 'sent' });
+        expect(stream.closure.verdict).toBe('alert');
+        peer.wire.end();
+        await stream.closed;
+      }),
+    );
+
+    test(
+      'bytes that are refused while the transport takes nothing: told without the alert, behind linger.time',
+      clean(async (scope) => {
+        // RFC 9846 section 6.2: "both parties MUST immediately close the connection." Nobody waits for ever.
+        const { stream, peer, near } = await crafted(scope, role, version, {
+          linger: { time: 30 },
+        });
+        near._write = () => {};
+        await stream.write('ours');
+        const forged = peer.data('forged');
+        forged[forged.length - 1]! ^= 1;
+        peer.wire.write(forged);
+        expect(await rejection(stream.read())).toMatchObject({ code: 'ERR_TLS_ABORTED' });
+        expect(stream.closure).toMatchObject({ verdict: 'aborted', sent: null, alert: null });
+        stream.abort();
+        peer.wire.destroy();
+      }),
+    );
   });
 }
 
@@ -201,6 +260,22 @@ for (const version of VERSIONS) {
         await client.closed;
         expect(clientTransport.destroyed).toBe(true);
         expect(await client.close()).toMatchObject({ verdict: 'truncated', incomplete: true });
+      }),
+    );
+
+    test(
+      'unwrap() behind our close_notify alone is refused: until its own the peer sends records',
+      clean(async (scope) => {
+        // RFC 9846 section 6.1: close_notify "does not have any effect on its read side of the connection."
+        const { client, server } = await pair(scope, version, { server: { answer: 'when-told' } });
+        await client.shutdown({ wait: false });
+        expect(await rejection(client.unwrap())).toMatchObject({ code: 'ERR_TLS_NOT_SHUTDOWN' });
+        await server.write('still TLS');
+        expect(String(await client.read())).toBe('still TLS');
+        await Promise.all([client.shutdown(), server.shutdown()]);
+        const { transport } = await client.unwrap();
+        transport.destroy();
+        await server.close();
       }),
     );
 
@@ -259,6 +334,29 @@ describeTls('a transport that ends while something is written', () => {
     );
 
     test(
+      `${version}: close() tells of bytes that TLS had not got round to when it broke`,
+      clean(async (scope) => {
+        const tapped = { client: { engine: 'tapped' } } as const;
+        const { client, server, clientTransport } = await pair(scope, version, tapped);
+        // It takes all that it is given at once, and breaks behind that.
+        Object.assign(clientTransport, { _writev: null });
+        clientTransport._write = (_chunk, _encoding, done) => {
+          done();
+          const error = Object.assign(new Error('read ECONNRESET'), { code: 'ECONNRESET' });
+          // Before TLS makes more.
+          process.nextTick(() => clientTransport.destroy(error));
+        };
+        const controller = new AbortController();
+        const writing = rejection(client.write(pattern(200_000), { signal: controller.signal }));
+        controller.abort();
+        expect(await writing).toMatchObject({ code: 'ABORT_ERR' });
+        // Cancelling stopped the wait, not the bytes.
+        expect(await rejection(client.close())).toMatchObject({ code: 'ERR_TLS_SHUTDOWN' });
+        server.abort();
+      }),
+    );
+
+    test(
       `${version}: one whose stream takes no more can still be read`,
       clean(async (scope) => {
         // The native engine writes by the descriptor, which no stream can keep it from.
@@ -291,6 +389,8 @@ describeTls('a transport that ends while something is written', () => {
       expect(await rejection(client.write('more'))).toMatchObject({ code: 'ERR_TLS_SHUTDOWN' });
       expect(await client.read()).toBe(null);
       expect(client.closure).toMatchObject({ verdict: 'one-sided', truncation: null });
+      // The peer did not want our answer, and its own closure is all that a shutdown waits for.
+      expect((await client.shutdown()).verdict).toBe('one-sided');
       server.abort();
     }),
   );

@@ -199,6 +199,23 @@ for (const version of VERSIONS) {
         }),
       );
 
+      test.skipIf(version === 'TLSv1.2')(
+        'what fails behind the end of what the peer said aborts, too; TLS 1.2 has answered by then',
+        clean(async (scope) => {
+          // RFC 9846 section 6.1: close_notify says that all was sent, which is not so here.
+          const { ours, peer } = await sides(scope, version, role);
+          await peer.shutdown({ wait: false });
+          expect((await ours.readable.getReader().read()).done).toBe(true);
+          const writer = ours.writable.getWriter();
+          writer.closed.catch(() => {});
+          expect(await rejection(writer.write('no bytes' as never))).toMatchObject({
+            code: 'ERR_TLS_OPTION',
+          });
+          expect(await ours.closed).toMatchObject({ verdict: 'aborted', sent: null });
+          expect(await rejection(peer.read())).toMatchObject({ code: 'ERR_TLS_TRUNCATED' });
+        }),
+      );
+
       test(
         "a reader's own memory; what it gets is no memory of ours",
         clean(async (scope) => {

@@ -2,7 +2,7 @@
 import { once } from 'node:events';
 import http2 from 'node:http2';
 import { expect, test } from 'vitest';
-import { secureSocket, strictServer } from '../../../src/index.ts';
+import { secureSocket, socketClosure, strictServer } from '../../../src/index.ts';
 import { describeTls, pki } from '../../support/core-pki.ts';
 import { clean, type Scope, until } from '../../support/core-scope.ts';
 import {
@@ -89,6 +89,29 @@ describeTls('a client', () => {
         await wires[0]?.cut(end);
         await until('the session has closed', () => session.destroyed && events.length > 0);
         expect(events).toEqual(['session close']);
+      }),
+    );
+  }
+
+  for (const end of ['FIN', 'FIN inside a record'] as const) {
+    test(
+      `closed by itself, and ${end} is all that the server answers: nothing was lost, and no error anywhere`,
+      clean(async (scope) => {
+        // RFC 9846 section 6.1: "It is not required for the initiator of the close to wait for the responding
+        // close_notify alert before closing the read side of the connection."
+        const { port, wires } = await serve(scope, whole);
+        const { session, events, socket } = sessionOf(scope, port);
+        const got = get(session);
+        await until('it has closed', () => got.events.includes('close'));
+        const [wire] = wires;
+        // What the client says last does not reach it.
+        wire?.raw.pause();
+        session.close();
+        await until('our close_notify is out', () => socket.writableFinished);
+        await wire?.cut(end);
+        await until('the session has closed', () => socket.closed && events.length > 0);
+        expect([got.body, ...events]).toEqual([BODY, 'session close']);
+        expect(socketClosure(socket)).toMatchObject({ verdict: 'truncated', incomplete: false });
       }),
     );
   }

@@ -207,6 +207,26 @@ describeTls('a response', () => {
   );
 
   test(
+    'to the connection’s end, and the program destroys the socket with an error of its own: not complete',
+    clean(async (scope) => {
+      // RFC 9112 section 9.8: "A response that has neither chunked transfer coding nor Content-Length is complete only if
+      // a valid closure alert has been received." Node's parser says 'end' for it.
+      const { port } = await site(scope, async ({ send }) => {
+        await send(ANSWERS['to the connection’s end'].cut);
+      });
+      const { response } = await fetchBy(agentOf(scope), port, {}, false);
+      const events: string[] = [];
+      const over = new Promise((resolve) => response?.on('close', resolve));
+      response?.on('end', () => events.push('end'));
+      response?.on('error', (error) => events.push(error.message));
+      response?.once('data', () => response.socket.destroy(new Error('enough')));
+      await over;
+      expect(events).toEqual(['enough']);
+      expect(response?.complete).toBe(false);
+    }),
+  );
+
+  test(
     'pipeline and fetch-like readers get the error too: the response is destroyed with it',
     clean(async (scope) => {
       const { port } = await site(scope, async ({ send, wire }) => {

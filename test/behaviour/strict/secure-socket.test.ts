@@ -15,7 +15,7 @@ import {
 } from '../../../src/index.ts';
 import { channel } from '../../../src/testing/index.ts';
 import { describeTls, pki } from '../../support/core-pki.ts';
-import { clean, type Scope, until } from '../../support/core-scope.ts';
+import { clean, type Scope, turn, until } from '../../support/core-scope.ts';
 import { only, pattern, rejection, VERSIONS } from '../../support/core-streams.ts';
 import { freePort, listen } from '../../support/core-transport.ts';
 import { codesOf, ENDS, turns, Wire, wired } from '../../support/strict-wire.ts';
@@ -753,6 +753,59 @@ describeTls('a socket on a given stream', () => {
         await server.close();
         await Promise.all([closed, ended]);
         expect(socketClosure(socket)?.verdict).toBe('secure');
+      });
+      await body();
+    },
+  );
+
+  test.each(VERSIONS)(
+    '%s: what comes within a listener of it is read behind what is being read, in its order',
+    async (version) => {
+      // RFC 9846 section 1: "The only requirement from the underlying transport is a reliable, in-order data stream."
+      const body = clean(async () => {
+        using wire = channel();
+        const [near, far] = wire.ends;
+        const accepting = accept(far, { ...pki().server, ...only(version) });
+        const socket = secureSocket({
+          socket: near,
+          host: 'localhost',
+          ca: pki().ca,
+          ...only(version),
+        });
+        await once(socket, 'secureConnect');
+        const server = await accepting;
+        let got = '';
+        socket.on('data', (chunk: Buffer) => {
+          got += chunk;
+        });
+        // Behind session tickets.
+        await server.write('none, ');
+        await until('it has come', () => got === 'none, ');
+        wire.back.hold();
+        for (const word of ['one, ', 'two, ', 'three']) {
+          await server.write(word);
+          // The next one in a record of its own.
+          await turn();
+        }
+        const closing = server.close();
+        await until('all is held', () => wire.back.held.length > 0 && server.closure.sent !== null);
+        const rest = wire.back.take();
+        const records: Buffer[] = [];
+        for (let at = 0; at < rest.length; ) {
+          const end = at + 5 + rest.readUInt16BE(at + 3);
+          records.push(rest.subarray(at, end));
+          at = end;
+        }
+        // As streams of the old kind do, it gives what it has, asked or not.
+        socket.on('data', () => {
+          for (const record of records.splice(0)) near.emit('data', record);
+        });
+        near.emit('data', records.shift());
+        await once(socket, 'end');
+        socket.end();
+        expect(got).toBe('none, one, two, three');
+        await Promise.all([closing, once(socket, 'close')]);
+        expect(socketClosure(socket)).toMatchObject({ verdict: 'secure', incomplete: false });
       });
       await body();
     },

@@ -297,6 +297,13 @@ export const ENDINGS: Readonly<Record<string, Ending>> = {
       peer.send(peer.closeNotify());
     },
   },
+  'user_canceled that calls itself fatal, then close_notify, no FIN': {
+    truth: 'close_notify',
+    rule: 'severity',
+    only: 'TLSv1.3',
+    crowded: true,
+    play: ({ peer }) => peer.send(peer.data(HELLO), peer.alert(2, 90), peer.closeNotify()),
+  },
   'a warning of TLS 1.2 (user_canceled), then close_notify': {
     truth: 'close_notify',
     rule: 'warning',
@@ -404,6 +411,17 @@ export const ENDINGS: Readonly<Record<string, Ending>> = {
     truth: 'alert',
     rule: 'fatal',
     play: ({ peer }) => peer.fin(peer.data(HELLO), peer.alert(2, 80), peer.closeNotify()),
+  },
+  // More than anybody keeps; OpenSSL takes five in a row, and data between them.
+  'thirty warnings between data, then internal_error': {
+    truth: 'alert',
+    rule: 'fatal',
+    crowded: true,
+    play: ({ peer }) =>
+      peer.fin(
+        ...Array.from({ length: 30 }, () => [peer.data(HELLO), peer.userCanceled()]).flat(),
+        peer.alert(2, 80),
+      ),
   },
   'user_canceled, then internal_error': {
     truth: 'alert',
@@ -797,6 +815,14 @@ export const ENDINGS: Readonly<Record<string, Ending>> = {
       await turns(3);
       peer.fin();
     },
+  },
+  'user_canceled that calls itself fatal, then FIN': {
+    truth: 'eof',
+    rule: 'severity',
+    where: 'record-boundary',
+    only: 'TLSv1.3',
+    crowded: true,
+    play: ({ peer }) => peer.fin(peer.data(HELLO), peer.alert(2, 90)),
   },
   'a warning of TLS 1.2 (user_canceled), then FIN': {
     truth: 'eof',

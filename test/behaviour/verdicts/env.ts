@@ -383,9 +383,13 @@ export class Watch {
     return facts;
   }
 
+  closure(): Closure | null {
+    return this.#env.lib.socketClosure(this.socket);
+  }
+
   facts(closed = true): Facts {
     const { socket } = this;
-    const closure = this.#env.lib.socketClosure(socket);
+    const closure = this.closure();
     const { connect, truncated, closure: closures } = this.#env.messagesOf(socket);
     const { alert, truncation } = closure ?? { alert: null, truncation: null };
     return {

@@ -9,7 +9,17 @@
 import type tls from 'node:tls';
 import { family } from './case.ts';
 import { type CraftedPeer, forged } from './crafted-peer.ts';
-import { type Env, FACES, type Face, type Facts, turns, until, Watch } from './env.ts';
+import {
+  ALL_FACES,
+  type AnyFace,
+  type Env,
+  FACES,
+  type Facts,
+  isServer,
+  turns,
+  until,
+  Watch,
+} from './env.ts';
 
 const { cases, addRows } = family();
 
@@ -18,6 +28,8 @@ export { cases };
 const VERSIONS = ['TLSv1.2', 'TLSv1.3'] as const;
 
 interface Told extends Facts {
+  /** What the closure says of the transport. */
+  readonly transport: string | null;
   readonly heard: readonly string[];
   readonly heardEnd: string | null;
 }
@@ -25,7 +37,7 @@ interface Told extends Facts {
 /** An established connection. */
 async function established(
   env: Env,
-  face: Face,
+  face: AnyFace,
   version: (typeof VERSIONS)[number],
   more: { readonly mode?: 'error' | 'report'; readonly allowHalfOpen?: boolean } = {},
   program: (socket: tls.TLSSocket, watch: Watch) => void = () => {},
@@ -51,7 +63,13 @@ async function over(peer: CraftedPeer, watch: Watch): Promise<Told> {
   const facts = await watch.over();
   await until(() => peer.transportEnd !== null, 500);
   await turns(2);
-  return { ...facts, heard: peer.heardAlerts, heardEnd: peer.transportEnd };
+  const { transportEnd } = watch.closure()!;
+  return {
+    ...facts,
+    transport: transportEnd,
+    heard: peer.heardAlerts,
+    heardEnd: peer.transportEnd,
+  };
 }
 
 // ---- who sent what, and the verdict that follows
@@ -63,6 +81,8 @@ interface Scene {
   readonly received: boolean;
   /** Whether our close_notify has to be on the wire; null: as it is. */
   readonly sent: boolean | null;
+  /** Who ended the transport, where only this side did. */
+  readonly transport?: 'destroyed' | 'closed';
 }
 
 const SCENES: readonly Scene[] = [
@@ -99,7 +119,17 @@ const SCENES: readonly Scene[] = [
       await peer.until(() => peer.heardAlerts.length > 0);
       socket.destroy();
     },
-    ...{ verdicts: ['one-sided'], received: false, sent: true },
+    ...{ verdicts: ['one-sided'], received: false, sent: true, transport: 'destroyed' },
+  },
+  {
+    row: 'both have ended, we destroy',
+    async play(peer, { socket }) {
+      socket.on('end', () => socket.destroy());
+      socket.end('bye');
+      await peer.until(() => peer.heardAlerts.length > 0);
+      peer.send(peer.closeNotify());
+    },
+    ...{ verdicts: ['secure'], received: true, sent: true, transport: 'closed' },
   },
   {
     row: "we end, and destroy on 'finish'",
@@ -217,8 +247,10 @@ for (const version of VERSIONS) {
         void play(peer, watch);
         return over(peer, watch);
       },
-      (facts, { verdicts, received, sent }) => {
+      (facts, { verdicts, received, sent, transport }) => {
         const wrong: string[] = [];
+        if (transport !== undefined && facts.transport !== transport)
+          wrong.push(`the transport is ${facts.transport}`);
         const crossed = facts.heard.includes('1/0');
         if (facts.hangs !== null) wrong.push(`never closed: ${facts.hangs}`);
         if (sent !== null && crossed !== sent) wrong.push(`on the wire is ${facts.heard}`);
@@ -230,6 +262,47 @@ for (const version of VERSIONS) {
         if (facts.sent !== null && !crossed && sent !== null) wrong.push('sent did not cross');
         if (facts.closures.join() !== facts.verdict) wrong.push(`told ${facts.closures}`);
         return wrong;
+      },
+    );
+  }
+}
+
+// TLS has records of its own on their way then: its Finished, session tickets, the answer to a KeyUpdate. Where its
+// close_notify has to wait for them, Node may send FIN first, and never send it.
+for (const version of VERSIONS) {
+  for (const face of ALL_FACES) {
+    addRows(
+      `${face}, ${version}: an end within what TLS itself writes is told as sent only if it crossed`,
+      [
+        { row: 'in the handshake', when: 'handshake' },
+        { row: 'behind a KeyUpdate', when: 'KeyUpdate' },
+        // Libuv reads 64 KB, and goes on within the same turn.
+        { row: "at the peer's close_notify, far behind a KeyUpdate", when: 'end' },
+      ].filter(({ when }) => when === 'handshake' || version === 'TLSv1.3'),
+      async (env, { when }): Promise<Told> => {
+        let watch: Watch | null = null;
+        const peer = await env.open({ face, version, allowHalfOpen: true }, (socket) => {
+          watch = new Watch(env, socket);
+          const end = () => socket.end();
+          if (when === 'KeyUpdate') socket.on('data', end);
+          else if (when === 'end') socket.on('end', end).resume();
+          else if (isServer(face)) end();
+          else socket.once('secureConnect', end);
+        });
+        await peer.ready;
+        if (when === 'KeyUpdate') peer.send(peer.keyUpdate(true), peer.data('hello'));
+        if (when === 'end') {
+          const update = peer.keyUpdate(true);
+          const data = Array.from({ length: 6 }, () => peer.data('x'.repeat(16_000)));
+          peer.send(update, ...data, peer.closeNotify());
+        }
+        await peer.until(() => peer.heardAlerts.length > 0 || peer.transportEnd !== null);
+        peer.fin();
+        return over(peer, watch as unknown as Watch);
+      },
+      (facts) => {
+        const crossed = facts.heard.includes('1/0');
+        return (facts.sent !== null) === crossed ? [] : [`${facts.heard} crossed; ${facts.sent}`];
       },
     );
   }
@@ -280,6 +353,42 @@ for (const version of VERSIONS) {
         }
         return wrong;
       },
+    );
+  }
+}
+
+// ---- where the bytes ended
+
+for (const version of VERSIONS) {
+  for (const face of FACES) {
+    addRows(
+      `${face}, ${version}: a cut is told with its place`,
+      // RFC 9846 section 5.1: a record's header is ContentType, ProtocolVersion and length, of five bytes in all.
+      [
+        { row: 'between two records', bytes: 0, place: 'record-boundary' },
+        { row: 'within a header', bytes: 3, place: 'inside-record' },
+        { row: 'behind a header', bytes: 5, place: 'inside-record' },
+        { row: 'within a body', bytes: 9, place: 'inside-record' },
+        { row: 'before the last byte', bytes: -1, place: 'inside-record' },
+        // A kernel that was reset may have dropped bytes that had come.
+        { row: 'a reset', bytes: null, place: 'unknown' },
+      ].filter(({ bytes }) => bytes !== null || face !== 'unix'),
+      async (env, { bytes }) => {
+        const { peer, watch } = await established(env, face, version);
+        if (bytes === null) {
+          peer.send(peer.data('hello'));
+          await until(() => watch.text === 'hello');
+          peer.reset();
+        } else {
+          peer.fin(peer.data('hello'), peer.closeNotify().subarray(0, bytes));
+        }
+        await watch.over();
+        return env.lib.socketClosure(watch.socket)!.truncation;
+      },
+      (truncation, { bytes, place }) =>
+        truncation?.where === place && truncation.cause === (bytes === null ? 'reset' : 'eof')
+          ? []
+          : [`the truncation is ${JSON.stringify(truncation)}`],
     );
   }
 }

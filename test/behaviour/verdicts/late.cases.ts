@@ -7,6 +7,7 @@
  * close_notify may follow at once, and so may whatever somebody on the path makes of it.
  */
 import constants from 'node:constants';
+import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { once } from 'node:events';
 import net from 'node:net';
 import tls from 'node:tls';
@@ -35,6 +36,11 @@ const ENDINGS: Readonly<
   'close_notify, no FIN': {
     truth: 'close_notify',
     play: (peer, data) => peer.send(...data, peer.closeNotify()),
+  },
+  // OpenSSL 3.5 does not heed it in TLS 1.3.
+  'user_canceled, close_notify, no FIN': {
+    truth: 'close_notify',
+    play: (peer, data) => peer.send(...data, peer.userCanceled(), peer.closeNotify()),
   },
   FIN: { truth: 'eof', play: (peer, data) => peer.fin(...data) },
   'a fatal alert and FIN': {
@@ -213,6 +219,102 @@ for (const version of VERSIONS) {
     }
   }
 }
+
+// ---- servers that are made strict while a handshake is going on
+
+for (const version of VERSIONS) {
+  addRows(
+    `strictServer, ${version}, called when the client is connected already`,
+    ENDING_ROWS,
+    async (env, { play }): Promise<Told & { readonly unwatched: number }> => {
+      const server = tls.createServer({
+        ...env.identity,
+        ...{ minVersion: version, maxVersion: version },
+      });
+      const told: unknown[] = [];
+      const tell = (message: unknown) => told.push((message as { socket: unknown }).socket);
+      subscribe('close-notify.unwatched', tell);
+      env.defer(() => unsubscribe('close-notify.unwatched', tell));
+      let watch: Watch | null = null;
+      server.on('connection', () => setImmediate(() => env.lib.strictServer(server)));
+      server.on('secureConnection', (socket) => {
+        watch = new Watch(env, socket);
+        socket.on('data', (chunk) => watch!.took(chunk));
+      });
+      const { port } = await env.listen(server);
+      const wire = net.connect({ port, host: '127.0.0.1', allowHalfOpen: true });
+      await once(wire, 'connect');
+      await until(() => server.listenerCount('secureConnection') > 1);
+      const peer = new CraftedPeer(wire, { role: 'client', version });
+      env.defer(() => peer.destroy());
+      await peer.ready;
+      await until(() => watch !== null);
+      const made = watch as unknown as Watch;
+      play(peer, [peer.data('an upload')]);
+      await turns(10);
+      peer.fin();
+      const facts = await made.over();
+      const unwatched = told.filter((socket) => socket === made.socket).length;
+      return { ...facts, text: made.text, heard: peer.heardAlerts, refused: [], unwatched };
+    },
+    (facts, { truth }, { native }) => {
+      // The add-on watches every connection of the process. Without it nothing is known of this one, so nothing is
+      // claimed, also where close_notify came.
+      if (native) return judge(facts, truth, 'an upload');
+      const wrong = facts.unwatched === 1 ? [] : [`unwatched was told ${facts.unwatched} times`];
+      if (facts.received !== null) wrong.push('received claims a close_notify');
+      if (facts.events.includes('end')) wrong.push("'end' of a connection that nobody watched");
+      if (!facts.events.some((one) => one.startsWith('error '))) wrong.push(`${facts.events}`);
+      if (facts.text !== 'an upload') wrong.push(`read ${JSON.stringify(facts.text)}`);
+      return wrong;
+    },
+  );
+}
+
+// ---- servers: an alert is older than their socket
+
+add<{ readonly latest: number; readonly at: number | null }>(
+  'strictServer, TLSv1.2: a close_notify is told with the time when it crossed, not when it was asked for',
+  async (env) => {
+    const server = env.lib.strictServer(
+      tls.createServer({
+        ...env.identity,
+        ...{ maxVersion: 'TLSv1.2', secureOptions: constants.SSL_OP_NO_TICKET },
+      }),
+    );
+    let earliest = 0;
+    let latest = 0;
+    server.prependListener('connection', () => {
+      earliest = performance.now();
+    });
+    server.on('newSession', (_id, _data, done) => {
+      // By then all has come that the client sends. The program is busy for a while.
+      void turns(30).then(() => {
+        latest = performance.now();
+        while (performance.now() - latest < 50);
+        done();
+      });
+    });
+    let watch: Watch | null = null;
+    server.on('secureConnection', (socket) => {
+      watch = new Watch(env, socket);
+      socket.resume();
+    });
+    const { port } = await env.listen(server);
+    const wire = net.connect({ port, host: '127.0.0.1', allowHalfOpen: true });
+    const peer = new CraftedPeer(wire, { role: 'client', version: 'TLSv1.2', hold: true });
+    env.defer(() => peer.destroy());
+    await peer.ready;
+    peer.fin(peer.data('an upload'), peer.closeNotify());
+    await until(() => watch !== null);
+    const made = watch as unknown as Watch;
+    await made.over();
+    const { received } = env.lib.socketClosure(made.socket)!;
+    return { latest: latest - earliest, at: received?.at ?? null };
+  },
+  ({ latest, at }) =>
+    at !== null && at <= latest ? [] : [`received is at ${at}, and crossed before ${latest}`],
+);
 
 // ---- servers that resume a session, late
 

@@ -345,8 +345,8 @@ export function bytesOf(said: readonly Crossed[], version: string): Buffer {
 }
 
 /**
- * Whether this is an alert that ends nothing: user_canceled (RFC 9846 section 6.1), and in TLS 1.2 whatever is of
- * level warning (RFC 5246 section 7.2.2) and is not close_notify.
+ * Whether this is an alert that ends nothing: user_canceled (RFC 9846 section 6.1), whose level TLS 1.3 does not look at
+ * (section 6), and in TLS 1.2 whatever is of level warning (RFC 5246 section 7.2.2) and is not close_notify.
  */
 export const passes = (said: string, version: string): boolean =>
-  said === 'alert 1/90' || (version === 'TLSv1.2' && /^alert 1\/(?!0$)/.test(said));
+  version === 'TLSv1.2' ? /^alert 1\/(?!0$)/.test(said) : /^alert \d+\/90$/.test(said);

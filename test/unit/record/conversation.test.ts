@@ -330,6 +330,24 @@ describe.each(ROLES)('at a %s', (role) => {
       refused(wire.hear(Buffer.concat([peer.keyUpdate(2), peer.closeNotify()])));
     });
 
+    test('a KeyUpdate with a byte too many', () => {
+      // RFC 9846 section 6.2, decode_error: "This alert is used for errors where the message does not conform to the formal
+      // protocol syntax." It is fatal, and nothing behind it is read.
+      const wire = open(role, version);
+      const { peer } = wire;
+      const record = peer.record(HANDSHAKE, message(24, 0, 0));
+      peer.updateKeys();
+      refused(wire.hear(Buffer.concat([record, peer.closeNotify()])));
+    });
+
+    test('a record that is padding alone', () => {
+      // RFC 9846 section 5.4: "If a receiving implementation does not find a non-zero octet in the cleartext, it MUST
+      // terminate the connection with an "unexpected_message" alert."
+      const wire = open(role, version);
+      const { peer } = wire;
+      refused(wire.hear(Buffer.concat([peer.record(0, [0, 0, 0]), peer.closeNotify()])));
+    });
+
     test('a message behind a KeyUpdate in its record, under whichever keys the rest is', () => {
       // RFC 9846 section 5.1: "Handshake messages MUST NOT span key changes. Implementations MUST verify that all messages
       // immediately preceding a key change align with a record boundary".

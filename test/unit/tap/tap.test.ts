@@ -1,8 +1,9 @@
 /** The tap, between a transport in memory and something that stands for TLS. */
 import net from 'node:net';
 import { Duplex } from 'node:stream';
-import { describe, expect, test } from 'vitest';
+import { describe, expect, test, vi } from 'vitest';
 import type { TransportEnding, Way } from '../../../src/closure/ending.ts';
+import { AlertReader } from '../../../src/record/alert-reader.ts';
 import type { EndingAlert } from '../../../src/record/conversation.ts';
 import { isTap, Tap, type TapEvents, type TapOptions } from '../../../src/tap/tap.ts';
 import { byteByByte, type ChannelEnd, channel } from '../../../src/testing/channel.ts';
@@ -652,6 +653,18 @@ describe('letting go', () => {
       expect(tls.fed).toHaveLength(1);
     });
   }
+
+  test('its reader is closed, which overwrites the secrets', () => {
+    const close = vi.spyOn(AlertReader.prototype, 'close');
+    try {
+      const { tap } = new Recorder(memoryPair()[0], { readable: true });
+      expect(close).not.toHaveBeenCalled();
+      tap.detach(true);
+      expect(close).toHaveBeenCalledTimes(1);
+    } finally {
+      close.mockRestore();
+    }
+  });
 
   test('detach(false), then detach(true): they hear of it again', async () => {
     const [near] = memoryPair();
