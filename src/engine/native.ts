@@ -26,11 +26,17 @@ import type {
 } from '../add-on.ts';
 import { closes, type SeenAlert, type TransportEnding, type Way } from '../closure/ending.ts';
 import { OptionError } from '../errors.ts';
+import { parseCertificateRequest12, parseCertificateRequest13 } from '../record/handshake.ts';
 import { process } from '../runtime.ts';
 import { causeOf, type TransportError } from '../transport/listeners.ts';
 import { after } from '../wait.ts';
 import type { Engine, EngineEvents, EngineFailure, Peer, TlsInfo } from './contract.ts';
-import { nativeForeignContext, unwrapSession, wrapSession } from './native-context.ts';
+import {
+  nativeForeignContext,
+  nativeIdentityContext,
+  unwrapSession,
+  wrapSession,
+} from './native-context.ts';
 import type { ClientTlsOptions, EngineOptions, ServerTlsOptions } from './options.ts';
 import { type Wire, type WireEvents, wireFor } from './wire.ts';
 
@@ -88,8 +94,13 @@ interface Side {
   judge(info: NativeInfo, chain: () => Uint8Array[]): Judgement;
   /** Whom the session is of. */
   readonly name: string | null;
-  /** The server's certificate for this name, or null for its own. */
-  readonly certificateFor: ((servername: string) => Promise<tls.SecureContext | null>) | null;
+  /**
+   * The certificate to present, or null for the connection's own: a server is asked where its client gives a name, a
+   * client where its server sends a CertificateRequest.
+   */
+  readonly certificateFor:
+    | ((connection: NativeConnection, request: Uint8Array) => Promise<NativeContext | null>)
+    | null;
   readonly chooseProtocol: ((offered: Uint8Array, servername: string) => number | undefined) | null;
 }
 
@@ -105,6 +116,7 @@ export class NativeEngine implements Engine, WireEvents {
   readonly peer: Peer;
   readonly #binding: EngineBinding;
   readonly #connection: OfConnection;
+  readonly #context: NativeContext;
   readonly #wire: Wire;
   readonly #events: EngineEvents;
   readonly #linger: number;
@@ -146,6 +158,7 @@ export class NativeEngine implements Engine, WireEvents {
   ) {
     const { events, transport, head, linger } = options;
     this.#binding = binding;
+    this.#context = context;
     this.#events = events;
     this.#linger = linger;
     this.#side = side;
@@ -183,6 +196,7 @@ export class NativeEngine implements Engine, WireEvents {
     const name = servername || host || 'localhost';
     const verified = rejectUnauthorized !== false;
     const resumed = unwrapSession(session, name, verified);
+    const { certificateFor } = options;
     return new NativeEngine(
       binding,
       options,
@@ -194,7 +208,15 @@ export class NativeEngine implements Engine, WireEvents {
       },
       {
         name,
-        certificateFor: null,
+        certificateFor:
+          certificateFor === undefined
+            ? null
+            : async (connection, message) => {
+                const tls13 = connection.info().protocol === 'TLSv1.3';
+                const parse = tls13 ? parseCertificateRequest13 : parseCertificateRequest12;
+                const identity = await certificateFor(parse(message));
+                return identity && nativeIdentityContext(binding, identity, tlsOptions.ciphers);
+              },
         chooseProtocol: null,
         judge: (info, chain) => judgeServer(tlsOptions, name, verified, info, chain),
       },
@@ -219,7 +241,13 @@ export class NativeEngine implements Engine, WireEvents {
       { server: true, verify, ...alpnOf(ALPNProtocols) },
       {
         name: null,
-        certificateFor: SNICallback === undefined ? null : (asked) => ask(SNICallback, asked),
+        certificateFor:
+          SNICallback === undefined
+            ? null
+            : async (connection) => {
+                const found = await ask(SNICallback, connection.servername() ?? '');
+                return found && nativeForeignContext(binding, found);
+              },
         chooseProtocol:
           ALPNCallback === undefined
             ? null
@@ -288,7 +316,7 @@ export class NativeEngine implements Engine, WireEvents {
           this.#onSecure();
           break;
         case WANT_CERTIFICATE:
-          void this.#onWantCertificate();
+          void this.#onWantCertificate(data as Uint8Array);
           break;
         case RENEGOTIATION:
           behind.push(() => this.#onRenegotiation());
@@ -388,17 +416,9 @@ export class NativeEngine implements Engine, WireEvents {
   #onSecure(): void {
     if (this.#isOver) return;
     const info = this.#connection.info();
-    let judgement: Judgement;
-    try {
-      judgement = this.#side.judge(info, () => this.#connection.chain());
-    } catch (error) {
-      judgement = { authorized: false, authorizationError: null, failure: error as Error };
-    }
-    const { authorized, authorizationError, failure } = judgement;
-    if (failure !== null) {
-      this.#fail({ error: failure, unauthorized: authorizationError });
-      return;
-    }
+    const judgement = this.#accepted(info);
+    if (judgement === null) return;
+    const { authorized, authorizationError } = judgement;
     this.#info = {
       protocol: info.protocol,
       cipher: info.cipher ?? 'unknown',
@@ -414,21 +434,40 @@ export class NativeEngine implements Engine, WireEvents {
     for (const session of this.#sessions.splice(0)) this.#onTicket(session);
   }
 
+  /** Judges the peer's certificate. @returns null where the connection has failed of it. */
+  #accepted(info: NativeInfo): Judgement | null {
+    let judgement: Judgement;
+    try {
+      judgement = this.#side.judge(info, () => this.#connection.chain());
+    } catch (error) {
+      judgement = { authorized: false, authorizationError: null, failure: error as Error };
+    }
+    const { authorizationError, failure } = judgement;
+    if (failure === null) return judgement;
+    this.#fail({ error: failure, unauthorized: authorizationError });
+    return null;
+  }
+
   #onTicket(session: Uint8Array): void {
     if (this.#info === null) this.#sessions.push(session);
     else this.#events.onSession?.(wrapSession(session, this.#side.name ?? ''));
   }
 
-  async #onWantCertificate(): Promise<void> {
+  async #onWantCertificate(request: Uint8Array): Promise<void> {
     const connection = this.#connection;
+    const isServer = this.#side.name === null;
+    // What the program's function does is not within the add-on's event.
+    await undefined;
+    if (this.#isOver) return;
+    // Who somebody is, is told to a server that was accepted, and to no other.
+    if (!isServer && this.#accepted(connection.info()) === null) return;
     try {
-      const secureContext = await this.#side.certificateFor?.(connection.servername() ?? '');
+      const context = await this.#side.certificateFor?.(connection, request);
       if (this.#isOver) return;
-      if (secureContext) {
-        const context = nativeForeignContext(this.#binding, secureContext);
-        if (context === null || !connection.identify(context, true)) {
-          throw new Error('the context of SNICallback cannot be used');
-        }
+      // What was presented before is not presented again by itself.
+      const presented = context ?? (isServer ? null : this.#context);
+      if (presented !== null && !connection.identify(presented, isServer)) {
+        throw new Error('OpenSSL does not take the certificate');
       }
       this.onFlags(connection.proceed(true));
     } catch (error) {

@@ -90,6 +90,14 @@ function checkCallbacks(options: object): void {
   }
 }
 
+/** Which engine a client with these options has. @throws {OptionError} where that one cannot be had. */
+export function clientEngine(
+  option: EngineName | undefined,
+  options: ClientTlsOptions,
+): EngineName {
+  return choose(option, options, insecure(options)).binding === null ? 'tapped' : 'native';
+}
+
 /** Begins a handshake as a client. @throws {OptionError} */
 export function openClient(options: EngineOptions, tlsOptions: ClientTlsOptions): Engine {
   const { binding } = choose(options.engine, tlsOptions, insecure(tlsOptions));
@@ -98,6 +106,9 @@ export function openClient(options: EngineOptions, tlsOptions: ClientTlsOptions)
   const context = refusing(tlsOptions, () =>
     nativeClientContext(binding, tlsOptions as tls.ConnectionOptions),
   );
+  if (context === null && options.certificateFor !== undefined) {
+    throw new OptionError('there is no context of the native engine for clientCertificate');
+  }
   return context === null
     ? TappedEngine.client(options, tlsOptions)
     : refusing(tlsOptions, () =>

@@ -2,6 +2,7 @@
 import type net from 'node:net';
 import type { Duplex } from 'node:stream';
 import type tls from 'node:tls';
+import type { CertificateRequest } from '../record/handshake.ts';
 import type { EngineEvents, EngineName } from './contract.ts';
 
 /** Options of `tls.connect` that mean something to a stream. */
@@ -25,6 +26,9 @@ export type ServerTlsOptions = Omit<
   keyof net.ServerOpts | 'handshakeTimeout' | 'secureContext' | 'allowPartialTrustChain'
 >;
 
+/** What a client presents: a key with its certificate and the chain of that, or both as PKCS#12. */
+export type ClientIdentity = Pick<ClientTlsOptions, 'key' | 'cert' | 'pfx' | 'passphrase'>;
+
 /** What every engine is made with. */
 export interface EngineOptions {
   readonly transport: Duplex;
@@ -34,6 +38,13 @@ export interface EngineOptions {
   readonly engine?: EngineName | undefined;
   /** Whether the native engine is to be fed, though the transport has a descriptor: for tests. */
   readonly fed?: boolean | undefined;
+  /**
+   * Of a client, heeded by the native engine alone: what to present to a server that asks; null for what the options
+   * have. It is asked once the server's certificate was accepted, and the handshake waits for the answer.
+   */
+  readonly certificateFor?:
+    | ((request: CertificateRequest) => Promise<ClientIdentity | null>)
+    | undefined;
   /** Milliseconds that an alert may take to leave before a failure is told without it. */
   readonly linger: number;
 }

@@ -55,6 +55,8 @@ export class Connection implements EngineEvents {
   reported = false;
   /** The engine has let go of the transport. */
   released = false;
+  /** The peer has sent something behind its handshake: bytes, or a ticket. */
+  heard = false;
   /**
    * `late`: application bytes that a shutdown found unread. `unsent`: bytes that were accepted for writing and
    * discarded.
@@ -75,7 +77,12 @@ export class Connection implements EngineEvents {
     this.policy = options.policy;
     this.observer = options.observer;
     const { onSession } = options;
-    this.onSession = onSession && ((session) => apart(() => onSession(session)));
+    this.onSession =
+      onSession &&
+      ((session) => {
+        this.#hear();
+        apart(() => onSession(session));
+      });
     this.#startedAt = options.startedAt;
     this.#idleness = new Idleness(this.policy.idleTimeout, (ms) => this.#onIdle(ms));
     // It refuses options before it touches the transport.
@@ -139,6 +146,11 @@ export class Connection implements EngineEvents {
   }
 
   onReadable(): void {
+    this.#hear();
+  }
+
+  #hear(): void {
+    this.heard = true;
     this.questions.ask();
   }
 

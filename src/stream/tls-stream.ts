@@ -9,7 +9,7 @@ import type { TlsInfo } from '../engine/contract.ts';
 import { UsageError } from '../errors.ts';
 import { TruncationTranscript } from '../transcript/on-truncation.ts';
 import { Transcript } from '../transcript/transcript.ts';
-import type { WaitOptions } from '../wait.ts';
+import { abortsWith, type WaitOptions, withLimits } from '../wait.ts';
 import { type CloseOptions, Closing, type ShutdownOptions, type Unwrapped } from './closing.ts';
 import { Connection, type ConnectionOptions } from './connection.ts';
 import type { DuplexOptions, TlsDuplex } from './duplex.ts';
@@ -106,6 +106,32 @@ export class TlsStream implements AsyncDisposable, TransportMembers {
       type: 'phase',
       name: 'handshake',
       protocol: connection.engine.info?.protocol,
+    });
+  }
+
+  /** @internal Waits, for so long at most, until the peer has sent something behind its handshake, or has ended. */
+  async heard(milliseconds: number, signal: AbortSignal | undefined): Promise<void> {
+    const connection = this.#connection;
+    const { questions, ending } = connection;
+    const silence = new Error('nothing was heard');
+    const wait = withLimits<void>(
+      (resolve) => {
+        const question = {
+          ask: () => {
+            if (connection.heard || ending.state.receive.kind !== 'open') resolve();
+          },
+        };
+        questions.add(question);
+        question.ask();
+        return () => questions.delete(question);
+      },
+      { signal, deadline: milliseconds },
+      abortsWith('handshake', () => silence),
+    );
+    await wait.catch((error: unknown) => {
+      if (error === silence) return;
+      this.abort();
+      throw error;
     });
   }
 
