@@ -10,6 +10,7 @@ import { refusalOf } from './context.ts';
 import type { Engine, EngineName } from './contract.ts';
 import { NativeEngine } from './native.ts';
 import { nativeClientContext, nativeServerContext } from './native-context.ts';
+import { clientSide, serverSide } from './native-side.ts';
 import type { ClientTlsOptions, EngineOptions, ServerTlsOptions } from './options.ts';
 import { TappedContext, TappedEngine } from './tapped.ts';
 
@@ -111,8 +112,15 @@ export function openClient(options: EngineOptions, tlsOptions: ClientTlsOptions)
   }
   return context === null
     ? TappedEngine.client(options, tlsOptions)
-    : refusing(tlsOptions, () =>
-        NativeEngine.client(binding, { ...options, fed: isFed() }, tlsOptions, context),
+    : refusing(
+        tlsOptions,
+        () =>
+          new NativeEngine(
+            binding,
+            { ...options, fed: isFed() },
+            context,
+            clientSide(binding, tlsOptions, context, options.certificateFor),
+          ),
       );
 }
 
@@ -148,11 +156,12 @@ export class ServerContext {
   /** Begins a handshake as a server. */
   open(options: EngineOptions): Engine {
     if (this.#tapped !== null) return TappedEngine.server(options, this.#tapped);
-    return NativeEngine.server(
-      this.#binding as EngineBinding,
+    const binding = this.#binding as EngineBinding;
+    return new NativeEngine(
+      binding,
       { ...options, fed: isFed() },
-      this.#options,
       this.#native as NativeContext,
+      serverSide(binding, this.#options),
     );
   }
 }
