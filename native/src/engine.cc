@@ -736,6 +736,8 @@ uint32_t Connection::UpdateKeys(bool request) {
     key_update_ = request ? KeyUpdate::kRequested : KeyUpdate::kWanted;
   }
   BeginOutput();
+  // What was written before stands before it, as far as the transport takes it.
+  Encrypt();
   UpdateKeysWhenDue();
   EndOutput();
   Poll();

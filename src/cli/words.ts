@@ -120,7 +120,9 @@ export function explainRequest({ request, when, path }: Asked): string {
   }
   const late = when === 'renegotiation' ? 'in a renegotiation' : 'behind the handshake';
   const where =
-    when === 'handshake' ? 'in the handshake' : `${late}${path === undefined ? '' : `, for ${path}`}`;
+    when === 'handshake'
+      ? 'in the handshake'
+      : `${late}${path === undefined ? '' : `, for ${path}`}`;
   const asks = `The server asks for a client certificate ${where}`;
   switch (request) {
     case 'optional':

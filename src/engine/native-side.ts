@@ -96,11 +96,17 @@ export function clientSide(
 
 /** @throws {OptionError} */
 export function serverSide(binding: EngineBinding, options: ServerTlsOptions): Side {
-  const { requestCert, rejectUnauthorized, ALPNProtocols, ALPNCallback, SNICallback } = options;
+  const { requestCert, rejectUnauthorized, ALPNProtocols, ALPNCallback, SNICallback, tickets } =
+    options;
   const rejects = rejectUnauthorized !== false;
   const verify = requestCert ? VERIFY_PEER | (rejects ? FAIL_IF_NO_PEER_CERT : 0) : 0;
   return {
-    native: { server: true, verify, ...alpnOf(ALPNProtocols) },
+    native: {
+      server: true,
+      verify,
+      ...(tickets !== undefined && { ticketCount: tickets }),
+      ...alpnOf(ALPNProtocols),
+    },
     name: null,
     certificateFor:
       SNICallback === undefined
@@ -128,7 +134,9 @@ function presenting(
   let presented = false;
   return async (connection, message) => {
     const tls13 = connection.info().protocol === 'TLSv1.3';
-    const request = tls13 ? parseCertificateRequest13(message) : parseCertificateRequest12(message);
+    const parse = tls13 ? parseCertificateRequest13 : parseCertificateRequest12;
+    // Not parts of Node's Buffer: the program is given them.
+    const request = parse(Uint8Array.from(message));
     const identity = await certificateFor(request);
     if (identity === null) return presented ? own : null;
     presented = true;

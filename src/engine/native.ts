@@ -420,6 +420,10 @@ export class NativeEngine implements Engine, WireEvents, Paced {
     if (!this.#isOver) this.#later(this.#connection.closeWrite());
   }
 
+  updateKeys(request: boolean): void {
+    if (!this.#isOver) this.#later(this.#connection.updateKeys(request));
+  }
+
   discardWrites(): number {
     const discarded = this.#connection.discard();
     this.#pace.pending -= discarded;

@@ -16,7 +16,7 @@ import { TappedContext, TappedEngine } from './tapped.ts';
 
 /** A choice, and what was in the way of the other one. */
 type Choice =
-  | { readonly binding: EngineBinding }
+  | { readonly binding: EngineBinding; readonly reason: null }
   | { readonly binding: null; readonly reason: string };
 
 /** What `CLOSE_NOTIFY_ENGINE` may be. `fed` is the native engine without a descriptor, as it is on Windows. */
@@ -69,7 +69,7 @@ function choose(option: EngineName | undefined, options: object, also: string | 
   if (name === 'tapped') return { binding: null, reason: 'the tapped engine was asked for' };
   const { native, reason } = addOn();
   const problem = native === null ? reason : (also ?? obstacle(options));
-  if (native !== null && problem === null) return { binding: native.engine };
+  if (native !== null && problem === null) return { binding: native.engine, reason: null };
   if (name !== undefined) {
     throw new OptionError(`there is no native engine for this connection: ${problem}`, {
       hint: 'close-notify doctor says more; without the option engine the tapped one is used',
@@ -88,6 +88,14 @@ function checkCallbacks(options: object): void {
   const { minDHSize } = options as ClientTlsOptions;
   if (minDHSize !== undefined && !(typeof minDHSize === 'number' && minDHSize >= 1)) {
     throw new OptionError('the option minDHSize must be a number, 1 or more');
+  }
+}
+
+/** @throws {OptionError} */
+function checkTickets({ tickets }: ServerTlsOptions): void {
+  if (tickets === undefined) return;
+  if (!Number.isInteger(tickets) || tickets < 0 || tickets > 255) {
+    throw new OptionError('tickets must be a whole number from 0 to 255');
   }
 }
 
@@ -145,11 +153,20 @@ export class ServerContext {
   /** @throws {OptionError} for options that `tls.createServer` does not take. */
   constructor(options: ServerTlsOptions, engine?: EngineName) {
     this.#options = options;
-    const { binding } = choose(engine, options, null);
+    checkTickets(options);
+    const { binding, reason } = choose(engine, options, null);
     this.#binding = binding;
     if (binding !== null) checkCallbacks(options);
     this.#native =
       binding && refusing(options, () => nativeServerContext(binding, options as tls.TlsOptions));
+    if (this.#native === null && options.tickets !== undefined) {
+      throw new OptionError(
+        `the option tickets is refused: it is the native engine's (${reason ?? 'it has no context'})`,
+        {
+          hint: 'close-notify doctor says whether that is there',
+        },
+      );
+    }
     this.#tapped = this.#native === null ? new TappedContext(options) : null;
   }
 

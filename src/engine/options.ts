@@ -24,7 +24,17 @@ export type ClientTlsOptions = Omit<
 export type ServerTlsOptions = Omit<
   tls.TlsOptions,
   keyof net.ServerOpts | 'handshakeTimeout' | 'secureContext' | 'allowPartialTrustChain'
->;
+> & {
+  /**
+   * How many session tickets a client is sent behind the handshake (TLS 1.3), 0 to 255; 2 by default, as OpenSSL has
+   * it. On the native engine.
+   *
+   * With 0 nobody resumes, and nothing stands unread at a client that only writes. Many such clients (lftp, ncat,
+   * programs in Go, Perl, PHP) close with the tickets unread; their system then sends a reset, which throws away the end
+   * of what they sent while they report success. So a server that receives uploads wants 0.
+   */
+  readonly tickets?: number | undefined;
+};
 
 /** What a client presents: a key with its certificate and the chain of that, or both as PKCS#12. */
 export type ClientIdentity = Pick<ClientTlsOptions, 'key' | 'cert' | 'pfx' | 'passphrase'>;

@@ -1,6 +1,6 @@
 /** The option `clientCertificate` of `connect`: what is presented to a server that asks for a certificate. */
 import type { ClientIdentity } from '../engine/options.ts';
-import { CloseNotifyError, OptionError } from '../errors.ts';
+import { CloseNotifyError, HandshakeError, OptionError } from '../errors.ts';
 import type { CertificateRequest } from '../record/handshake.ts';
 import { insists } from './request.ts';
 
@@ -62,6 +62,8 @@ export class CertificateAnswers {
   /** What `connect` rejects with. */
   errorFor(error: unknown): unknown {
     if (this.#thrown !== null) return this.#thrown.error;
+    // OpenSSL does not take what was picked.
+    if (error instanceof HandshakeError && error.cause instanceof OptionError) return error.cause;
     const closure = error instanceof CloseNotifyError ? error.closure : null;
     return this.#refusal !== null && closure !== null && insists(closure) ? this.#refusal : error;
   }

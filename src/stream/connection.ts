@@ -55,13 +55,11 @@ export class Connection implements EngineEvents {
   reported = false;
   /** The engine has let go of the transport. */
   released = false;
-  /** The peer has sent something behind its handshake: bytes, or a ticket. */
-  heard = false;
   /**
    * `late`: application bytes that a shutdown found unread. `unsent`: bytes that were accepted for writing and
-   * discarded.
+   * discarded. `heard`: how often the peer sent something behind its handshake, bytes or a ticket.
    */
-  readonly counters = { late: 0, unsent: 0 };
+  readonly counters = { late: 0, unsent: 0, heard: 0 };
   /** Told once, when the connection fails after its handshake. */
   onFailed: () => void = () => {};
   readonly #startedAt: number;
@@ -150,7 +148,7 @@ export class Connection implements EngineEvents {
   }
 
   #hear(): void {
-    this.heard = true;
+    this.counters.heard++;
     this.questions.ask();
   }
 

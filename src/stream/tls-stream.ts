@@ -22,7 +22,7 @@ import {
   type TransportMembers,
 } from './peer.ts';
 import { Reading } from './reading.ts';
-import { Writing } from './writing.ts';
+import { type UpdateKeysOptions, Writing } from './writing.ts';
 
 /** What `TlsStream.open` needs. */
 export interface OpenOptions extends ConnectionOptions {
@@ -112,13 +112,13 @@ export class TlsStream implements AsyncDisposable, TransportMembers {
   /** @internal Waits, for so long at most, until the peer has sent something behind its handshake, or has ended. */
   async heard(milliseconds: number, signal: AbortSignal | undefined): Promise<void> {
     const connection = this.#connection;
-    const { questions, ending } = connection;
+    const { questions, ending, counters } = connection;
     const silence = new Error('nothing was heard');
     const wait = withLimits<void>(
       (resolve) => {
         const question = {
           ask: () => {
-            if (connection.heard || ending.state.receive.kind !== 'open') resolve();
+            if (counters.heard > 0 || ending.state.receive.kind !== 'open') resolve();
           },
         };
         questions.add(question);
@@ -206,6 +206,21 @@ export class TlsStream implements AsyncDisposable, TransportMembers {
    */
   write(data: Uint8Array | string, options?: WaitOptions): Promise<void> {
     return this.#untaken('write') ?? this.#writing.write(data, options);
+  }
+
+  /**
+   * Sends a KeyUpdate (RFC 9846 section 4.7.3): what is written from now on is under new keys, and with `request` the
+   * peer is asked to do the same. Whoever has learned the keys of now reads nothing of what comes later. OpenSSL does so
+   * by itself when the keys have protected as much as they may; each party updates at any time, also while data flows.
+   *
+   * TLS 1.3, on the native engine. Within a handshake (the peer asks for a certificate) it waits for its end. Resolves
+   * as `write` does.
+   *
+   * @throws {UsageError} `ERR_TLS_KEY_UPDATE` in TLS 1.2, and on the tapped engine.
+   * @throws as `write`.
+   */
+  updateKeys(options?: UpdateKeysOptions): Promise<void> {
+    return this.#writing.updateKeys(options);
   }
 
   /** @returns a rejection where a face has this direction. */
