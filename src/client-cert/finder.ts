@@ -4,10 +4,13 @@
  */
 import type { Closure } from '../closure/verdict.ts';
 import { CloseNotifyError, OptionError } from '../errors.ts';
+import { checkOptionNames } from '../option-names.ts';
 import type { CertificateRequest } from '../record/handshake.ts';
 import { certificateTypeName, signatureSchemeName } from '../record/schemes.ts';
+import { hostAndPort } from '../server-name.ts';
 import { NO_CERTIFICATE } from '../stream/client-certificate.ts';
 import { type ConnectOptions, connect, observerOf } from '../stream/connect.ts';
+import { CLIENT_OPTIONS } from '../stream/options.ts';
 import {
   type RequestStatus,
   type RequestTime,
@@ -36,6 +39,9 @@ export interface FindOptions extends Omit<ConnectOptions, keyof FindTarget> {
   /** Identities to judge against what the server asks for. */
   readonly identities?: readonly Identity[] | undefined;
 }
+
+/** What `connect` refuses, or does not take here, it says by itself. */
+const FIND_OPTIONS: readonly string[] = [...Object.keys(CLIENT_OPTIONS), 'http', 'identities'];
 
 /** A filter of the request on certificate extensions (TLS 1.3), in hexadecimal DER. */
 export interface OidFilterHex {
@@ -88,6 +94,7 @@ export class ClientCertificateFinder {
 
   /** @param defaults options of every `find`. */
   constructor(defaults: FindOptions = {}) {
+    checkOptionNames(defaults, FIND_OPTIONS);
     this.#defaults = defaults;
   }
 
@@ -101,12 +108,15 @@ export class ClientCertificateFinder {
    * @throws as `connect`, when the connection failed before the server could ask.
    */
   async find(target: FindTarget, options: FindOptions = {}): Promise<FindResult> {
+    checkOptionNames(options, FIND_OPTIONS);
     const { http, record, identities = [], ...connectOptions } = { ...this.#defaults, ...options };
     if (http !== undefined && !/^\/[\x21-\x7e]*$/.test(http)) {
       throw new OptionError("http must be a path, such as '/private'");
     }
     const { host, port, path } = target;
-    const observer = observerOf(record, () => (host === undefined ? path : `${host}:${port}`));
+    const observer = observerOf(record, () =>
+      host === undefined ? path : hostAndPort(host, port),
+    );
     const watcher = requestWatcher(observer);
     const looking = { ...target, ...connectOptions, record: watcher };
     const { signal } = connectOptions;
@@ -145,7 +155,8 @@ async function requestPath(
   const limits = { deadline: options.deadlines?.read ?? 10_000, signal: options.signal };
   // RFC 9110 section 7.2: an IPv6 address in brackets, and the port unless it is the usual one.
   const name = host.includes(':') ? `[${host}]` : host;
-  const authority = port === undefined || Number(port) === 443 ? name : `${name}:${port}`;
+  const isUsual = port === undefined || Number(port) === 443;
+  const authority = isUsual ? name : hostAndPort(host, port);
   await stream.write(
     `GET ${path} HTTP/1.1\r\nHost: ${authority}\r\nUser-Agent: close-notify\r\nConnection: close\r\n\r\n`,
     limits,

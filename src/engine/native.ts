@@ -52,6 +52,9 @@ const WANT_CERTIFICATE = 10;
 const BYTES = 11;
 const RENEGOTIATION = 12;
 
+/** From the add-on's clock to that of `performance.now()`. */
+const CLOCK = performance.now() - Number(process.hrtime.bigint()) / 1e6;
+
 /** The memory that was decrypted into last. */
 let slab: Buffer = Buffer.alloc(0);
 
@@ -74,6 +77,8 @@ export class NativeEngine implements Engine, WireEvents, Paced {
   readonly #pace = new Pace(this);
   /** Sessions that came before the certificate was judged. */
   readonly #sessions: Uint8Array[] = [];
+  /** When the handshake was told to be complete. */
+  #secureAt = 0;
   #sendError: TransportError | null = null;
   /** What the connection fails with, until its alert has left. */
   #failure: EngineFailure | null = null;
@@ -187,11 +192,16 @@ export class NativeEngine implements Engine, WireEvents, Paced {
           break;
         case ALERT:
           behind.push(() =>
-            this.#onAlert(way, {
-              level: two >> 8,
-              description: two & 255,
-              authenticated: three === 1,
-            }),
+            this.#onAlert(
+              way,
+              {
+                level: (two >> 8) & 255,
+                description: two & 255,
+                authenticated: two >> 16 === 1,
+              },
+              // What was received is told at once, but not before the handshake that came with it.
+              way === 'sent' ? Math.max(three + CLOCK, this.#secureAt) : performance.now(),
+            ),
           );
           break;
         case FAILED:
@@ -211,15 +221,16 @@ export class NativeEngine implements Engine, WireEvents, Paced {
     return behind;
   }
 
-  #onAlert(way: Way, alert: SeenAlert): void {
-    if (this.#is.destroyed) return;
+  #onAlert(way: Way, alert: SeenAlert, at: number): void {
+    // One of ours may leave when the transport is somebody else's.
+    if (this.#is.destroyed && way === 'received') return;
     if (way === 'received' && closes(alert)) {
       this.#is.closed = true;
       this.#wire.stop();
     } else if (way === 'received') {
       this.#is.doomed = true;
     }
-    this.#events.onAlert(way, alert, 'openssl', performance.now());
+    this.#events.onAlert(way, alert, 'openssl', at);
   }
 
   #onFailed(text: string): void {
@@ -295,6 +306,7 @@ export class NativeEngine implements Engine, WireEvents, Paced {
       evidence: 'openssl',
     };
     this.#events.onSecure(this.#info);
+    this.#secureAt = performance.now();
     for (const session of this.#sessions.splice(0)) this.#onTicket(session);
   }
 
@@ -409,11 +421,17 @@ export class NativeEngine implements Engine, WireEvents, Paced {
     this.#pace.pending = this.#binding.state[PENDING] as number;
     if (flags === 0) return;
     if (flags & OUTPUT) this.#wire.onOutput();
-    if (flags & FACTS) process.nextTick(() => !this.#is.destroyed && this.onFlags(FACTS));
+    if (flags & FACTS) process.nextTick(tellFacts, this);
   }
 
-  get sent(): boolean {
-    return this.#pace.pending === 0;
+  /** @internal */
+  tellFacts(): void {
+    this.#onTold(FACTS, this.#binding.state);
+    if (this.#failure !== null) this.#tellFailure();
+  }
+
+  get unsent(): number {
+    return this.#pace.pending;
   }
 
   closeWrite(): void {
@@ -475,6 +493,7 @@ function dispatch(this: OfConnection, flags: number): void {
   this.engine?.onFlags(flags);
 }
 
+const tellFacts = (engine: NativeEngine) => engine.tellFacts();
 const readOn = (engine: NativeEngine) => engine.readOn();
 
 /** An error of the system's, as Node makes them. */

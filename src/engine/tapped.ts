@@ -25,7 +25,7 @@ import type { EndingAlert } from '../record/conversation.ts';
 import { IS_BUN, IS_DENO, process } from '../runtime.ts';
 import { Tap, type TapEvents, type TapOptions } from '../tap/tap.ts';
 import { after } from '../wait.ts';
-import { clientContext, refusalOf } from './context.ts';
+import { checkAlpn, clientContext, refusalOf } from './context.ts';
 import type { Engine, EngineEvents, EngineFailure, Peer, TlsInfo } from './contract.ts';
 import { inferredAlert } from './failure.ts';
 import type { ClientTlsOptions, EngineOptions, ServerTlsOptions } from './options.ts';
@@ -77,6 +77,7 @@ export class TappedEngine implements Engine, TapEvents {
 
   /** Begins a handshake as a client. @throws {OptionError} for options that `tls.connect` does not take. */
   static client(options: EngineOptions, tlsOptions: ClientTlsOptions): TappedEngine {
+    checkAlpn(tlsOptions);
     const engine = new TappedEngine(options, 'client');
     try {
       const secureContext =
@@ -120,7 +121,7 @@ export class TappedEngine implements Engine, TapEvents {
 
   #adopt(socket: tls.TLSSocket): void {
     this.#socket = socket;
-    this.#outgoing = new Outgoing(socket, () => this.#tap.feeding);
+    this.#outgoing = new Outgoing(socket, this.#tap);
     socket.push = (chunk: Uint8Array | null) => this.#onPush(chunk);
     socket.on('drain', () => this.#onDrain());
   }
@@ -227,8 +228,13 @@ export class TappedEngine implements Engine, TapEvents {
     this.#endWhenDue();
   }
 
-  get sent(): boolean {
-    return this.#outgoing?.length === 0 && this.#socket?.writableLength === 0 && this.#tap.taken;
+  get unsent(): number {
+    return this.#outgoing?.unsent ?? 0;
+  }
+
+  /** @internal Once the transport has refused a write, TLS is told that it took it, and those behind it. */
+  onRefused(): void {
+    this.#outgoing?.onRefused();
   }
 
   closeWrite(): void {
@@ -431,6 +437,7 @@ export class TappedContext {
 
   /** @throws {OptionError} for options that `tls.createServer` does not take. */
   constructor(options: ServerTlsOptions) {
+    checkAlpn(options);
     this.#options = options;
     try {
       this.#server = this.#make();

@@ -1,11 +1,13 @@
 /** How a stream closes: shutdown, close, unwrap, abort. */
 import type { Duplex } from 'node:stream';
+import { type Call, callSite } from '../call-site.ts';
 import type { Policy } from '../closure/policy.ts';
 import type { Closure } from '../closure/verdict.ts';
 import { AbortError, AbortedError, OptionError, ShutdownError, UsageError } from '../errors.ts';
 import { closeTransport } from '../transport/goodbye.ts';
 import { checkWaitOptions, type WaitOptions } from '../wait.ts';
 import type { Connection } from './connection.ts';
+import { noteOrigin } from './origin.ts';
 import { callTransport } from './peer.ts';
 import type { Reading } from './reading.ts';
 import type { Writing } from './writing.ts';
@@ -33,6 +35,7 @@ export class Closing {
   readonly #connection: Connection;
   readonly #reading: Reading;
   readonly #writing: Writing;
+  readonly #call: Call;
   #aborted = false;
   /** The caller has taken the transport back. */
   #unwrapped = false;
@@ -43,20 +46,17 @@ export class Closing {
   readonly #over: Promise<Closure>;
   #end: () => void = () => {};
 
-  constructor(connection: Connection, reading: Reading, writing: Writing) {
+  /** @param call the stream's method `shutdown`. */
+  constructor(connection: Connection, reading: Reading, writing: Writing, call: Call) {
     this.#connection = connection;
     this.#reading = reading;
     this.#writing = writing;
+    this.#call = call;
     this.#over = new Promise((resolve) => {
       this.#end = () => resolve(connection.closure);
     });
     // What has failed has no use for its transport.
     connection.onFailed = () => void this.goodbye();
-  }
-
-  /** Whether `close` was called: what it rejects with is for whoever called it. */
-  get isClosing(): boolean {
-    return this.#closing !== null;
   }
 
   /** Settles, with the closure, once the transport is let go. */
@@ -86,6 +86,7 @@ export class Closing {
       {
         phase: 'shutdown',
         message: 'the peer sent no close_notify',
+        call: this.#call,
         hint: () => this.#timeoutHint(),
         ends: true,
         answer: () => {
@@ -153,11 +154,25 @@ export class Closing {
     } catch (error) {
       return Promise.reject(error);
     }
-    this.#closing ??= this.#close(options);
+    this.#closing ??= this.#close(options, 'loss');
     return this.#closing;
   }
 
-  async #close(options: CloseOptions): Promise<Closure> {
+  /**
+   * Closes, and rejects only where the program can have heard nothing yet: an error of its own may be under way, which a
+   * rejection would put into a SuppressedError. What `close` rejects with is for whoever called that.
+   */
+  async dispose(): Promise<void> {
+    if (this.#closing !== null) {
+      await this.#closing.catch(() => {});
+      return;
+    }
+    this.#closing = this.#close({}, 'trouble');
+    await this.#closing;
+  }
+
+  /** @param unless what the program must not have heard for its lost bytes to be told. */
+  async #close(options: CloseOptions, unless: keyof Connection['heard']): Promise<Closure> {
     const connection = this.#connection;
     const { policy } = connection;
     const { wait = true, unread = policy.unread, signal } = options;
@@ -192,7 +207,7 @@ export class Closing {
       gaveUp = error;
     }
     if (this.#aborted) return connection.closure;
-    const lost = this.#lost();
+    const lost = connection.heard[unless] ? null : this.#loss;
     if (gaveUp instanceof AbortError) connection.dispatch({ type: 'cancel' });
     const { send, receive } = connection.ending.state;
     const whole = send.kind === 'closed' && receive.kind === 'closed';
@@ -204,8 +219,8 @@ export class Closing {
       if (!whole) this.#giveUp();
       void this.goodbye();
     }
-    if (gaveUp instanceof AbortError) throw gaveUp;
-    if (lost) throw gaveUp ?? lost();
+    const error = gaveUp instanceof AbortError ? gaveUp : lost && (gaveUp ?? lost());
+    if (error !== null) throw callSite(this.#close)(error);
     return connection.closure;
   }
 
@@ -244,23 +259,21 @@ export class Closing {
     return true;
   }
 
-  /**
-   * Whether bytes of ours are not known to have been taken by the transport, and no call has said so yet.
-   *
-   * @returns what makes the error that says it; null where nothing is lost.
-   */
-  #lost(): (() => Error) | null {
+  /** Makes the error that bytes of ours are not known to have been taken by the transport; null where all are. */
+  get #loss(): (() => ShutdownError) | null {
     const connection = this.#connection;
     const { send } = connection.ending.state;
-    if (!connection.untaken || connection.reported || send.kind === 'closed') return null;
-    const { failure } = connection;
-    if (failure !== null) return () => failure;
-    return () =>
-      new ShutdownError('the transport takes no more: bytes that were written may be lost', {
-        phase: 'close',
-        closure: connection.closure,
-        cause: connection.sendError,
-      });
+    if (!connection.untaken || send.kind === 'closed') return null;
+    const cause = connection.failure ?? connection.sendError ?? undefined;
+    return () => {
+      const { closure, transport } = connection;
+      const error = new ShutdownError(
+        'the transport takes no more: bytes that were written may be lost',
+        { phase: 'close', closure, cause },
+      );
+      noteOrigin(error, transport);
+      return error;
+    };
   }
 
   abort(): void {
@@ -327,7 +340,7 @@ export class Closing {
 }
 
 function checkShutdownOptions(options: ShutdownOptions): void {
-  checkWaitOptions(options);
+  checkWaitOptions(options, 'wait', 'unread');
   if (options.wait !== undefined && typeof options.wait !== 'boolean') {
     throw new OptionError('wait must be a boolean');
   }

@@ -20,6 +20,7 @@
  *   stream yet: a close_notify behind them would tell the peer that it has everything.
  */
 import { Duplex } from 'node:stream';
+import { callSite } from '../call-site.ts';
 import { OptionError } from '../errors.ts';
 import {
   endByMessages,
@@ -28,6 +29,7 @@ import {
   isPausedWithin,
   stakeOf,
 } from '../http-messages.ts';
+import { checkOptionNames } from '../option-names.ts';
 import { process } from '../runtime.ts';
 import { addressOf, callTransport, type TransportMembers } from './peer.ts';
 import { finishWriting, type Source } from './source.ts';
@@ -173,7 +175,8 @@ export class TlsDuplex extends Duplex implements TransportMembers {
         : error === this.#readFailure || error === this.#writeFailure;
     if (failed) {
       // The stream has ended by itself. Our alert may still be on its way, so the transport is closed kindly; who
-      // waits for the error need not wait for that. What close() could reject with is this very error.
+      // waits for the error need not wait for that. A Duplex fails once: that bytes of ours are lost as well, which
+      // close() rejects with, is in the closure (`unsent`).
       source.close().catch(() => {});
       done(error);
       return;
@@ -207,6 +210,8 @@ export class TlsDuplex extends Duplex implements TransportMembers {
   async *#iterate(destroys: boolean): AsyncGenerator<Buffer, void, undefined> {
     try {
       yield* super.iterator({ destroyOnReturn: false });
+    } catch (error) {
+      throw callSite(this.#iterate)(error);
     } finally {
       if (destroys) this.destroy();
     }
@@ -306,9 +311,7 @@ export class TlsDuplex extends Duplex implements TransportMembers {
 
 /** @throws {OptionError} */
 function checkOptions(options: DuplexOptions): Record<string, unknown> {
-  if (typeof options !== 'object' || options === null) {
-    throw new OptionError('options must be an object');
-  }
+  checkOptionNames(options, ['readableHighWaterMark', 'writableHighWaterMark', 'allowHalfOpen']);
   const checked: Record<string, unknown> = {};
   for (const name of ['readableHighWaterMark', 'writableHighWaterMark'] as const) {
     const bytes = options[name];

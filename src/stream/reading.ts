@@ -1,4 +1,5 @@
 /** The reading side of a stream: from the engine to `read`. */
+import type { Call } from '../call-site.ts';
 import type { Policy } from '../closure/policy.ts';
 import { AbortError, AbortedError, UsageError } from '../errors.ts';
 import { process } from '../runtime.ts';
@@ -23,10 +24,12 @@ export class Reading {
   #discarded = false;
   readonly #waiting: Waiting<Uint8Array | null>;
 
-  constructor(connection: Connection) {
+  /** @param call the stream's method. */
+  constructor(connection: Connection, call: Call) {
     this.#connection = connection;
     this.#waiting = {
       phase: 'read',
+      call,
       message: 'no data came',
       answer: () => this.#take(),
       over: () => this.#over(),
@@ -71,7 +74,7 @@ export class Reading {
     process.nextTick(() => this.#connection.questions.ask());
   }
 
-  /** The next bytes; null at the peer's close_notify; undefined where neither is there. @throws the failure. */
+  /** The next bytes; null at the peer's close_notify, or at an EOF that is only reported; undefined where neither is there. @throws the failure. */
   #take(): Uint8Array | null | undefined {
     const connection = this.#connection;
     const bytes = this.#aborted ? null : this.#next();
@@ -80,7 +83,10 @@ export class Reading {
       return bytes;
     }
     const { receive } = connection.ending.state;
-    if (receive.kind === 'closed' && !this.#aborted && !this.#discarded) return null;
+    const isReported =
+      receive.kind === 'truncated' && receive.cause === 'eof' && connection.onlyReports;
+    const hasEnded = receive.kind === 'closed' || isReported;
+    if (hasEnded && !this.#aborted && !this.#discarded) return null;
     if (connection.failure !== null) throw connection.failure;
     if (this.#discarded) {
       throw new AbortedError('what came here was discarded', {
@@ -89,7 +95,7 @@ export class Reading {
         hint: "read all before you close, or raise unreadLimit; unread: 'discard' throws away what nobody has read",
       });
     }
-    return receive.kind === 'truncated' && connection.onlyReports ? null : undefined;
+    return undefined;
   }
 
   #next(): Uint8Array | null {

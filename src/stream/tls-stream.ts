@@ -3,7 +3,6 @@
  * reading.ts, writing.ts and closing.ts, on the state in connection.ts.
  */
 import { X509Certificate } from 'node:crypto';
-import { callSite } from '../call-site.ts';
 import type { Closure } from '../closure/verdict.ts';
 import type { TlsInfo } from '../engine/contract.ts';
 import { UsageError } from '../errors.ts';
@@ -64,9 +63,9 @@ export class TlsStream implements AsyncDisposable, TransportMembers {
   private constructor(options: OpenOptions) {
     this.#role = options.role;
     this.#connection = new Connection(options);
-    this.#reading = new Reading(this.#connection);
-    this.#writing = new Writing(this.#connection);
-    this.#closing = new Closing(this.#connection, this.#reading, this.#writing);
+    this.#reading = new Reading(this.#connection, this.read);
+    this.#writing = new Writing(this.#connection, this.write);
+    this.#closing = new Closing(this.#connection, this.#reading, this.#writing, this.shutdown);
     const { observer } = options;
     if (observer instanceof TruncationTranscript) {
       void this.#closing.over.then((closure) => observer.conclude(closure));
@@ -179,14 +178,8 @@ export class TlsStream implements AsyncDisposable, TransportMembers {
 
   /** Reads until the peer's close_notify. Throws where `read` rejects, so never on a truncation. */
   async *[Symbol.asyncIterator](): AsyncGenerator<Uint8Array, void, undefined> {
-    const from = callSite(this[Symbol.asyncIterator]);
     for (;;) {
-      let bytes: Uint8Array | null;
-      try {
-        bytes = await this.read();
-      } catch (error) {
-        throw from(error);
-      }
+      const bytes = await this.read();
       if (bytes === null) return;
       yield bytes;
     }
@@ -220,7 +213,7 @@ export class TlsStream implements AsyncDisposable, TransportMembers {
    * @throws as `write`.
    */
   updateKeys(options?: UpdateKeysOptions): Promise<void> {
-    return this.#writing.updateKeys(options);
+    return this.#writing.updateKeys(options, this.updateKeys);
   }
 
   /** @returns a rejection where a face has this direction. */
@@ -273,18 +266,23 @@ export class TlsStream implements AsyncDisposable, TransportMembers {
    * close_notify, and `one-sided` without. A connection that was cut before keeps its verdict.
    *
    * @returns the closure. Calling it again gives the same promise.
-   * @throws {TimeoutError | ShutdownError | TruncatedError | AlertError | AbortedError} where bytes that were written
-   *   are not known to have been taken by the transport, and no other call has said so.
+   * @throws {ShutdownError | TimeoutError} where bytes that were written are not known to have been taken by the
+   *   transport, and neither `write` nor `shutdown` has failed with that; `cause` is what the connection failed with.
    * @throws {AbortError} when cancelled; the transport is destroyed then.
    */
   close(options: CloseOptions = {}): Promise<Closure> {
     return this.#closing.close(options);
   }
 
-  /** As `close()`; after a `close()` of the program's own it only waits for that, and rejects no second time. */
+  /**
+   * As `close()`, but where a call has told the program of the trouble it does not reject: the program may be throwing
+   * just that. After a `close()` of the program's own it only waits for that. So it rejects only for lost bytes that
+   * nobody has heard of; with an error of the program's own beside it, the two come in a SuppressedError.
+   *
+   * @throws {ShutdownError | TimeoutError}
+   */
   async [Symbol.asyncDispose](): Promise<void> {
-    if (!this.#closing.isClosing) await this.close();
-    else await this.close().catch(() => {});
+    await this.#closing.dispose();
   }
 
   /** Drops the transport now, without an alert. Pending calls reject with `ERR_TLS_ABORTED`. */

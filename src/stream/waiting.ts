@@ -1,8 +1,8 @@
 /** How a call of a stream waits: for an answer that the connection's state gives, a deadline, or a signal. */
 import type { Duplex } from 'node:stream';
+import type { Call } from '../call-site.ts';
 import type { ClosureEvent } from '../closure/machine.ts';
 import type { Closure } from '../closure/verdict.ts';
-import type { CloseNotifyError } from '../errors.ts';
 import { AbortError, type Phase, TimeoutError } from '../errors.ts';
 import type { Observation } from '../transcript/observer.ts';
 import type { Questions } from '../wait.ts';
@@ -21,6 +21,8 @@ export interface Waiting<T> {
    * way, a read does not.
    */
   readonly ends?: boolean | undefined;
+  /** The stream's method that rejects with what ends this wait. */
+  readonly call?: Call | undefined;
   /** Asked whenever something has changed. @returns undefined for as long as there is no answer. @throws a failure. */
   answer(): T | undefined;
   /** Told when the wait is over, before its promise settles. */
@@ -32,8 +34,7 @@ interface Waited {
   readonly transport: Duplex;
   readonly questions: Questions;
   readonly closure: Closure;
-  readonly failure: CloseNotifyError | null;
-  reported: boolean;
+  hear(phase: Phase, error: unknown): void;
   observe(observation: Observation): void;
   dispatch(event: ClosureEvent): void;
 }
@@ -48,12 +49,16 @@ export class StreamWait<T> extends Wait<T> implements Question {
     this.#waiting = waiting;
   }
 
+  protected override get call(): Call | null {
+    return this.#waiting.call ?? null;
+  }
+
   ask(): void {
     try {
       const found = this.#waiting.answer();
       if (found !== undefined) this.resolve(found);
     } catch (error) {
-      if (error === this.#connection.failure) this.#connection.reported = true;
+      this.#connection.hear(this.#waiting.phase, error);
       this.reject(error);
     }
   }
@@ -84,6 +89,7 @@ export class StreamWait<T> extends Wait<T> implements Question {
       closure,
       hint: hint?.(),
     });
+    connection.hear(phase, error);
     noteOrigin(error, connection.transport);
     return error;
   }
@@ -94,6 +100,7 @@ export class StreamWait<T> extends Wait<T> implements Question {
     connection.observe({ type: 'call', name: 'cancel', detail: phase });
     if (ends) connection.dispatch({ type: 'cancel' });
     const error = new AbortError({ phase, closure: connection.closure, cause: reason });
+    connection.hear(phase, error);
     noteOrigin(error, connection.transport);
     return error;
   }

@@ -1,5 +1,6 @@
 /** The writing side of a stream: from `write` to the engine. */
 import { Buffer } from 'node:buffer';
+import { type Call, callSite } from '../call-site.ts';
 import { AbortError, OptionError, UsageError } from '../errors.ts';
 import { checkWaitOptions, Patience, type WaitOptions } from '../wait.ts';
 import type { Connection } from './connection.ts';
@@ -17,12 +18,16 @@ export interface UpdateKeysOptions extends WaitOptions {
 export class Writing {
   readonly #connection: Connection;
   readonly #patience = new Patience();
+  readonly #call: Call;
   readonly #waiting: Waiting<true>;
 
-  constructor(connection: Connection) {
+  /** @param call the stream's method. */
+  constructor(connection: Connection, call: Call) {
     this.#connection = connection;
+    this.#call = call;
     this.#waiting = {
       phase: 'write',
+      call,
       message: 'the peer does not read: nothing was taken',
       answer: () => this.#isTaken(),
     };
@@ -44,24 +49,23 @@ export class Writing {
       if (bytes.length === 0 || connection.engine.write(bytes)) return DONE;
     } catch (error) {
       noteOrigin(error, connection.transport);
-      return Promise.reject(error);
+      return Promise.reject(callSite(this.#call)(error));
     }
     return this.#taken(options);
   }
 
-  #taken(options: WaitOptions | undefined): Promise<void> {
+  #taken(options: WaitOptions | undefined, waiting = this.#waiting): Promise<void> {
     const connection = this.#connection;
     const { write } = connection.policy.deadlines;
-    return connection
-      .until(this.#waiting, options ?? {}, write, this.#patience)
-      .then(() => undefined);
+    return connection.until(waiting, options ?? {}, write, this.#patience).then(() => undefined);
   }
 
-  updateKeys(options: UpdateKeysOptions = {}): Promise<void> {
+  /** @param call the stream's method. */
+  updateKeys(options: UpdateKeysOptions = {}, call: Call): Promise<void> {
     const connection = this.#connection;
     const { engine } = connection;
     try {
-      checkWaitOptions(options);
+      checkWaitOptions(options, 'request');
       const { request = false, signal } = options;
       if (typeof request !== 'boolean') throw new OptionError('request must be a boolean');
       if (signal?.aborted) throw new AbortError({ phase: 'write', cause: signal.reason });
@@ -81,9 +85,9 @@ export class Writing {
       if (engine.writable) return DONE;
     } catch (error) {
       noteOrigin(error, connection.transport);
-      return Promise.reject(error);
+      return Promise.reject(callSite(call)(error));
     }
-    return this.#taken(options);
+    return this.#taken(options, { ...this.#waiting, call });
   }
 
   #isTaken(): true | undefined {

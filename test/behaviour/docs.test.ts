@@ -45,7 +45,10 @@ export type Closure = Omit<today.Closure, 'sent' | 'received'> &
   { readonly sent: number | null; readonly received: number | null };
 export type TlsStream = Omit<today.TlsStream, 'closure'> &
   { readonly socket: TLSSocket; readonly closure: Closure };
-export declare function connect(options: today.ConnectOptions & { highWaterMark?: number }): Promise<TlsStream>;
+export declare function connect(options: Omit<today.ConnectOptions, 'clientCertificate'> & {
+  highWaterMark?: number;
+  clientCertificate?: (options: today.ConnectOptions) => Promise<Pick<today.ConnectOptions, 'key' | 'cert'>>;
+}): Promise<TlsStream>;
 export type TlsServer = Omit<today.TlsServer, 'listen' | 'close'> & {
   listen(port?: number, host?: string): Promise<number>;
   close(options?: { readonly abort?: boolean }): Promise<void>;
