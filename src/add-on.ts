@@ -90,7 +90,7 @@ export interface NativeConnection {
   write(bytes: Uint8Array, flush: boolean): number;
   flush(): number;
   closeWrite(): number;
-  updateKeys(request: boolean): boolean;
+  updateKeys(request: boolean): number;
   discard(): number;
   output(): Uint8Array;
   taken(length: number): number;

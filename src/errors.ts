@@ -20,6 +20,7 @@ export type ErrorCode =
   | 'ERR_TLS_TAKEN'
   | 'ERR_TLS_NOT_SHUTDOWN'
   | 'ERR_TLS_REMOVED'
+  | 'ERR_TLS_KEY_UPDATE'
   | 'ERR_TLS_OPTION'
   | 'ERR_TLS_REQUEST'
   | 'ERR_TLS_MALFORMED'
@@ -189,7 +190,12 @@ export class ShutdownError extends CloseNotifyError {
 export class UsageError extends CloseNotifyError {
   override readonly name = 'UsageError';
   constructor(
-    code: 'ERR_TLS_READ_PENDING' | 'ERR_TLS_TAKEN' | 'ERR_TLS_NOT_SHUTDOWN' | 'ERR_TLS_REMOVED',
+    code:
+      | 'ERR_TLS_READ_PENDING'
+      | 'ERR_TLS_TAKEN'
+      | 'ERR_TLS_NOT_SHUTDOWN'
+      | 'ERR_TLS_REMOVED'
+      | 'ERR_TLS_KEY_UPDATE',
     message: string,
     details?: ErrorDetails,
   ) {

@@ -67,14 +67,19 @@ export { renderMermaid } from './drawing/mermaid.ts';
 export { renderSvg, type SvgOptions } from './drawing/svg.ts';
 export { renderText, type TextOptions } from './drawing/text.ts';
 export type { EngineName, TlsInfo } from './engine/contract.ts';
-export type { ClientTlsOptions, ServerTlsOptions } from './engine/options.ts';
+export type { ClientIdentity, ClientTlsOptions, ServerTlsOptions } from './engine/options.ts';
 export * from './errors.ts';
+export type { CertificateRequest, OidFilter } from './record/handshake.ts';
 export type { KeyLogEntry } from './record/keys.ts';
+export type {
+  ClientCertificateAnswer,
+  ClientCertificateContext,
+  ClientCertificateOption,
+} from './stream/client-certificate.ts';
 export type { CloseOptions, ShutdownOptions, Unwrapped } from './stream/closing.ts';
 export {
   type AcceptOptions,
   accept,
-  type ClientCertificateOption,
   type ConnectOptions,
   connect,
   type StreamOptions,
@@ -93,6 +98,7 @@ export {
   TlsServer,
 } from './stream/server.ts';
 export type { TlsStream } from './stream/tls-stream.ts';
+export type { UpdateKeysOptions } from './stream/writing.ts';
 export type {
   ClosureMessage,
   ConnectMessage,

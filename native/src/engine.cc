@@ -107,7 +107,7 @@ enum class Kind : uint32_t {
   kReceiveError,
   /** errno */
   kSendError,
-  /** The handshake waits for `proceed`. */
+  /** The handshake waits for `proceed`. bytes: on a client the CertificateRequest, without the header */
   kWantCertificate,
   /** sent; bytes */
   kBytes,
@@ -251,8 +251,7 @@ class Connection final : public Session::Events {
   uint32_t Taken(size_t length);
   /** That takes no more. */
   void Break();
-  /** Whether it was sent. What there is to tell, the next call or event tells. */
-  bool UpdateKeys(bool request);
+  uint32_t UpdateKeys(bool request);
   size_t Discard();
   void SetReading(bool reading);
   void SetReference(bool referenced);
@@ -286,6 +285,7 @@ class Connection final : public Session::Events {
   void OnSecret(const char* line) override;
   void OnTicket(SSL_SESSION* session) override;
   void OnRenegotiation() override;
+  void OnCertificateRequest(const uint8_t* body, size_t length) override;
   int OnAlpn(const uint8_t** out, uint8_t* out_length, const uint8_t* in,
              unsigned in_length) override;
   int OnCertificate() override;
@@ -311,6 +311,7 @@ class Connection final : public Session::Events {
   void SendWaiting();
   void Encrypt();
   void EndWhenDue();
+  void UpdateKeysWhenDue();
   void BeginOutput();
   void EndOutput();
   void Send(Bytes* bytes);
@@ -334,6 +335,8 @@ class Connection final : public Session::Events {
   Bytes held_;
   /** What `onAlpn` has chosen. */
   std::string protocol_;
+  /** The server's last CertificateRequest. */
+  std::string request_;
   std::vector<Fact> facts_;
   /** Alerts of ours that the transport has not taken. */
   std::vector<Fact> leaving_;
@@ -385,6 +388,8 @@ class Connection final : public Session::Events {
   /** JavaScript has destroyed the connection meanwhile. */
   bool destroy_wanted_ = false;
   enum class Answer : int8_t { kNone, kAsked, kGiven, kRefused } answer_ = Answer::kNone;
+  /** A KeyUpdate that waits for the end of a handshake; `kRequested` asks the peer for one, too. */
+  enum class KeyUpdate : uint8_t { kNone, kWanted, kRequested } key_update_ = KeyUpdate::kNone;
 };
 
 // Thread -----------------------------------------------------------------------------------------
@@ -484,6 +489,10 @@ void Connection::OnRenegotiation() {
   Add(Kind::kRenegotiation);
 }
 
+void Connection::OnCertificateRequest(const uint8_t* body, size_t length) {
+  if (options_.wants_certificate) request_.assign(reinterpret_cast<const char*>(body), length);
+}
+
 int Connection::OnAlpn(const uint8_t** out, uint8_t* out_length, const uint8_t* in,
                        unsigned in_length) {
   if (options_.alpn_callback) {
@@ -562,7 +571,8 @@ int Connection::OnCertificate() {
   switch (answer_) {
     case Answer::kNone:
       answer_ = Answer::kAsked;
-      Add(Kind::kWantCertificate);
+      AddBytes(Kind::kWantCertificate, 0, reinterpret_cast<const uint8_t*>(request_.data()),
+               request_.size());
       return -1;
     case Answer::kAsked:
       return -1;
@@ -611,6 +621,8 @@ const char* Connection::Init(SSL_CTX* context, Options options) {
       if (session != nullptr) (void)SSL_set_session(ssl, session);
       SSL_SESSION_free(session);
     }
+    // A server may ask behind the handshake only who offers it (RFC 9846, section 4.2.6).
+    if (options_.wants_certificate) SSL_set_post_handshake_auth(ssl, 1);
   } else if (options_.ticket_count >= 0 &&
              SSL_set_num_tickets(ssl, static_cast<size_t>(options_.ticket_count)) != 1) {
     return "the number of tickets is not taken";
@@ -782,6 +794,7 @@ void Connection::Pump() {
     default:
       break;
   }
+  UpdateKeysWhenDue();
   // What a handshake kept waiting goes on, unless the peer has closed: then it is for the program to say.
   if (!stalled_ || closed_) return;
   Encrypt();
@@ -820,15 +833,26 @@ uint32_t Connection::Proceed(bool given) {
   return Settle();
 }
 
-bool Connection::UpdateKeys(bool request) {
-  if (failed_ || broken_ || suspended_) return false;
+uint32_t Connection::UpdateKeys(bool request) {
+  if (broken_) return Settle();
+  if (request || key_update_ == KeyUpdate::kNone) {
+    key_update_ = request ? KeyUpdate::kRequested : KeyUpdate::kWanted;
+  }
   BeginOutput();
-  // What was written before stands before it.
+  // What was written before stands before it, as far as the transport takes it.
   Encrypt();
-  const bool done = plain_.empty() && session_->UpdateKeys(request);
+  UpdateKeysWhenDue();
   EndOutput();
   Poll();
-  return done;
+  return Settle();
+}
+
+/** Sends the KeyUpdate that is wanted, unless a handshake is going on. Between BeginOutput and EndOutput. */
+void Connection::UpdateKeysWhenDue() {
+  if (key_update_ == KeyUpdate::kNone || suspended_ || failed_) return;
+  const Session::Status status = session_->UpdateKeys(key_update_ == KeyUpdate::kRequested);
+  if (status != Session::Status::kMore) key_update_ = KeyUpdate::kNone;
+  if (status == Session::Status::kFailed && !session_->failure().code.empty()) OnFailed();
 }
 
 uint32_t Connection::Write(const uint8_t* data, size_t length, bool flush) {
@@ -1466,6 +1490,17 @@ napi_value Void(napi_env env, napi_callback_info info) {
   return nullptr;
 }
 
+/** A method that takes a boolean, and tells. */
+template <uint32_t (Connection::*kMethod)(bool)>
+napi_value Asked(napi_env env, napi_callback_info info) {
+  Call call;
+  if (!call.Read(env, info)) return nullptr;
+  Connection* connection = IdleOf(env, call.self);
+  bool value = false;
+  if (connection == nullptr || !BooleanOf(env, call.arguments[0], &value)) return nullptr;
+  return Word(env, (connection->*kMethod)(value));
+}
+
 template <void (Connection::*kMethod)(bool)>
 napi_value WithBoolean(napi_env env, napi_callback_info info) {
   Call call;
@@ -1490,28 +1525,6 @@ napi_value WriteBytes(napi_env env, napi_callback_info info) {
     return nullptr;
   }
   return Word(env, connection->Write(data, length, flush));
-}
-
-/** `proceed(given)` */
-napi_value Proceed(napi_env env, napi_callback_info info) {
-  Call call;
-  if (!call.Read(env, info)) return nullptr;
-  Connection* connection = IdleOf(env, call.self);
-  bool given = false;
-  if (connection == nullptr || !BooleanOf(env, call.arguments[0], &given)) return nullptr;
-  return Word(env, connection->Proceed(given));
-}
-
-/** `updateKeys(request)`: whether it was sent; `state` and the flags come with the next call. */
-napi_value UpdateKeys(napi_env env, napi_callback_info info) {
-  Call call;
-  if (!call.Read(env, info)) return nullptr;
-  Connection* connection = IdleOf(env, call.self);
-  bool request = false;
-  if (connection == nullptr || !BooleanOf(env, call.arguments[0], &request)) return nullptr;
-  napi_value value;
-  TRY(napi_get_boolean(env, connection->UpdateKeys(request), &value));
-  return value;
 }
 
 /** `taken(length)` */
@@ -1836,12 +1849,12 @@ bool Define(napi_env env, napi_value exports, Thread* thread) {
       Method("write", WriteBytes, thread),
       Method("flush", Plain<&Connection::Flush>, thread),
       Method("closeWrite", Plain<&Connection::CloseWrite>, thread),
-      Method("updateKeys", UpdateKeys, thread),
+      Method("updateKeys", Asked<&Connection::UpdateKeys>, thread),
       Method("discard", Discard, thread),
       Method("output", Output, thread),
       Method("taken", Taken, thread),
       Method("break", Void<&Connection::Break>, thread),
-      Method("proceed", Proceed, thread),
+      Method("proceed", Asked<&Connection::Proceed>, thread),
       Method("identify", Identify, thread),
       Method("setReading", WithBoolean<&Connection::SetReading>, thread),
       Method("setReference", WithBoolean<&Connection::SetReference>, thread),

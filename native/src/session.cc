@@ -34,7 +34,8 @@
 namespace close_notify {
 namespace {
 
-constexpr uint8_t kFinished = 20;       // HandshakeType, RFC 9846, section 4
+constexpr uint8_t kCertificateRequest = 13;  // HandshakeType, RFC 9846, section 4
+constexpr uint8_t kFinished = 20;
 constexpr size_t kHandshakeHeader = 4;  // type, and three bytes of length
 constexpr size_t kRecordHeader = 5;     // type, version, and two bytes of length
 constexpr uint8_t kWarning = 1;
@@ -250,6 +251,9 @@ void Session::Saw(bool sent, int version, int type, const uint8_t* bytes, size_t
     SawAlert(sent, version, bytes[0], bytes[1]);
   } else if (type == SSL3_RT_HANDSHAKE && length > kHandshakeHeader && bytes[0] == kFinished) {
     (sent ? own_finished_ : peer_finished_) = true;
+  } else if (type == SSL3_RT_HANDSHAKE && length > kHandshakeHeader && !sent &&
+             bytes[0] == kCertificateRequest) {
+    events_->OnCertificateRequest(bytes + kHandshakeHeader, length - kHandshakeHeader);
   }
 }
 
@@ -330,11 +334,16 @@ Session::Status Session::SendCloseNotify() {
   return Status::kClosed;
 }
 
-bool Session::UpdateKeys(bool request) {
-  if (failed_ || close_sent_ || !established_ || SSL_version(ssl_) < TLS1_3_VERSION) return false;
+Session::Status Session::UpdateKeys(bool request) {
+  if (failed_ || close_sent_ || !established_ || SSL_version(ssl_) < TLS1_3_VERSION) {
+    return Status::kFailed;
+  }
   CleanErrorQueue errors;
+  // Within a handshake OpenSSL refuses it.
+  if (!SSL_is_init_finished(ssl_)) return Status::kMore;
   const int type = request ? SSL_KEY_UPDATE_REQUESTED : SSL_KEY_UPDATE_NOT_REQUESTED;
-  return SSL_key_update(ssl_, type) == 1 && SSL_do_handshake(ssl_) == 1;
+  if (SSL_key_update(ssl_, type) != 1 || SSL_do_handshake(ssl_) != 1) return Outcome(0);
+  return Status::kData;
 }
 
 void Session::FreeBuffers() {

@@ -66,6 +66,8 @@ class Session {
     /** Which application protocol: an SSL_TLSEXT_ERR_ value. This alone may call JavaScript. */
     virtual int OnAlpn(const uint8_t** out, uint8_t* out_length, const uint8_t* in,
                        unsigned in_length) = 0;
+    /** The server asks for a certificate: its CertificateRequest, without the header. `OnCertificate` comes next. */
+    virtual void OnCertificateRequest(const uint8_t* body, size_t length) = 0;
     /** What SSL_set_cert_cb gives: 1 goes on, 0 fails, -1 suspends the handshake. */
     virtual int OnCertificate() = 0;
 
@@ -120,8 +122,8 @@ class Session {
   Status Write(const uint8_t* data, size_t length, size_t* written);
   /** Sends close_notify, once. kMore: a renegotiation is in the way. kClosed: it is in the output. */
   Status SendCloseNotify();
-  /** Sends a KeyUpdate (TLS 1.3). False: not possible now. */
-  bool UpdateKeys(bool request);
+  /** Puts a KeyUpdate into the output (TLS 1.3). kMore: a handshake is going on. kData: it is there. */
+  Status UpdateKeys(bool request);
   /** Gives back what OpenSSL keeps for the next record. */
   void FreeBuffers();
   /** Where the bytes end that OpenSSL has taken. */

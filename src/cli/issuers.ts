@@ -89,6 +89,7 @@ function lineOf(
     const count = `${issuers.length} issuer${issuers.length === 1 ? '' : 's'}`;
     remarks.push(issuers.length === 0 ? 'of any issuer' : `${count}: ${names}`);
     if (when === 'renegotiation') remarks.push('in a renegotiation');
+    if (when === 'post-handshake') remarks.push('behind the handshake');
   }
   if (limitation !== null) remarks.push(`not looked at: ${limitation}`);
   return { word: request, tone: REQUEST_TONES[request], protocol, detail: remarks.join('; ') };

@@ -1,11 +1,12 @@
 /** One run of the probe, and who is told of it. */
 import type { Socket } from 'node:net';
-import { RequestWatcher } from '../client-cert/finder.ts';
+import { requestWatcher } from '../client-cert/finder.ts';
 import { IssuerNameList } from '../client-cert/name.ts';
 import type { Drawing } from '../drawing/drawing.ts';
 import { drawLanes } from '../drawing/lanes.ts';
 import { CloseNotifyError } from '../errors.ts';
 import { type ConnectOptions, connect } from '../stream/connect.ts';
+import type { RequestWatcher } from '../stream/request.ts';
 import type { TlsStream } from '../stream/tls-stream.ts';
 import type { Direction, Observation, Observer } from '../transcript/observer.ts';
 import { Transcript } from '../transcript/transcript.ts';
@@ -128,7 +129,7 @@ export class Probe {
     this.#screen = screen;
     this.#signal = signal;
     this.#watch = watch;
-    this.#requests = new RequestWatcher(watch);
+    this.#requests = requestWatcher(watch);
     this.#steps = new Steps(screen);
     watch.onPhase = (name, at) => this.#phase(name, at);
   }

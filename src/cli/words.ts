@@ -1,5 +1,5 @@
 /** Endings and certificates in plain words, for people who have never looked at how TLS closes. */
-import type { RequestStatus } from '../client-cert/finder.ts';
+import type { RequestStatus, RequestTime } from '../client-cert/finder.ts';
 import type { Closure } from '../closure/verdict.ts';
 
 /** Who is who in a sentence. */
@@ -107,7 +107,7 @@ const lower = (peer: string): string => peer.replace(/^The /, 'the ');
 /** What a server asked of a client, and what it was asked in return. */
 export interface Asked {
   readonly request: RequestStatus;
-  readonly when: 'handshake' | 'renegotiation' | null;
+  readonly when: RequestTime | null;
   /** The path that was requested, if any. */
   readonly path?: string | undefined;
 }
@@ -118,10 +118,11 @@ export function explainRequest({ request, when, path }: Asked): string {
     const neither = path === undefined ? '' : `, neither in the handshake nor for ${path}`;
     return `The server asks for no client certificate${neither}.`;
   }
+  const late = when === 'renegotiation' ? 'in a renegotiation' : 'behind the handshake';
   const where =
     when === 'handshake'
       ? 'in the handshake'
-      : `in a renegotiation${path === undefined ? '' : `, for ${path}`}`;
+      : `${late}${path === undefined ? '' : `, for ${path}`}`;
   const asks = `The server asks for a client certificate ${where}`;
   switch (request) {
     case 'optional':

@@ -12,6 +12,7 @@ export {
   type FindTarget,
   type OidFilterHex,
   type RequestStatus,
+  type RequestTime,
 } from './finder.ts';
 export { type Identity, type LoadOptions, loadIdentities } from './identity.ts';
 export { type Match, matchIdentities, type Reason } from './match.ts';

@@ -107,6 +107,12 @@ export interface Engine {
   readonly unsent: number;
   /** Sends close_notify behind all that was written. */
   closeWrite(): void;
+  /**
+   * Where present: sends a KeyUpdate (TLS 1.3), once no handshake is in the way.
+   *
+   * @param request whether the peer is asked for one, too.
+   */
+  updateKeys?(request: boolean): void;
   /** Discards what was written and is not encrypted yet (TLS 1.2). @returns how many bytes that is. */
   discardWrites(): number;
   /** Nothing that the peer sends is looked at until `resume`, and its EOF is not told. */

@@ -8,7 +8,8 @@ import { Duplex } from 'node:stream';
 import tls from 'node:tls';
 import type { EngineBinding, NativeContext } from '../add-on.ts';
 import { process } from '../runtime.ts';
-import { ContextCache } from './context.ts';
+import { ContextCache, refusalOf } from './context.ts';
+import type { ClientIdentity } from './options.ts';
 
 /** @throws what `tls.createSecureContext` throws. @returns null where the add-on does not find it. */
 function make(binding: EngineBinding, options: tls.SecureContextOptions): NativeContext | null {
@@ -30,6 +31,37 @@ export function nativeClientContext(
   return clients.get(options, (all) => make(binding, all));
 }
 
+const identities = new ContextCache<NativeContext | null>();
+
+/**
+ * What a client presents, as a context.
+ *
+ * @param ciphers of the connection: its security level is the one that keys have to meet.
+ * @throws {OptionError} for what cannot be used.
+ */
+export function nativeIdentityContext(
+  binding: EngineBinding,
+  { key, cert, pfx, passphrase }: ClientIdentity,
+  ciphers: string | undefined,
+): NativeContext {
+  const options: tls.SecureContextOptions = {
+    // Nothing is verified with it, and Node's own list takes time.
+    ca: [],
+    ...(ciphers !== undefined && { ciphers }),
+    ...(key !== undefined && { key }),
+    ...(cert !== undefined && { cert }),
+    ...(pfx !== undefined && { pfx }),
+    ...(passphrase !== undefined && { passphrase }),
+  };
+  try {
+    const context = identities.get(options, (all) => make(binding, all));
+    if (context === null) throw new Error('the add-on finds no context for the client certificate');
+    return context;
+  } catch (error) {
+    throw refusalOf(error as Error, options);
+  }
+}
+
 /** A context for a server with these options, as `tls.Server` makes its own. */
 export function nativeServerContext(
   binding: EngineBinding,
@@ -49,12 +81,12 @@ const foreign = new WeakMap<object, NativeContext>();
 /**
  * A context that somebody else has made, to present what it has. Nothing else of it may be used.
  *
- * @returns null where the add-on does not find it.
+ * @throws {Error} where the add-on does not find it.
  */
 export function nativeForeignContext(
   binding: EngineBinding,
   secureContext: tls.SecureContext,
-): NativeContext | null {
+): NativeContext {
   const known = foreign.get(secureContext);
   if (known !== undefined) return known;
   const context = binding.foreignContext(() => {
@@ -62,10 +94,9 @@ export function nativeForeignContext(
     probes.push(new tls.TLSSocket(nothing(), { isServer: true, secureContext }));
   });
   for (const probe of probes.splice(0)) probe.destroy();
-  if (context !== null) {
-    context.secureContext = secureContext;
-    foreign.set(secureContext, context);
-  }
+  if (context === null) throw new Error('the context of SNICallback cannot be used');
+  context.secureContext = secureContext;
+  foreign.set(secureContext, context);
   return context;
 }
 

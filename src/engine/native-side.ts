@@ -9,10 +9,22 @@ import { Buffer } from 'node:buffer';
 import { X509Certificate } from 'node:crypto';
 import { performance } from 'node:perf_hooks';
 import tls from 'node:tls';
-import type { NativeInfo, NativeOptions } from '../add-on.ts';
+import type {
+  EngineBinding,
+  NativeConnection,
+  NativeContext,
+  NativeInfo,
+  NativeOptions,
+} from '../add-on.ts';
 import { OptionError } from '../errors.ts';
-import { unwrapSession } from './native-context.ts';
-import type { ClientTlsOptions, ServerTlsOptions } from './options.ts';
+import { parseCertificateRequest12, parseCertificateRequest13 } from '../record/handshake.ts';
+import { nativeForeignContext, nativeIdentityContext, unwrapSession } from './native-context.ts';
+import type {
+  ClientIdentity,
+  ClientTlsOptions,
+  EngineOptions,
+  ServerTlsOptions,
+} from './options.ts';
 
 /** OpenSSL's. */
 const VERIFY_PEER = 1;
@@ -26,8 +38,13 @@ export interface Side {
   judge(info: NativeInfo, chain: () => Uint8Array[]): Judgement;
   /** Whom the session is of. */
   readonly name: string | null;
-  /** The server's certificate for this name, or null for its own. */
-  readonly certificateFor: ((servername: string) => Promise<tls.SecureContext | null>) | null;
+  /**
+   * The certificate to present; null for the one that the connection has. A server is asked where its client gives a
+   * name, a client where its server sends a CertificateRequest.
+   */
+  readonly certificateFor:
+    | ((connection: NativeConnection, request: Uint8Array) => Promise<NativeContext | null>)
+    | null;
   /** The peer renegotiates (TLS 1.2). @returns why the connection fails; null where it goes on. */
   onRenegotiation(): Error | null;
   /** What a callback of the program's has thrown within a call of OpenSSL. */
@@ -43,8 +60,16 @@ export interface Judgement {
   readonly failure: Error | null;
 }
 
-/** @throws {OptionError} */
-export function clientSide(options: ClientTlsOptions): Side {
+/**
+ * @param context the connection's own.
+ * @throws {OptionError}
+ */
+export function clientSide(
+  binding: EngineBinding,
+  options: ClientTlsOptions,
+  context: NativeContext,
+  certificateFor: EngineOptions['certificateFor'],
+): Side {
   const { servername, host, rejectUnauthorized, session, ALPNProtocols } = options;
   const name = servername || host || 'localhost';
   const verified = rejectUnauthorized !== false;
@@ -56,7 +81,12 @@ export function clientSide(options: ClientTlsOptions): Side {
       ...alpnOf(ALPNProtocols),
     },
     name,
-    certificateFor: null,
+    certificateFor:
+      certificateFor === undefined
+        ? null
+        : presenting(certificateFor, context, (identity) =>
+            nativeIdentityContext(binding, identity, options.ciphers),
+          ),
     chooseProtocol: null,
     onRenegotiation: () => null,
     error: null,
@@ -65,14 +95,26 @@ export function clientSide(options: ClientTlsOptions): Side {
 }
 
 /** @throws {OptionError} */
-export function serverSide(options: ServerTlsOptions): Side {
-  const { requestCert, rejectUnauthorized, ALPNProtocols, ALPNCallback, SNICallback } = options;
+export function serverSide(binding: EngineBinding, options: ServerTlsOptions): Side {
+  const { requestCert, rejectUnauthorized, ALPNProtocols, ALPNCallback, SNICallback, tickets } =
+    options;
   const rejects = rejectUnauthorized !== false;
   const verify = requestCert ? VERIFY_PEER | (rejects ? FAIL_IF_NO_PEER_CERT : 0) : 0;
   return {
-    native: { server: true, verify, ...alpnOf(ALPNProtocols) },
+    native: {
+      server: true,
+      verify,
+      ...(tickets !== undefined && { ticketCount: tickets }),
+      ...alpnOf(ALPNProtocols),
+    },
     name: null,
-    certificateFor: SNICallback === undefined ? null : (asked) => ask(SNICallback, asked),
+    certificateFor:
+      SNICallback === undefined
+        ? null
+        : async (connection) => {
+            const found = await ask(SNICallback, connection.servername() ?? '');
+            return found && nativeForeignContext(binding, found);
+          },
     chooseProtocol:
       ALPNCallback === undefined
         ? null
@@ -80,6 +122,25 @@ export function serverSide(options: ServerTlsOptions): Side {
     onRenegotiation: renegotiations(),
     error: null,
     judge: (info) => judgeClient(requestCert === true, rejects, info),
+  };
+}
+
+/** What a client presents at each request. What it has presented before is not presented again by itself. */
+function presenting(
+  certificateFor: NonNullable<EngineOptions['certificateFor']>,
+  own: NativeContext,
+  contextOf: (identity: ClientIdentity) => NativeContext,
+): NonNullable<Side['certificateFor']> {
+  let presented = false;
+  return async (connection, message) => {
+    const tls13 = connection.info().protocol === 'TLSv1.3';
+    const parse = tls13 ? parseCertificateRequest13 : parseCertificateRequest12;
+    // Not parts of Node's Buffer: the program is given them.
+    const request = parse(Uint8Array.from(message));
+    const identity = await certificateFor(request);
+    if (identity === null) return presented ? own : null;
+    presented = true;
+    return contextOf(identity);
   };
 }
 

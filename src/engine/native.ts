@@ -13,14 +13,14 @@ import { performance } from 'node:perf_hooks';
 import { setImmediate } from 'node:timers';
 import { getSystemErrorName } from 'node:util';
 import { markAsUntransferable } from 'node:worker_threads';
-import type { EngineBinding, NativeConnection, NativeContext } from '../add-on.ts';
+import type { EngineBinding, NativeConnection, NativeContext, NativeInfo } from '../add-on.ts';
 import { closes, type SeenAlert, type TransportEnding, type Way } from '../closure/ending.ts';
 import { process } from '../runtime.ts';
 import { causeOf, type TransportError } from '../transport/listeners.ts';
 import { after } from '../wait.ts';
 import type { Engine, EngineEvents, EngineFailure, Peer, TlsInfo } from './contract.ts';
 import { Incoming } from './incoming.ts';
-import { nativeForeignContext, wrapSession } from './native-context.ts';
+import { wrapSession } from './native-context.ts';
 import { NativePeer } from './native-peer.ts';
 import type { Judgement, Side } from './native-side.ts';
 import type { EngineOptions } from './options.ts';
@@ -193,7 +193,7 @@ export class NativeEngine implements Engine, WireEvents, Paced {
           this.#onSecure();
           break;
         case WANT_CERTIFICATE:
-          void this.#onWantCertificate();
+          void this.#onWantCertificate(data as Uint8Array);
           break;
         case RENEGOTIATION:
           behind.push(() => this.#onRenegotiation());
@@ -299,17 +299,9 @@ export class NativeEngine implements Engine, WireEvents, Paced {
   #onSecure(): void {
     if (this.#isOver) return;
     const info = this.#connection.info();
-    let judgement: Judgement;
-    try {
-      judgement = this.#side.judge(info, () => this.#connection.chain());
-    } catch (error) {
-      judgement = { authorized: false, authorizationError: null, failure: error as Error };
-    }
-    const { authorized, authorizationError, failure } = judgement;
-    if (failure !== null) {
-      this.#fail({ error: failure, unauthorized: authorizationError });
-      return;
-    }
+    const judgement = this.#accepted(info);
+    if (judgement === null) return;
+    const { authorized, authorizationError } = judgement;
     this.#info = {
       protocol: info.protocol,
       cipher: info.cipher ?? 'unknown',
@@ -326,23 +318,40 @@ export class NativeEngine implements Engine, WireEvents, Paced {
     for (const session of this.#sessions.splice(0)) this.#onTicket(session);
   }
 
+  /** Judges the peer's certificate. @returns null where the connection has failed of it. */
+  #accepted(info: NativeInfo): Judgement | null {
+    let judgement: Judgement;
+    try {
+      judgement = this.#side.judge(info, () => this.#connection.chain());
+    } catch (error) {
+      judgement = { authorized: false, authorizationError: null, failure: error as Error };
+    }
+    const { authorizationError, failure } = judgement;
+    if (failure === null) return judgement;
+    this.#fail({ error: failure, unauthorized: authorizationError });
+    return null;
+  }
+
   #onTicket(session: Uint8Array): void {
     if (this.#info === null) this.#sessions.push(session);
     else this.#events.onSession?.(wrapSession(session, this.#side.name ?? ''));
   }
 
-  async #onWantCertificate(): Promise<void> {
+  async #onWantCertificate(request: Uint8Array): Promise<void> {
     const connection = this.#connection;
     // What comes meanwhile would wait in the add-on, however much it is.
     this.#setReading(false);
+    const isServer = this.#side.name === null;
+    // What the program's function does is not within the add-on's event.
+    await undefined;
+    if (this.#isOver) return;
+    // Who somebody is, is told to a server that was accepted, and to no other.
+    if (!isServer && this.#accepted(connection.info()) === null) return;
     try {
-      const secureContext = await this.#side.certificateFor?.(connection.servername() ?? '');
+      const context = await this.#side.certificateFor?.(connection, request);
       if (this.#isOver) return;
-      if (secureContext) {
-        const context = nativeForeignContext(this.#binding, secureContext);
-        if (context === null || !connection.identify(context, true)) {
-          throw new Error('the context of SNICallback cannot be used');
-        }
+      if (context && !connection.identify(context, isServer)) {
+        throw new Error('OpenSSL does not take the certificate');
       }
       this.onFlags(connection.proceed(true));
       this.readOn();
@@ -449,6 +458,10 @@ export class NativeEngine implements Engine, WireEvents, Paced {
     if (this.#isOver) return;
     this.#notBefore = performance.now();
     this.#later(this.#connection.closeWrite());
+  }
+
+  updateKeys(request: boolean): void {
+    if (!this.#isOver) this.#later(this.#connection.updateKeys(request));
   }
 
   discardWrites(): number {

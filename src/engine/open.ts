@@ -16,7 +16,7 @@ import { TappedContext, TappedEngine } from './tapped.ts';
 
 /** A choice, and what was in the way of the other one. */
 type Choice =
-  | { readonly binding: EngineBinding }
+  | { readonly binding: EngineBinding; readonly reason: null }
   | { readonly binding: null; readonly reason: string };
 
 /** What `CLOSE_NOTIFY_ENGINE` may be. `fed` is the native engine without a descriptor, as it is on Windows. */
@@ -69,7 +69,7 @@ function choose(option: EngineName | undefined, options: object, also: string | 
   if (name === 'tapped') return { binding: null, reason: 'the tapped engine was asked for' };
   const { native, reason } = addOn();
   const problem = native === null ? reason : (also ?? obstacle(options));
-  if (native !== null && problem === null) return { binding: native.engine };
+  if (native !== null && problem === null) return { binding: native.engine, reason: null };
   if (name !== undefined) {
     throw new OptionError(`there is no native engine for this connection: ${problem}`, {
       hint: 'close-notify doctor says more; without the option engine the tapped one is used',
@@ -92,6 +92,22 @@ function checkCallbacks(options: object): void {
   }
 }
 
+/** @throws {OptionError} */
+function checkTickets({ tickets }: ServerTlsOptions): void {
+  if (tickets === undefined) return;
+  if (!Number.isInteger(tickets) || tickets < 0 || tickets > 255) {
+    throw new OptionError('tickets must be a whole number from 0 to 255');
+  }
+}
+
+/** Which engine a client with these options has. @throws {OptionError} where that one cannot be had. */
+export function clientEngine(
+  option: EngineName | undefined,
+  options: ClientTlsOptions,
+): EngineName {
+  return choose(option, options, insecure(options)).binding === null ? 'tapped' : 'native';
+}
+
 /** Begins a handshake as a client. @throws {OptionError} */
 export function openClient(options: EngineOptions, tlsOptions: ClientTlsOptions): Engine {
   const { binding } = choose(options.engine, tlsOptions, insecure(tlsOptions));
@@ -100,12 +116,20 @@ export function openClient(options: EngineOptions, tlsOptions: ClientTlsOptions)
   const context = refusing(tlsOptions, () =>
     nativeClientContext(binding, tlsOptions as tls.ConnectionOptions),
   );
+  if (context === null && options.certificateFor !== undefined) {
+    throw new OptionError('there is no context of the native engine for clientCertificate');
+  }
   return context === null
     ? TappedEngine.client(options, tlsOptions)
     : refusing(
         tlsOptions,
         () =>
-          new NativeEngine(binding, { ...options, fed: isFed() }, context, clientSide(tlsOptions)),
+          new NativeEngine(
+            binding,
+            { ...options, fed: isFed() },
+            context,
+            clientSide(binding, tlsOptions, context, options.certificateFor),
+          ),
       );
 }
 
@@ -130,22 +154,32 @@ export class ServerContext {
   /** @throws {OptionError} for options that `tls.createServer` does not take. */
   constructor(options: ServerTlsOptions, engine?: EngineName) {
     this.#options = options;
-    const { binding } = choose(engine, options, null);
+    checkTickets(options);
+    const { binding, reason } = choose(engine, options, null);
     this.#binding = binding;
     if (binding !== null) checkCallbacks(options);
     this.#native =
       binding && refusing(options, () => nativeServerContext(binding, options as tls.TlsOptions));
+    if (this.#native === null && options.tickets !== undefined) {
+      throw new OptionError(
+        `the option tickets is refused: it is the native engine's (${reason ?? 'it has no context'})`,
+        {
+          hint: 'close-notify doctor says whether that is there',
+        },
+      );
+    }
     this.#tapped = this.#native === null ? new TappedContext(options) : null;
   }
 
   /** Begins a handshake as a server. */
   open(options: EngineOptions): Engine {
     if (this.#tapped !== null) return TappedEngine.server(options, this.#tapped);
+    const binding = this.#binding as EngineBinding;
     return new NativeEngine(
-      this.#binding as EngineBinding,
+      binding,
       { ...options, fed: isFed() },
       this.#native as NativeContext,
-      serverSide(this.#options),
+      serverSide(binding, this.#options),
     );
   }
 }

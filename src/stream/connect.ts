@@ -5,17 +5,28 @@ import type { Duplex } from 'node:stream';
 import { callSite } from '../call-site.ts';
 import { type Policy, type PolicyOptions, resolvePolicy } from '../closure/policy.ts';
 import type { EngineName } from '../engine/contract.ts';
-import { openClient, ServerContext } from '../engine/open.ts';
-import type { ClientTlsOptions, ServerTlsOptions } from '../engine/options.ts';
+import { clientEngine, openClient, ServerContext } from '../engine/open.ts';
+import type {
+  ClientIdentity,
+  ClientTlsOptions,
+  EngineOptions,
+  ServerTlsOptions,
+} from '../engine/options.ts';
 import { EVIDENCE } from '../engine/tapped.ts';
-import { AbortError, OptionError, RuntimeError } from '../errors.ts';
+import { AbortError, OptionError, RuntimeError, TimeoutError } from '../errors.ts';
 import { hostAndPort, serverName } from '../server-name.ts';
 import { type Observer, tell } from '../transcript/observer.ts';
 import { TruncationTranscript } from '../transcript/on-truncation.ts';
 import { Transcript } from '../transcript/transcript.ts';
 import { openTransport, type TransportOptions } from '../transport/open.ts';
-import { checkWaitOptions } from '../wait.ts';
+import { abortsWith, checkWaitOptions, withLimits } from '../wait.ts';
+import {
+  CertificateAnswers,
+  type ClientCertificateOption,
+  NO_CERTIFICATE,
+} from './client-certificate.ts';
 import { ACCEPT_OPTIONS, CLIENT_OPTIONS, checkNames, optionsFor } from './options.ts';
+import { insists, REACTION_TIME, RequestWatcher, watchRequest } from './request.ts';
 import { TlsStream } from './tls-stream.ts';
 
 /** Options of a single stream, whichever side it is on. */
@@ -52,8 +63,13 @@ export interface ConnectOptions extends StreamOptions, TransportOptions, ClientT
   /** Any connected Duplex to use as the transport, instead of opening one. */
   readonly transport?: Duplex | undefined;
   /**
-   * Finds the certificate to present, before the connection is made: for example a
-   * `clientCertificateSelector`. Not with `transport`, which can be used only once.
+   * Picks the certificate to present to a server that asks for one: for example a `clientCertificateSelector`. It may
+   * take its time, within `deadlines.handshake`.
+   *
+   * The native engine asks it within the handshake, once the server's certificate was accepted; and again whenever the
+   * server asks again, in a renegotiation (TLS 1.2) or behind the handshake (TLS 1.3, which is offered then). The tapped
+   * engine has to know the certificate before: it makes a connection without one to see the request, and then another.
+   * So there it cannot be used with `transport`, and sees no later requests.
    */
   readonly clientCertificate?: ClientCertificateOption | undefined;
   /**
@@ -62,11 +78,6 @@ export interface ConnectOptions extends StreamOptions, TransportOptions, ClientT
    */
   readonly onSession?: ((session: Uint8Array) => void) | undefined;
 }
-
-/** Given the options of `connect`, returns those that present a certificate, or none. */
-export type ClientCertificateOption = (
-  options: ConnectOptions,
-) => Promise<Pick<ConnectOptions, 'key' | 'cert' | 'pfx' | 'passphrase'>>;
 
 /** Options of `accept`: the TLS options of `tls.createServer`, and the policy. */
 export interface AcceptOptions extends StreamOptions, ServerTlsOptions {}
@@ -97,15 +108,107 @@ export async function connect(options: ConnectOptions): Promise<TlsStream> {
 async function open(options: ConnectOptions): Promise<TlsStream> {
   const startedAt = performance.now();
   checkNames(CLIENT_OPTIONS, options);
-  const { policy, signal, head, observer } = checkStreamOptions(options, () => targetOf(options));
+  const checked = checkStreamOptions(options, () => targetOf(options));
   checkTarget(options);
-  const names = namesOf(options);
+  const { servername: _, ...tlsGiven } = optionsFor(CLIENT_OPTIONS, 'tls', options);
+  const tlsOptions: ClientTlsOptions = { ...tlsGiven, ...namesOf(options) };
+  const { signal } = checked;
   if (signal?.aborted) {
     options.transport?.destroy();
     throw new AbortError({ phase: 'connect', cause: signal.reason });
   }
-  const { clientCertificate, onSession, ...plain } = options;
-  const identity = clientCertificate === undefined ? {} : await clientCertificate(plain);
+  const { clientCertificate } = options;
+  if (clientCertificate === undefined) return establish(options, tlsOptions, checked, startedAt);
+  const answers = new CertificateAnswers(clientCertificate);
+  try {
+    return await presenting(options, tlsOptions, checked, startedAt, answers);
+  } catch (error) {
+    answers.over();
+    throw answers.errorFor(error);
+  }
+}
+
+/** A stream that presents what the program's function picks. */
+async function presenting(
+  options: ConnectOptions,
+  tlsOptions: ClientTlsOptions,
+  checked: CheckedStreamOptions,
+  startedAt: number,
+  answers: CertificateAnswers,
+): Promise<TlsStream> {
+  const { clientCertificate, transport, engine } = options;
+  if (clientEngine(engine, tlsOptions) === 'tapped') {
+    if (clientCertificate === NO_CERTIFICATE) {
+      return establish(options, tlsOptions, checked, startedAt);
+    }
+    if (transport !== undefined) {
+      throw new OptionError(
+        'clientCertificate cannot be used with transport on the tapped engine',
+        {
+          hint: 'that asks by a connection of its own first; the native engine needs only one',
+        },
+      );
+    }
+    const identity = await identityBefore(options, checked, answers);
+    return establish(options, { ...tlsOptions, ...identity }, checked, startedAt);
+  }
+  const stream = await establish(options, tlsOptions, checked, startedAt, answers);
+  void stream.closed.then(() => answers.over());
+  const { refusal } = answers;
+  if (refusal !== null) {
+    // In TLS 1.3 the server sees only now that there is none.
+    await stream.heard(REACTION_TIME, checked.signal);
+    if (insists(stream.closure)) {
+      stream.abort();
+      throw refusal;
+    }
+  }
+  return stream;
+}
+
+/** Which identity to connect with, as a connection without one shows. */
+async function identityBefore(
+  options: ConnectOptions,
+  { policy, signal }: CheckedStreamOptions,
+  answers: CertificateAnswers,
+): Promise<ClientIdentity> {
+  // What is recorded is the caller's connection, not this one, and its sessions are not this one's: a server asks for
+  // nothing where it resumes. Nor is anything presented.
+  const { session: _, onSession: __, key: ___, cert: ____, pfx: _____, ...asking } = options;
+  const watcher = new RequestWatcher();
+  const { closure } = await watchRequest(
+    open({ ...asking, record: watcher, clientCertificate: NO_CERTIFICATE }),
+    watcher,
+    signal,
+  );
+  const { request } = watcher;
+  if (request === null) return {};
+  const identity = await withLimits<ClientIdentity | null>(
+    (resolve, reject) => {
+      answers.identityFor(request).then(resolve, reject);
+      return undefined;
+    },
+    { signal, deadline: policy.deadlines.handshake },
+    abortsWith(
+      'handshake',
+      (ms) =>
+        new TimeoutError(`clientCertificate gave no answer within ${ms} ms`, {
+          phase: 'handshake',
+        }),
+    ),
+  );
+  if (answers.refusal !== null && watcher.status(closure) === 'required') throw answers.refusal;
+  return identity ?? {};
+}
+
+/** Opens the transport, unless it is given, and handshakes. */
+async function establish(
+  options: ConnectOptions,
+  tlsOptions: ClientTlsOptions,
+  { policy, signal, head, observer }: CheckedStreamOptions,
+  startedAt: number,
+  answers?: CertificateAnswers,
+): Promise<TlsStream> {
   const transport =
     options.transport ??
     (await openTransport(
@@ -114,8 +217,11 @@ async function open(options: ConnectOptions): Promise<TlsStream> {
       policy.deadlines,
       (name) => observer && tell(observer, { type: 'phase', name }, performance.now() - startedAt),
     ));
-  const { servername: _, ...tlsGiven } = optionsFor(CLIENT_OPTIONS, 'tls', options);
-  const tlsOptions: ClientTlsOptions = { ...tlsGiven, ...identity, ...names };
+  const { engine } = options;
+  const certificateFor: EngineOptions['certificateFor'] =
+    answers && ((request) => answers.identityFor(request));
+  // With a refusal, a ticket is the server's word that it goes on.
+  const onSession = options.onSession ?? (answers && (() => {}));
   try {
     return await TlsStream.open({
       transport,
@@ -126,7 +232,7 @@ async function open(options: ConnectOptions): Promise<TlsStream> {
       startedAt,
       onSession,
       start: (events, linger) =>
-        openClient({ transport, head, events, linger, engine: options.engine }, tlsOptions),
+        openClient({ transport, head, events, linger, engine, certificateFor }, tlsOptions),
     });
   } catch (error) {
     if (options.transport === undefined) transport.destroy();
@@ -260,9 +366,6 @@ function checkTarget(options: ConnectOptions): void {
     throw new OptionError('clientCertificate must be a function');
   }
   if (transport !== undefined) {
-    if (clientCertificate !== undefined) {
-      throw new OptionError('clientCertificate cannot be used with transport');
-    }
     checkTransport(transport);
     return;
   }

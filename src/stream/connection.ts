@@ -68,9 +68,10 @@ export class Connection implements EngineEvents {
   released = false;
   /**
    * `late`: application bytes that a shutdown found unread. `unsent`: bytes that were accepted for writing, and
-   * discarded or not known to have been taken by the transport when it took no more.
+   * discarded or not known to have been taken by the transport when it took no more. `heard`: how often the peer sent
+   * something behind its handshake, bytes or a ticket.
    */
-  readonly counters = { late: 0, unsent: 0 };
+  readonly counters = { late: 0, unsent: 0, heard: 0 };
   /** Told once, when the connection fails after its handshake. */
   onFailed: () => void = () => {};
   readonly #startedAt: number;
@@ -84,7 +85,12 @@ export class Connection implements EngineEvents {
     this.policy = options.policy;
     this.observer = options.observer;
     const { onSession } = options;
-    this.onSession = onSession && ((session) => apart(() => onSession(session)));
+    this.onSession =
+      onSession &&
+      ((session) => {
+        this.#hear();
+        apart(() => onSession(session));
+      });
     this.#startedAt = options.startedAt;
     this.#idleness = new Idleness(this.policy.idleTimeout, (ms) => this.#onIdle(ms));
     // It refuses options before it touches the transport.
@@ -148,6 +154,11 @@ export class Connection implements EngineEvents {
   }
 
   onReadable(): void {
+    this.#hear();
+  }
+
+  #hear(): void {
+    this.counters.heard++;
     this.questions.ask();
   }
 

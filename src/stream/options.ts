@@ -142,6 +142,7 @@ export const CLIENT_OPTIONS = {
   handshakeTimeout: refused('it has another name here', 'deadlines: { handshake }'),
   pauseOnConnect: OF_SERVERS,
   pskIdentityHint: OF_SERVERS,
+  tickets: OF_SERVERS,
   requestCert: refused('a client always asks for the certificate', 'rejectUnauthorized'),
 } as const satisfies Options;
 
@@ -157,6 +158,7 @@ const ACCEPTED = {
   pskIdentityHint: 'tls',
   rejectUnauthorized: 'tls',
   requestCert: 'tls',
+  tickets: 'tls',
   handshakeTimeout: refused('it has another name here', 'deadlines: { handshake }'),
   allowPartialTrustChain: refused(
     "Node's tls.createServer does not heed it",

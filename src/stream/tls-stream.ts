@@ -8,7 +8,7 @@ import type { TlsInfo } from '../engine/contract.ts';
 import { UsageError } from '../errors.ts';
 import { TruncationTranscript } from '../transcript/on-truncation.ts';
 import { Transcript } from '../transcript/transcript.ts';
-import type { WaitOptions } from '../wait.ts';
+import { abortsWith, type WaitOptions, withLimits } from '../wait.ts';
 import { type CloseOptions, Closing, type ShutdownOptions, type Unwrapped } from './closing.ts';
 import { Connection, type ConnectionOptions } from './connection.ts';
 import type { DuplexOptions, TlsDuplex } from './duplex.ts';
@@ -21,7 +21,7 @@ import {
   type TransportMembers,
 } from './peer.ts';
 import { Reading } from './reading.ts';
-import { Writing } from './writing.ts';
+import { type UpdateKeysOptions, Writing } from './writing.ts';
 
 /** What `TlsStream.open` needs. */
 export interface OpenOptions extends ConnectionOptions {
@@ -108,6 +108,32 @@ export class TlsStream implements AsyncDisposable, TransportMembers {
     });
   }
 
+  /** @internal Waits, for so long at most, until the peer has sent something behind its handshake, or has ended. */
+  async heard(milliseconds: number, signal: AbortSignal | undefined): Promise<void> {
+    const connection = this.#connection;
+    const { questions, ending, counters } = connection;
+    const silence = new Error('nothing was heard');
+    const wait = withLimits<void>(
+      (resolve) => {
+        const question = {
+          ask: () => {
+            if (counters.heard > 0 || ending.state.receive.kind !== 'open') resolve();
+          },
+        };
+        questions.add(question);
+        question.ask();
+        return () => questions.delete(question);
+      },
+      { signal, deadline: milliseconds },
+      abortsWith('handshake', () => silence),
+    );
+    await wait.catch((error: unknown) => {
+      if (error === silence) return;
+      this.abort();
+      throw error;
+    });
+  }
+
   /** How the connection ended, or stands. A frozen snapshot, replaced when something changes. */
   get closure(): Closure {
     return this.#connection.closure;
@@ -173,6 +199,21 @@ export class TlsStream implements AsyncDisposable, TransportMembers {
    */
   write(data: Uint8Array | string, options?: WaitOptions): Promise<void> {
     return this.#untaken('write') ?? this.#writing.write(data, options);
+  }
+
+  /**
+   * Sends a KeyUpdate (RFC 9846 section 4.7.3): what is written from now on is under new keys, and with `request` the
+   * peer is asked to do the same. Whoever has learned the keys of now reads nothing of what comes later. OpenSSL does so
+   * by itself when the keys have protected as much as they may; each party updates at any time, also while data flows.
+   *
+   * TLS 1.3, on the native engine. Within a handshake (the peer asks for a certificate) it waits for its end. Resolves
+   * as `write` does.
+   *
+   * @throws {UsageError} `ERR_TLS_KEY_UPDATE` in TLS 1.2, and on the tapped engine.
+   * @throws as `write`.
+   */
+  updateKeys(options?: UpdateKeysOptions): Promise<void> {
+    return this.#writing.updateKeys(options, this.updateKeys);
   }
 
   /** @returns a rejection where a face has this direction. */

@@ -1,13 +1,19 @@
 /** The writing side of a stream: from `write` to the engine. */
 import { Buffer } from 'node:buffer';
 import { type Call, callSite } from '../call-site.ts';
-import { AbortError, OptionError } from '../errors.ts';
+import { AbortError, OptionError, UsageError } from '../errors.ts';
 import { checkWaitOptions, Patience, type WaitOptions } from '../wait.ts';
 import type { Connection } from './connection.ts';
 import { noteOrigin } from './origin.ts';
 import type { Waiting } from './waiting.ts';
 
 const DONE: Promise<void> = Promise.resolve();
+
+/** Options of `updateKeys`. */
+export interface UpdateKeysOptions extends WaitOptions {
+  /** Whether the peer is asked to update its keys, too; false by default. */
+  readonly request?: boolean | undefined;
+}
 
 export class Writing {
   readonly #connection: Connection;
@@ -45,10 +51,43 @@ export class Writing {
       noteOrigin(error, connection.transport);
       return Promise.reject(callSite(this.#call)(error));
     }
+    return this.#taken(options);
+  }
+
+  #taken(options: WaitOptions | undefined, waiting = this.#waiting): Promise<void> {
+    const connection = this.#connection;
     const { write } = connection.policy.deadlines;
-    return connection
-      .until(this.#waiting, options ?? {}, write, this.#patience)
-      .then(() => undefined);
+    return connection.until(waiting, options ?? {}, write, this.#patience).then(() => undefined);
+  }
+
+  /** @param call the stream's method. */
+  updateKeys(options: UpdateKeysOptions = {}, call: Call): Promise<void> {
+    const connection = this.#connection;
+    const { engine } = connection;
+    try {
+      checkWaitOptions(options, 'request');
+      const { request = false, signal } = options;
+      if (typeof request !== 'boolean') throw new OptionError('request must be a boolean');
+      if (signal?.aborted) throw new AbortError({ phase: 'write', cause: signal.reason });
+      connection.mayWrite();
+      const protocol = engine.info?.protocol;
+      if (protocol !== 'TLSv1.3') {
+        throw new UsageError('ERR_TLS_KEY_UPDATE', `${protocol} has no KeyUpdate`, {
+          hint: 'TLS 1.3 has: stream.tls.protocol says which it is',
+        });
+      }
+      if (engine.updateKeys === undefined) {
+        throw new UsageError('ERR_TLS_KEY_UPDATE', 'the tapped engine sends no KeyUpdate', {
+          hint: 'the native engine does: `close-notify doctor` says whether it is there',
+        });
+      }
+      engine.updateKeys(request);
+      if (engine.writable) return DONE;
+    } catch (error) {
+      noteOrigin(error, connection.transport);
+      return Promise.reject(callSite(call)(error));
+    }
+    return this.#taken(options, { ...this.#waiting, call });
   }
 
   #isTaken(): true | undefined {

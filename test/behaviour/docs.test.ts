@@ -45,7 +45,10 @@ export type Closure = Omit<today.Closure, 'sent' | 'received'> &
   { readonly sent: number | null; readonly received: number | null };
 export type TlsStream = Omit<today.TlsStream, 'closure'> &
   { readonly socket: TLSSocket; readonly closure: Closure };
-export declare function connect(options: today.ConnectOptions & { highWaterMark?: number }): Promise<TlsStream>;
+export declare function connect(options: Omit<today.ConnectOptions, 'clientCertificate'> & {
+  highWaterMark?: number;
+  clientCertificate?: (options: today.ConnectOptions) => Promise<Pick<today.ConnectOptions, 'key' | 'cert'>>;
+}): Promise<TlsStream>;
 export type TlsServer = Omit<today.TlsServer, 'listen' | 'close'> & {
   listen(port?: number, host?: string): Promise<number>;
   close(options?: { readonly abort?: boolean }): Promise<void>;
@@ -54,7 +57,7 @@ export declare function createServer(
   options: Omit<today.ServerOptions, 'onError'> & { onError?: (error: Error, transport: Socket) => void },
   onStream: (stream: TlsStream, transport: Socket) => unknown,
 ): TlsServer;
-export type ErrorCode = Exclude<today.ErrorCode, 'ERR_TLS_TAKEN' | 'ERR_TLS_MALFORMED' | 'ERR_TLS_RUNTIME'>;
+export type ErrorCode = Exclude<today.ErrorCode, 'ERR_TLS_TAKEN' | 'ERR_TLS_KEY_UPDATE' | 'ERR_TLS_MALFORMED' | 'ERR_TLS_RUNTIME'>;
 export type TruncatedMessage = Omit<today.TruncatedMessage, 'error'> & { readonly error: today.TruncatedError };
 `;
 
@@ -63,7 +66,7 @@ const GIVEN = `
   stream: TlsStream, host: string, port: number, signal: AbortSignal, tlsOptions: { ca: string },
   key: string, cert: string, passphrase: string, url: string, data: Uint8Array,
   use: (value: unknown) => void, sessions: Map<string, Uint8Array>,
-  others: Record<Exclude<import('close-notify').ErrorCode, 'ERR_TLS_TAKEN' | 'ERR_TLS_MALFORMED' | 'ERR_TLS_RUNTIME'>, boolean>,
+  others: Record<Exclude<import('close-notify').ErrorCode, 'ERR_TLS_TAKEN' | 'ERR_TLS_KEY_UPDATE' | 'ERR_TLS_MALFORMED' | 'ERR_TLS_RUNTIME'>, boolean>,
   source: NodeJS.ReadableStream & AsyncIterable<Buffer>, sink: NodeJS.WritableStream,
   onResponse: (response: import('node:http').IncomingMessage) => void,
   onRequest: import('node:http').RequestListener,

@@ -35,6 +35,7 @@ const made: ReadonlyArray<readonly [string, errors.CloseNotifyError, string, str
   ['UsageError', new errors.UsageError('ERR_TLS_TAKEN', 'm'), 'ERR_TLS_TAKEN', null],
   ['UsageError', new errors.UsageError('ERR_TLS_NOT_SHUTDOWN', 'm'), 'ERR_TLS_NOT_SHUTDOWN', null],
   ['UsageError', new errors.UsageError('ERR_TLS_REMOVED', 'm'), 'ERR_TLS_REMOVED', null],
+  ['UsageError', new errors.UsageError('ERR_TLS_KEY_UPDATE', 'm'), 'ERR_TLS_KEY_UPDATE', null],
   ['OptionError', new errors.OptionError('m'), 'ERR_TLS_OPTION', 'options'],
   ['MalformedError', new errors.MalformedError('m', 0), 'ERR_TLS_MALFORMED', null],
   ['AbortError', new errors.AbortError(), 'ABORT_ERR', null],

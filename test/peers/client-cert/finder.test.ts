@@ -304,9 +304,11 @@ describe('limits and errors', () => {
       })(),
   );
 
-  test.each(VERSIONS)(
-    '%s: where it requires a certificate, TLS 1.2 ends before the server can be judged',
-    (version) =>
+  test.each(
+    VERSIONS.flatMap((version) => [[version, 'native'] as const, [version, 'tapped'] as const]),
+  )(
+    '%s, %s: where it requires a certificate, TLS 1.2 ends before the tapped engine can judge the server',
+    (version, engine) =>
       clean(async (scope) => {
         const stranger = certificate({ subject: commonName('localhost'), altNames: true });
         const { port } = await sServer(
@@ -314,10 +316,13 @@ describe('limits and errors', () => {
           [flags[version], '-Verify', '4', '-CAfile', caFile(variedNames(1))],
           stranger,
         );
-        if (version === 'TLSv1.3') {
-          expect((await rejection(find(port))).code).toBe('ERR_TLS_CERTIFICATE');
+        if (version === 'TLSv1.3' || engine === 'native') {
+          expect((await rejection(find(port, { engine }))).code).toBe('ERR_TLS_CERTIFICATE');
         } else {
-          expect(await find(port)).toMatchObject({ request: 'required', authorized: null });
+          expect(await find(port, { engine })).toMatchObject({
+            request: 'required',
+            authorized: null,
+          });
         }
       })(),
   );

@@ -11,7 +11,7 @@ import { type CertificateFields, certificate, commonName, keyPem } from '../../s
 import { intermediate, otherRoot, root, serverCa, testFile } from '../../support/cert-pki.ts';
 import { describeServer, sServer } from '../../support/cert-servers.ts';
 import { clean, type Scope } from '../../support/core-scope.ts';
-import { only, rejection, VERSIONS, type Version } from '../../support/core-streams.ts';
+import { only, rejection, VERSIONS } from '../../support/core-streams.ts';
 
 const flags = { 'TLSv1.2': '-tls1_2', 'TLSv1.3': '-tls1_3' } as const;
 
@@ -33,8 +33,14 @@ const EXPIRED = { to: '20210101000000Z' };
 const SERVER_ONLY = { extendedKeyUsage: ['1.3.6.1.5.5.7.3.1'] };
 const STRANGER = () => ({ issuer: otherRoot() });
 
+/** The native engine is asked within the handshake; the tapped one makes a connection before, to see the request. */
+const CASES = VERSIONS.flatMap((version) => [
+  { version, engine: 'native', connections: 1 } as const,
+  { version, engine: 'tapped', connections: 2 } as const,
+]);
+
 describeServer('openssl', 'clientCertificateSelector', () => {
-  describe.each(VERSIONS)('%s', (version: Version) => {
+  describe.each(CASES)('$version, $engine', ({ version, engine, connections }) => {
     const start = (scope: Scope, ...args: string[]) =>
       sServer(scope, [
         ...[flags[version], '-verify_return_error', '-CAfile', testFile('root.pem', root().pem)],
@@ -44,7 +50,9 @@ describeServer('openssl', 'clientCertificateSelector', () => {
       port: number,
       clientCertificate: ConnectOptions['clientCertificate'],
       more: ConnectOptions = {},
-    ) => connect({ host: 'localhost', port, ca: serverCa().pem, clientCertificate, ...more });
+    ) =>
+      connect({ host: 'localhost', port, ca: serverCa().pem, engine, clientCertificate, ...more });
+    const accepting = ['-naccept', String(connections)];
     /** An echo proves that the server took what it was given. */
     const works = async (stream: TlsStream) => {
       await stream.write('abc\n');
@@ -53,12 +61,12 @@ describeServer('openssl', 'clientCertificateSelector', () => {
     };
     const established = (output: string) => output.match(/CONNECTION ESTABLISHED/g)?.length ?? 0;
 
-    test('one identity: two connections, as with several', () =>
+    test(`one identity: ${connections} connections, as with several`, () =>
       clean(async (scope) => {
-        const { port, process } = await start(scope, '-verify', '4', '-naccept', '2');
+        const { port, process } = await start(scope, '-verify', '4', ...accepting);
         await works(await through(port, clientCertificateSelector(await load(GOOD))));
         await process.ended();
-        expect(established(process.output)).toBe(2);
+        expect(established(process.output)).toBe(connections);
         expect(process.output).toMatch(/CN ?= ?client\b/);
       })());
 
@@ -70,7 +78,7 @@ describeServer('openssl', 'clientCertificateSelector', () => {
         expect(error.code).toBe('ERR_TLS_IDENTITY');
         expect(error.message).toMatch(/valid only until/);
 
-        const optional = await start(scope, '-verify', '4', '-naccept', '2');
+        const optional = await start(scope, '-verify', '4', ...accepting);
         await works(await through(optional.port, clientCertificateSelector(identities)));
         await optional.process.ended();
         expect(optional.process.output).not.toMatch(/CN ?= ?client\b/);
@@ -80,7 +88,7 @@ describeServer('openssl', 'clientCertificateSelector', () => {
       clean(async (scope) => {
         const { port } = await start(scope, '-verify', '4', '-naccept', '2');
         const find = (record: FindOptions['record']) =>
-          new ClientCertificateFinder({ ca: serverCa().pem, record }).find({
+          new ClientCertificateFinder({ ca: serverCa().pem, engine, record }).find({
             host: 'localhost',
             port,
           });
@@ -94,26 +102,26 @@ describeServer('openssl', 'clientCertificateSelector', () => {
         expect(error.message).toContain('record must be');
       })());
 
-    test('several: two connections, and the usable one is taken', () =>
+    test('several: as many, and the usable one is taken', () =>
       clean(async (scope) => {
-        const { port, process } = await start(scope, '-verify', '4', '-naccept', '2');
+        const { port, process } = await start(scope, '-verify', '4', ...accepting);
         const identities = await load(STRANGER(), EXPIRED, GOOD, SERVER_ONLY);
         await works(await through(port, clientCertificateSelector(identities)));
         expect(await process.ended()).toBe('exit 0');
-        expect(established(process.output)).toBe(2);
+        expect(established(process.output)).toBe(connections);
         expect(process.output).toMatch(/CN ?= ?client\b/);
       })());
 
     test('several, where the server requires one', () =>
       clean(async (scope) => {
-        const { port } = await start(scope, '-Verify', '4', '-naccept', '2');
+        const { port } = await start(scope, '-Verify', '4', ...accepting);
         const identities = await load(EXPIRED, GOOD);
         await works(await through(port, clientCertificateSelector(identities)));
       })());
 
-    test('required, and none usable: ERR_TLS_IDENTITY with the reasons, and no second connection', () =>
+    test('required, and none usable: ERR_TLS_IDENTITY with the reasons, and no other connection', () =>
       clean(async (scope) => {
-        const { port, process } = await start(scope, '-Verify', '4');
+        const { port, process } = await start(scope, '-Verify', '4', '-naccept', '1');
         const identities = await load(EXPIRED, STRANGER());
         const error = await rejection(through(port, clientCertificateSelector(identities)));
         expect(error.code).toBe('ERR_TLS_IDENTITY');
@@ -132,17 +140,17 @@ describeServer('openssl', 'clientCertificateSelector', () => {
 
     test('optional, and none usable: without a certificate', () =>
       clean(async (scope) => {
-        const { port, process } = await start(scope, '-verify', '4', '-naccept', '2');
+        const { port, process } = await start(scope, '-verify', '4', ...accepting);
         const identities = await load(EXPIRED, STRANGER());
         await works(await through(port, clientCertificateSelector(identities)));
         await process.ended();
-        expect(established(process.output)).toBe(2);
+        expect(established(process.output)).toBe(connections);
         expect(process.output).not.toMatch(/CN ?= ?client\b/);
       })());
 
     test('not asked: without a certificate', () =>
       clean(async (scope) => {
-        const { port, process } = await start(scope, '-naccept', '2');
+        const { port, process } = await start(scope, ...accepting);
         await works(await through(port, clientCertificateSelector(await load(GOOD, GOOD))));
         await process.ended();
         expect(process.output).not.toMatch(/CN ?= ?client\b/);

@@ -1,7 +1,11 @@
 /** nginx, Apache httpd and GnuTLS asking for certificates, and taking the one that fits. */
 import { describe, expect, test } from 'vitest';
 import { ClientCertificateFinder } from '../../../src/client-cert/finder.ts';
-import { loadIdentities, matchIdentities } from '../../../src/client-cert/index.ts';
+import {
+  clientCertificateSelector,
+  loadIdentities,
+  matchIdentities,
+} from '../../../src/client-cert/index.ts';
 import { connect } from '../../../src/index.ts';
 import { hex } from '../../../src/record/handshake.ts';
 import { certificate, commonName, keyPem } from '../../support/cert-der.ts';
@@ -15,7 +19,7 @@ import {
 } from '../../support/cert-pki.ts';
 import { apache, describeServer, gnutlsServ, nginx } from '../../support/cert-servers.ts';
 import { clean } from '../../support/core-scope.ts';
-import { only, readAll, VERSIONS } from '../../support/core-streams.ts';
+import { only, readAll, rejection, VERSIONS } from '../../support/core-streams.ts';
 import { dersOf, find, listedByClient, markersOf } from './find.ts';
 
 const names = variedNames(7);
@@ -148,16 +152,76 @@ describeServer('apache', 'Apache httpd', () => {
       })(),
   );
 
+  test.each<readonly [string, string]>([
+    ['require', 'required'],
+    ['optional', 'optional'],
+  ])('TLS 1.3, %s for a path only: behind the handshake', (verify, request) =>
+    clean(async (scope) => {
+      const { port } = await apache(scope, location(verify));
+      const options = { ...only('TLSv1.3'), engine: 'native' } as const;
+      expect(await find(port, options)).toMatchObject({ request: 'none', when: null });
+      expect(await find(port, { ...options, http: '/' })).toMatchObject({
+        request: 'none',
+        limitation: null,
+      });
+      const result = await find(port, { ...options, http: '/private' });
+      expect(result).toMatchObject({
+        ...{ request, when: 'post-handshake', limitation: null, authorized: true },
+        certificateTypes: null,
+      });
+      expect(dersOf(result).sort()).toEqual(names.map(hex).sort());
+    })(),
+  );
+
   test(
-    'TLS 1.3, for a path only: what cannot be looked at is told',
+    'TLS 1.3, for a path only, tapped: what cannot be looked at is told',
     clean(async (scope) => {
       const { port } = await apache(scope, location('require'));
-      const options = only('TLSv1.3');
+      const options = { ...only('TLSv1.3'), engine: 'tapped' } as const;
       const result = await find(port, { ...options, http: '/private' });
       expect(result).toMatchObject({ request: 'none', when: null });
       expect(result.limitation).toMatch(/TLS 1\.3.*Node/);
       expect((await find(port, options)).limitation).toBeNull();
     }),
+  );
+
+  test.each(VERSIONS)(
+    '%s, for a path only: the native engine presents what is asked for',
+    (version) =>
+      clean(async (scope) => {
+        const { port } = await apache(scope, [
+          `SSLCACertificateFile ${testFile('root.pem', root().pem)}`,
+          ...['SSLVerifyDepth 3', '<Location /private>', 'SSLVerifyClient require', '</Location>'],
+        ]);
+        const leaf = certificate({ subject: commonName('client'), issuer: intermediate() });
+        const file = testFile('id.pem', leaf.pem + keyPem(leaf.keys) + intermediate().pem);
+        const select = clientCertificateSelector(await loadIdentities(file));
+        for (const answers of [true, false]) {
+          let asked = 0;
+          const stream = await connect({
+            ...{ host: 'localhost', port, ca: serverCa().pem, engine: 'native' },
+            ...only(version),
+            clientCertificate: async (request, context) => {
+              asked += 1;
+              expect(request.authorities.map(hex)).toEqual([hex(root().subject)]);
+              return answers ? select(request, context) : null;
+            },
+          });
+          expect(asked).toBe(0);
+          await stream.write(
+            'GET /private HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n',
+          );
+          if (answers) {
+            // Nothing is there, and so the server says to a client that it has let in.
+            expect((await readAll(stream)).toString()).toMatch(/^HTTP\/1.1 404 /);
+          } else {
+            const error = await rejection(readAll(stream));
+            expect(error).toMatchObject({ code: 'ERR_TLS_ALERT', closure: { verdict: 'alert' } });
+          }
+          await stream.close();
+          expect(asked).toBe(1);
+        }
+      })(),
   );
 
   test(
