@@ -7,31 +7,23 @@
  * `onFlags`, in one order: data first, then what was behind it.
  *
  * Which alert crossed the wire OpenSSL's message callback tells, and nothing else: so the evidence is `openssl`.
- *
- * Verification is Node's, by the same steps (`onConnectSecure` and `onServerSocketSecure` in its `internal/tls/wrap`):
- * OpenSSL is told to go on whatever it finds, and the certificate is judged when the handshake is complete.
  */
 import { Buffer } from 'node:buffer';
-import { X509Certificate } from 'node:crypto';
 import { performance } from 'node:perf_hooks';
 import { setImmediate } from 'node:timers';
-import tls from 'node:tls';
 import { getSystemErrorName } from 'node:util';
-import type {
-  EngineBinding,
-  NativeConnection,
-  NativeContext,
-  NativeInfo,
-  NativeOptions,
-} from '../add-on.ts';
+import type { EngineBinding, NativeConnection, NativeContext } from '../add-on.ts';
 import { closes, type SeenAlert, type TransportEnding, type Way } from '../closure/ending.ts';
-import { OptionError } from '../errors.ts';
 import { process } from '../runtime.ts';
 import { causeOf, type TransportError } from '../transport/listeners.ts';
 import { after } from '../wait.ts';
 import type { Engine, EngineEvents, EngineFailure, Peer, TlsInfo } from './contract.ts';
-import { nativeForeignContext, unwrapSession, wrapSession } from './native-context.ts';
-import type { ClientTlsOptions, EngineOptions, ServerTlsOptions } from './options.ts';
+import { Incoming } from './incoming.ts';
+import { nativeForeignContext, wrapSession } from './native-context.ts';
+import { NativePeer } from './native-peer.ts';
+import type { Judgement, Side } from './native-side.ts';
+import type { EngineOptions } from './options.ts';
+import { Pace, type Paced } from './pace.ts';
 import { type Wire, type WireEvents, wireFor } from './wire.ts';
 
 /** Flags of what a call or an event tells. */
@@ -60,19 +52,6 @@ const WANT_CERTIFICATE = 10;
 const BYTES = 11;
 const RENEGOTIATION = 12;
 
-/** Decrypted bytes that wait for `take`; with as many, nothing more is read. */
-const WAITING = 65_536;
-
-/** Bytes that may wait for the transport before the writer should. */
-const ENOUGH = 65_536;
-
-/** So much is written in one turn of the event loop; then others have theirs. */
-const IN_A_TURN = 1 << 20;
-
-/** OpenSSL's. */
-const VERIFY_PEER = 1;
-const FAIL_IF_NO_PEER_CERT = 2;
-
 /** The memory that was decrypted into last. */
 let slab: Buffer = Buffer.alloc(0);
 
@@ -82,26 +61,7 @@ interface OfConnection extends NativeConnection {
   engine?: NativeEngine;
 }
 
-/** What stands on one side only. */
-interface Side {
-  /** What the peer's certificate is judged to be. @throws what the program's function throws. */
-  judge(info: NativeInfo, chain: () => Uint8Array[]): Judgement;
-  /** Whom the session is of. */
-  readonly name: string | null;
-  /** The server's certificate for this name, or null for its own. */
-  readonly certificateFor: ((servername: string) => Promise<tls.SecureContext | null>) | null;
-  readonly chooseProtocol: ((offered: Uint8Array, servername: string) => number | undefined) | null;
-}
-
-interface Judgement {
-  readonly authorized: boolean;
-  /** A code such as `CERT_HAS_EXPIRED`. */
-  readonly authorizationError: string | null;
-  /** Why the connection fails; null where it goes on. */
-  readonly failure: Error | null;
-}
-
-export class NativeEngine implements Engine, WireEvents {
+export class NativeEngine implements Engine, WireEvents, Paced {
   readonly peer: Peer;
   readonly #binding: EngineBinding;
   readonly #connection: OfConnection;
@@ -110,40 +70,30 @@ export class NativeEngine implements Engine, WireEvents {
   readonly #linger: number;
   readonly #side: Side;
   #info: TlsInfo | null = null;
-  /** Views of the slabs, and where the last of them ends. */
-  readonly #incoming: Buffer[] = [];
-  #waiting = 0;
-  #reading = true;
-  #paused = false;
-  #pending = 0;
-  /** Written within this turn of the event loop. */
-  #written = 0;
-  #scheduled = false;
+  readonly #incoming = new Incoming();
+  readonly #pace = new Pace(this);
   /** Sessions that came before the certificate was judged. */
   readonly #sessions: Uint8Array[] = [];
-  /** A failure waits until all that came with it was told. */
-  #within = false;
-  /** What the program's ALPNCallback has thrown. */
-  #programError: Error | null = null;
+  #sendError: TransportError | null = null;
   /** What the connection fails with, until its alert has left. */
   #failure: EngineFailure | null = null;
-  #failed = false;
-  /** The peer's close_notify came. */
-  #closed = false;
-  /** A fatal alert came. */
-  #doomed = false;
-  #ended = false;
-  #sendError: TransportError | null = null;
-  #destroyed = false;
-  #renegotiations = { count: 0, since: 0 };
+  readonly #is = {
+    reading: true,
+    paused: false,
+    /** A failure waits until all that came with it was told. */
+    telling: false,
+    failed: false,
+    /** The peer's close_notify came. */
+    closed: false,
+    /** A fatal alert came. */
+    doomed: false,
+    /** The transport gives no more. */
+    ended: false,
+    destroyed: false,
+  };
 
-  private constructor(
-    binding: EngineBinding,
-    options: EngineOptions,
-    context: NativeContext,
-    native: NativeOptions,
-    side: Side,
-  ) {
+  /** Begins a handshake. */
+  constructor(binding: EngineBinding, options: EngineOptions, context: NativeContext, side: Side) {
     const { events, transport, head, linger } = options;
     this.#binding = binding;
     this.#events = events;
@@ -154,7 +104,7 @@ export class NativeEngine implements Engine, WireEvents {
       binding.setDispatch(dispatch);
     }
     this.#connection = new binding.Connection(context, {
-      ...native,
+      ...side.native,
       records: events.onRecord !== undefined,
       bytes: events.onBytes !== undefined,
       secrets: events.onSecret !== undefined,
@@ -168,65 +118,8 @@ export class NativeEngine implements Engine, WireEvents {
     this.#wire = wireFor(transport, this.#connection, this, options.fed ?? false);
     // Nothing is reported before the stream is there to hear it.
     process.nextTick(() => {
-      if (!this.#destroyed) this.#wire.begin(head);
+      if (!this.#is.destroyed) this.#wire.begin(head);
     });
-  }
-
-  /** Begins a handshake as a client. */
-  static client(
-    binding: EngineBinding,
-    options: EngineOptions,
-    tlsOptions: ClientTlsOptions,
-    context: NativeContext,
-  ): NativeEngine {
-    const { servername, host, rejectUnauthorized, session, ALPNProtocols } = tlsOptions;
-    const name = servername || host || 'localhost';
-    const verified = rejectUnauthorized !== false;
-    const resumed = unwrapSession(session, name, verified);
-    return new NativeEngine(
-      binding,
-      options,
-      context,
-      {
-        ...(servername && { servername: Buffer.from(servername) }),
-        ...(resumed && { session: resumed }),
-        ...alpnOf(ALPNProtocols),
-      },
-      {
-        name,
-        certificateFor: null,
-        chooseProtocol: null,
-        judge: (info, chain) => judgeServer(tlsOptions, name, verified, info, chain),
-      },
-    );
-  }
-
-  /** Begins a handshake as a server. */
-  static server(
-    binding: EngineBinding,
-    options: EngineOptions,
-    tlsOptions: ServerTlsOptions,
-    context: NativeContext,
-  ): NativeEngine {
-    const { requestCert, rejectUnauthorized, ALPNProtocols, ALPNCallback, SNICallback } =
-      tlsOptions;
-    const rejects = rejectUnauthorized !== false;
-    const verify = requestCert ? VERIFY_PEER | (rejects ? FAIL_IF_NO_PEER_CERT : 0) : 0;
-    return new NativeEngine(
-      binding,
-      options,
-      context,
-      { server: true, verify, ...alpnOf(ALPNProtocols) },
-      {
-        name: null,
-        certificateFor: SNICallback === undefined ? null : (asked) => ask(SNICallback, asked),
-        chooseProtocol:
-          ALPNCallback === undefined
-            ? null
-            : (offered, asked) => chooseProtocol(ALPNCallback, offered, asked),
-        judge: (info) => judgeClient(requestCert === true, rejects, info),
-      },
-    );
   }
 
   get info(): TlsInfo | null {
@@ -238,7 +131,7 @@ export class NativeEngine implements Engine, WireEvents {
   /** @internal */
   onFlags(flags: number): void {
     const { state } = this.#binding;
-    this.#pending = state[PENDING] as number;
+    this.#pace.pending = state[PENDING] as number;
     if (flags !== 0) this.#onTold(flags, state);
     if (this.#failure !== null) this.#tellFailure();
   }
@@ -249,17 +142,16 @@ export class NativeEngine implements Engine, WireEvents {
     if (flags & OUTPUT) this.#wire.onOutput();
     const behind = flags & FACTS ? this.#onFacts(this.#connection.facts()) : NONE;
     if (flags & DATA && this.#info !== null) this.#events.onReadable();
-    this.#within = true;
+    this.#is.telling = true;
     for (const tell of behind) tell();
-    this.#within = false;
+    this.#is.telling = false;
     if (flags & DRAIN && this.writable) this.#events.onDrain();
-    if (this.#reading && this.#waiting >= WAITING) this.#setReading(false);
+    if (this.#is.reading && !this.#incoming.wants) this.#setReading(false);
   }
 
   #gather(start: number, length: number): void {
     // Behind a certificate that was refused nothing is anybody's.
-    if (this.#destroyed || this.#failure !== null || this.#failed) return;
-    this.#waiting += length;
+    if (this.#is.destroyed || this.#failure !== null || this.#is.failed) return;
     this.#incoming.push(slab.subarray(start, start + length));
   }
 
@@ -320,36 +212,36 @@ export class NativeEngine implements Engine, WireEvents {
   }
 
   #onAlert(way: Way, alert: SeenAlert): void {
-    if (this.#destroyed) return;
+    if (this.#is.destroyed) return;
     if (way === 'received' && closes(alert)) {
-      this.#closed = true;
+      this.#is.closed = true;
       this.#wire.stop();
     } else if (way === 'received') {
-      this.#doomed = true;
+      this.#is.doomed = true;
     }
     this.#events.onAlert(way, alert, 'openssl', performance.now());
   }
 
   #onFailed(text: string): void {
     const [code, message] = text.split('\n') as [string, string];
-    const error = this.#programError ?? Object.assign(new Error(message), { code });
+    const error = this.#side.error ?? Object.assign(new Error(message), { code });
     this.#fail({ error, unauthorized: null });
   }
 
   /** Whoever sends a fatal alert closes behind it, and the alert is what ended TLS. */
   get #isOver(): boolean {
-    return this.#failed || this.#failure !== null || this.#doomed || this.#destroyed;
+    return this.#is.failed || this.#failure !== null || this.#is.doomed || this.#is.destroyed;
   }
 
   #onEof(cut: number): void {
-    this.#ended = true;
+    this.#is.ended = true;
     // The kernel tells of a reset once, and told the write.
     const error = this.#sendError;
     this.#tellEnding(error === null ? 'eof' : causeOf(error), error, cut);
   }
 
   #onReceiveError(error: TransportError, cut: number): void {
-    this.#ended = true;
+    this.#is.ended = true;
     this.#tellEnding(causeOf(error), error, cut);
   }
 
@@ -361,23 +253,23 @@ export class NativeEngine implements Engine, WireEvents {
 
   /** @internal What the wire tells: of a Duplex all, of a socket only what somebody did to it. */
   onEnd(cause: TransportEnding['cause'], error: TransportError | null): void {
-    this.#ended = true;
-    if (!this.#destroyed) this.#tellEnding(cause, error, this.#connection.cut());
+    this.#is.ended = true;
+    if (!this.#is.destroyed) this.#tellEnding(cause, error, this.#connection.cut());
   }
 
   /** @internal */
   onSendFailed(error: TransportError): void {
-    if (this.#sendError !== null || this.#destroyed) return;
+    if (this.#sendError !== null || this.#is.destroyed) return;
     this.#sendError = error;
     this.#connection.break();
-    if (this.#ended) {
+    if (this.#is.ended) {
       this.#tellEnding(causeOf(error), error, this.#connection.cut());
       return;
     }
     // What the kernel holds is read first; where that has no end, whoever writes must not wait for it.
     setImmediate(() =>
       setImmediate(() => {
-        if (!this.#ended && !this.#isOver) this.#events.onSendFailed(error);
+        if (!this.#is.ended && !this.#isOver) this.#events.onSendFailed(error);
       }),
     );
     if (this.#failure !== null) this.#tellFailure();
@@ -441,23 +333,14 @@ export class NativeEngine implements Engine, WireEvents {
       return this.#side.chooseProtocol?.(offered, this.#connection.servername() ?? '');
     } catch (error) {
       // OpenSSL sends its alert for that, and fails.
-      this.#programError = error as Error;
+      this.#side.error = error as Error;
       return undefined;
     }
   }
 
-  /** As Node limits it: `tls.CLIENT_RENEG_LIMIT` within `tls.CLIENT_RENEG_WINDOW` seconds. */
   #onRenegotiation(): void {
-    const now = performance.now();
-    const all = this.#renegotiations;
-    if (now - all.since >= tls.CLIENT_RENEG_WINDOW * 1000) all.count = 0;
-    all.since = now;
-    if (++all.count <= tls.CLIENT_RENEG_LIMIT) return;
-    const error = new Error('TLS session renegotiation attack detected');
-    this.#fail({
-      error: Object.assign(error, { code: 'ERR_TLS_SESSION_ATTACK' }),
-      unauthorized: null,
-    });
+    const error = this.#side.onRenegotiation();
+    if (error !== null) this.#fail({ error, unauthorized: null });
   }
 
   // ---- reading
@@ -468,81 +351,60 @@ export class NativeEngine implements Engine, WireEvents {
   }
 
   take(most = Number.POSITIVE_INFINITY): Uint8Array | null {
-    let first = this.#incoming.shift();
-    if (first === undefined) return null;
-    if (first.length > most) {
-      this.#incoming.unshift(first.subarray(most));
-      first = first.subarray(0, most);
-    }
-    this.#waiting -= first.length;
+    const bytes = this.#incoming.take(most);
     // Behind this call: whoever waits would be asked, and take what comes next, before this has returned.
-    if (!this.#reading && this.#waiting < WAITING && !this.#paused) {
-      process.nextTick(() => {
-        if (this.#waiting < WAITING && !this.#paused) this.#setReading(true);
-      });
-    }
-    return first;
+    if (bytes !== null && !this.#is.reading) process.nextTick(readOn, this);
+    return bytes;
+  }
+
+  /** @internal */
+  readOn(): void {
+    if (this.#incoming.wants && !this.#is.paused) this.#setReading(true);
   }
 
   #setReading(reading: boolean): void {
-    if (this.#reading === reading || this.#destroyed) return;
-    this.#reading = reading;
+    if (this.#is.reading === reading || this.#is.destroyed) return;
+    this.#is.reading = reading;
     this.#wire.setReading(reading);
   }
 
   pause(): void {
-    this.#paused = true;
+    this.#is.paused = true;
     this.#setReading(false);
   }
 
   resume(): void {
-    this.#paused = false;
-    if (this.#waiting < WAITING) this.#setReading(true);
+    this.#is.paused = false;
+    this.readOn();
   }
 
   // ---- writing
 
   get writable(): boolean {
-    return this.#pending < ENOUGH && this.#written < IN_A_TURN && this.#wire.writable;
+    return this.#pace.writable && this.#wire.writable;
   }
 
-  /** The first write of a turn goes at once, for a peer that waits for it; those behind it go together. */
   write(bytes: Uint8Array): boolean {
     if (this.#isOver) return false;
-    const first = !this.#scheduled;
-    if (first) {
-      this.#scheduled = true;
-      process.nextTick(endOfTurn, this);
-    }
-    const flush = first || this.#pending + bytes.length >= ENOUGH;
-    this.#later(this.#connection.write(bytes, flush));
-    this.#written += bytes.length;
-    if (this.#written >= IN_A_TURN && this.#written - bytes.length < IN_A_TURN) {
-      setImmediate(() => {
-        this.#written = 0;
-        if (this.writable && !this.#isOver) this.#events.onDrain();
-      });
-    }
+    this.#later(this.#connection.write(bytes, this.#pace.write(bytes.length)));
     return this.writable;
   }
 
   /** @internal */
   onTurnEnd(): void {
-    this.#scheduled = false;
-    if (this.#written < IN_A_TURN) this.#written = 0;
-    if (!this.#destroyed) this.onFlags(this.#connection.flush());
+    if (!this.#is.destroyed) this.onFlags(this.#connection.flush());
   }
 
   /** What a call of the program's has led to is told when that call is over. */
   #later(flags: number): void {
-    this.#pending = this.#binding.state[PENDING] as number;
+    this.#pace.pending = this.#binding.state[PENDING] as number;
     if (flags === 0) return;
     if (flags & OUTPUT) this.#wire.onOutput();
-    if (flags & FACTS) process.nextTick(() => !this.#destroyed && this.onFlags(FACTS));
+    if (flags & FACTS) process.nextTick(() => !this.#is.destroyed && this.onFlags(FACTS));
   }
 
   get sent(): boolean {
-    return this.#pending === 0;
+    return this.#pace.pending === 0;
   }
 
   closeWrite(): void {
@@ -551,7 +413,7 @@ export class NativeEngine implements Engine, WireEvents {
 
   discardWrites(): number {
     const discarded = this.#connection.discard();
-    this.#pending -= discarded;
+    this.#pace.pending -= discarded;
     return discarded;
   }
 
@@ -559,8 +421,8 @@ export class NativeEngine implements Engine, WireEvents {
 
   /** It is told once its alert has left, or cannot leave. */
   #fail(failure: EngineFailure): void {
-    if (this.#isOver && !this.#doomed) return;
-    if (this.#failure !== null || this.#failed) return;
+    if (this.#isOver && !this.#is.doomed) return;
+    if (this.#failure !== null || this.#is.failed) return;
     this.#failure = failure;
     this.#setReading(false);
     this.#tellFailure();
@@ -569,25 +431,25 @@ export class NativeEngine implements Engine, WireEvents {
 
   #tellFailure(late = false): void {
     const failure = this.#failure;
-    if (failure === null || this.#within) return;
-    if (this.#pending > 0 && this.#sendError === null && !late) return;
+    if (failure === null || this.#is.telling) return;
+    if (this.#pace.pending > 0 && this.#sendError === null && !late) return;
     this.#failure = null;
-    this.#failed = true;
-    if (!this.#destroyed) this.#events.onFailure(failure);
+    this.#is.failed = true;
+    if (!this.#is.destroyed) this.#events.onFailure(failure);
   }
 
   get trailingLength(): number {
-    return this.#closed ? this.#connection.trailing(false) + this.#wire.unfed : 0;
+    return this.#is.closed ? this.#connection.trailing(false) + this.#wire.unfed : 0;
   }
 
   release(back: boolean): Uint8Array {
     const unfed = this.#wire.detach(back);
-    return this.#closed ? Buffer.concat([this.#connection.trailing(true), ...unfed]) : NOTHING;
+    return this.#is.closed ? Buffer.concat([this.#connection.trailing(true), ...unfed]) : NOTHING;
   }
 
   destroy(): void {
-    if (this.#destroyed) return;
-    this.#destroyed = true;
+    if (this.#is.destroyed) return;
+    this.#is.destroyed = true;
     this.#connection.destroy();
   }
 }
@@ -600,176 +462,10 @@ function dispatch(this: OfConnection, flags: number): void {
   this.engine?.onFlags(flags);
 }
 
-const endOfTurn = (engine: NativeEngine) => engine.onTurnEnd();
+const readOn = (engine: NativeEngine) => engine.readOn();
 
 /** An error of the system's, as Node makes them. */
 function systemError(syscall: 'read' | 'write', errno: number): TransportError {
   const code = getSystemErrorName(-errno);
   return Object.assign(new Error(`${syscall} ${code}`), { code, errno: -errno, syscall });
-}
-
-/** As on the wire: each protocol behind its length. Bytes are taken as they are, as Node does. */
-function alpnOf(protocols: ClientTlsOptions['ALPNProtocols']): { readonly alpn?: Uint8Array } {
-  if (protocols === undefined || protocols === null) return {};
-  if (ArrayBuffer.isView(protocols)) {
-    return { alpn: Buffer.from(protocols.buffer, protocols.byteOffset, protocols.byteLength) };
-  }
-  const all = protocols.flatMap((one) => {
-    const name = typeof one === 'string' ? Buffer.from(one) : one;
-    if (name.length === 0 || name.length > 255) {
-      throw new OptionError('each of ALPNProtocols must have 1 to 255 bytes');
-    }
-    return [Buffer.of(name.length), name];
-  });
-  return { alpn: Buffer.concat(all) };
-}
-
-// ---- judging
-
-function judgeServer(
-  options: ClientTlsOptions,
-  name: string,
-  verified: boolean,
-  info: NativeInfo,
-  chain: () => Uint8Array[],
-): Judgement {
-  const { minDHSize = 1024, checkServerIdentity = tls.checkServerIdentity } = options;
-  if (info.dhBits > 0 && info.dhBits < minDHSize) {
-    const error = new Error(`DH parameter size ${info.dhBits} is less than ${minDHSize}`);
-    const failure = Object.assign(error, { code: 'ERR_TLS_DH_PARAM_SIZE' });
-    return { authorized: false, authorizationError: null, failure };
-  }
-  const error =
-    info.code !== null
-      ? verifyError(info)
-      : info.resumed
-        ? undefined
-        : identityError(checkServerIdentity, name, chain());
-  if (error === undefined) return AUTHORIZED;
-  const authorizationError = (error as { code?: string }).code || error.message;
-  return { authorized: false, authorizationError, failure: verified ? error : null };
-}
-
-const AUTHORIZED: Judgement = { authorized: true, authorizationError: null, failure: null };
-
-function judgeClient(asked: boolean, rejects: boolean, info: NativeInfo): Judgement {
-  if (!asked) return { authorized: false, authorizationError: null, failure: null };
-  if (info.code === null && info.hasCertificate) return AUTHORIZED;
-  const error = verifyError(info.code === null ? NO_CERTIFICATE : info);
-  return { authorized: false, authorizationError: error.code, failure: rejects ? error : null };
-}
-
-/** A session was resumed in which the client had none. */
-const NO_CERTIFICATE = {
-  code: 'UNABLE_TO_GET_ISSUER_CERT',
-  reason: 'unable to get issuer certificate',
-};
-
-function verifyError({ code, reason }: Pick<NativeInfo, 'code' | 'reason'>) {
-  return Object.assign(new Error(reason ?? 'unknown'), { code: code ?? 'UNSPECIFIED' });
-}
-
-/** Node's own, to which a certificate without its issuers is enough. */
-const nodesCheck = tls.checkServerIdentity;
-
-function identityError(
-  check: typeof tls.checkServerIdentity,
-  name: string,
-  chain: readonly Uint8Array[],
-): Error | undefined {
-  const certificates = chain.map((der) => new X509Certificate(der));
-  const [own] = certificates;
-  if (check === nodesCheck && own?.subjectAltName !== undefined) {
-    // Where a name in it fits, nothing else of the certificate is looked at.
-    const { subjectAltName: subjectaltname } = own;
-    if (check(name, { subjectaltname } as unknown as tls.PeerCertificate) === undefined) {
-      return undefined;
-    }
-  }
-  return check(name, legacy(certificates));
-}
-
-/** What `getPeerCertificate(true)` of a TLS socket gives. */
-function legacy(chain: readonly X509Certificate[]): tls.DetailedPeerCertificate {
-  const objects = chain.map((one) => one.toLegacyObject() as tls.DetailedPeerCertificate);
-  for (const [i, one] of objects.entries()) {
-    const issuer = objects[i + 1];
-    if (issuer !== undefined) one.issuerCertificate = issuer;
-    else if (chain[i]?.checkIssued(chain[i])) one.issuerCertificate = one;
-  }
-  return objects[0] ?? ({} as tls.DetailedPeerCertificate);
-}
-
-// ---- what a program's callbacks give
-
-function ask(
-  callback: NonNullable<ServerTlsOptions['SNICallback']>,
-  servername: string,
-): Promise<tls.SecureContext | null> {
-  return new Promise((resolve, reject) => {
-    callback(servername, (error, context) => {
-      if (error) reject(error);
-      else resolve(context ?? null);
-    });
-  });
-}
-
-/** @returns where the chosen protocol stands in what was offered; undefined where none is. */
-function chooseProtocol(
-  callback: NonNullable<ServerTlsOptions['ALPNCallback']>,
-  offered: Uint8Array,
-  servername: string,
-): number | undefined {
-  const places = new Map<string, number>();
-  for (let at = 0; at < offered.length; at += 1 + (offered[at] as number)) {
-    const protocol = Buffer.from(offered).toString('latin1', at + 1, at + 1 + (offered[at] ?? 0));
-    if (!places.has(protocol)) places.set(protocol, at);
-  }
-  const protocols = [...places.keys()];
-  const chosen = callback({ servername, protocols });
-  if (chosen === undefined) return undefined;
-  const place = places.get(chosen);
-  if (place !== undefined) return place;
-  const error = new TypeError(
-    `ALPN callback returned a value (${chosen}) that did not match any of the client's offered protocols (${protocols.join(', ')})`,
-  );
-  throw Object.assign(error, { code: 'ERR_TLS_ALPN_CALLBACK_INVALID_RESULT' });
-}
-
-// ---- the peer
-
-/** What OpenSSL knows of the peer, until the connection is destroyed. */
-class NativePeer implements Peer {
-  readonly #connection: NativeConnection;
-  readonly #name: string | null;
-
-  constructor(connection: NativeConnection, name: string | null) {
-    this.#connection = connection;
-    this.#name = name;
-  }
-
-  certificate(): Uint8Array | null {
-    return this.#ask((connection) => connection.certificate(), null);
-  }
-
-  certificates(): readonly Uint8Array[] {
-    return this.#ask((connection) => connection.chain(), []);
-  }
-
-  exportKeyingMaterial(length: number, label: string, context?: Uint8Array): Uint8Array | null {
-    if (this.#connection.isDestroyed()) return null;
-    const bytes = this.#connection.exportKeyingMaterial(length, Buffer.from(label), context);
-    if (bytes === null) throw new Error('OpenSSL exports no such keying material');
-    return bytes;
-  }
-
-  session(): Uint8Array | null {
-    const der = this.#ask((connection) => connection.session(), null);
-    if (der === null || this.#name === null) return der;
-    return wrapSession(der, this.#name);
-  }
-
-  #ask<T>(ask: (connection: NativeConnection) => T, otherwise: T): T {
-    return this.#connection.isDestroyed() ? otherwise : ask(this.#connection);
-  }
 }

@@ -10,6 +10,7 @@ import { refusalOf } from './context.ts';
 import type { Engine, EngineName } from './contract.ts';
 import { NativeEngine } from './native.ts';
 import { nativeClientContext, nativeServerContext } from './native-context.ts';
+import { clientSide, serverSide } from './native-side.ts';
 import type { ClientTlsOptions, EngineOptions, ServerTlsOptions } from './options.ts';
 import { TappedContext, TappedEngine } from './tapped.ts';
 
@@ -100,8 +101,10 @@ export function openClient(options: EngineOptions, tlsOptions: ClientTlsOptions)
   );
   return context === null
     ? TappedEngine.client(options, tlsOptions)
-    : refusing(tlsOptions, () =>
-        NativeEngine.client(binding, { ...options, fed: isFed() }, tlsOptions, context),
+    : refusing(
+        tlsOptions,
+        () =>
+          new NativeEngine(binding, { ...options, fed: isFed() }, context, clientSide(tlsOptions)),
       );
 }
 
@@ -137,11 +140,11 @@ export class ServerContext {
   /** Begins a handshake as a server. */
   open(options: EngineOptions): Engine {
     if (this.#tapped !== null) return TappedEngine.server(options, this.#tapped);
-    return NativeEngine.server(
+    return new NativeEngine(
       this.#binding as EngineBinding,
       { ...options, fed: isFed() },
-      this.#options,
       this.#native as NativeContext,
+      serverSide(this.#options),
     );
   }
 }

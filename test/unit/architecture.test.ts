@@ -176,7 +176,8 @@ describe('the shape of the code', () => {
     const members =
       /\b_handle\b|\b_parent\b|_(?:readable|writable)State\b|\bsetSession\b|[\w)\]]\??\._\w+/g;
     const used = files
-      .filter((file) => /^(?:engine|tap|stream)\//.test(file))
+      // One file may: the way to a descriptor, without which the engine is fed.
+      .filter((file) => /^(?:engine|tap|stream)\//.test(file) && file !== 'engine/descriptor.ts')
       .flatMap((file) => {
         const text = readFileSync(join(src, file), 'utf8');
         return [...text.matchAll(members)].map(([member]) => `${file}: ${member}`);
@@ -293,6 +294,9 @@ describe('the shape of the code', () => {
       .map(({ file }) => file);
     expect([...new Set(touching)].sort()).toEqual([
       'engine/context.ts',
+      'engine/descriptor.ts',
+      'engine/native-context.ts',
+      'engine/native-side.ts',
       'engine/tapped.ts',
       'strict/pass/handle.ts',
       'strict/pass/outgoing.ts',

@@ -247,7 +247,7 @@ describeNative('loading', () => {
       expect(JSON.parse(outcome.stdout)).toMatchObject({
         native: {
           version: null,
-          reason: `close-notify-native 9.9.9 is of another release: its interface is ${shown}, not 1`,
+          reason: `close-notify-native 9.9.9 is of another release: its interface is ${shown}, not 2`,
         },
         dropIns: 'record',
       });

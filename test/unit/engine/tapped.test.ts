@@ -40,7 +40,7 @@ for (const version of VERSIONS) {
             socket.push = (chunk: Uint8Array | null) =>
               chunk?.length === LOST ? true : push.call(socket, chunk);
           },
-          () => pair(scope, version),
+          () => pair(scope, version, { client: { engine: 'tapped' } }),
         );
         await server.write('all of this');
         expect(String(await client.read())).toBe('all of this');
@@ -73,7 +73,7 @@ describeTls('a renegotiation (TLS 1.2)', () => {
         ...version,
       });
       const secure = once(client, 'secureConnect');
-      const stream = await accept(far, { ...pki().server, ...version, record });
+      const stream = await accept(far, { ...pki().server, ...version, engine: 'tapped', record });
       await secure;
       client.on('end', () => client.end()).resume();
       const shut = new Promise<string>((resolve, reject) => {
