@@ -59,6 +59,8 @@ constexpr size_t kSlab = 512 * 1024;
 constexpr size_t kPiece = 128 * 1024;
 /** With so much not taken by the transport nothing more is encrypted, and whoever writes should wait. */
 constexpr size_t kEnough = 64 * 1024;
+/** Milliseconds after which memory that was not used meanwhile is given back. */
+constexpr uint64_t kTrim = 500;
 /** The thread's buffers are given back where they grew beyond it. */
 constexpr size_t kMostKept = 1 << 20;
 
@@ -167,7 +169,7 @@ struct Thread {
   Bytes out;
   /** The connections that poll. */
   Connection* first = nullptr;
-  /** Poll handles that are being closed. */
+  /** Handles that are being closed. */
   int closing = 0;
 
   void Release() {
@@ -175,7 +177,17 @@ struct Thread {
   }
   /** Room for a record at least. False: no memory. */
   bool HasRoom(size_t length);
+  /** Has the connections give back memory that they have not used for a while. */
+  bool TrimLater();
   void EndIfDone();
+
+ private:
+  /** Whether the slab is ours still: a program may have given its memory away. */
+  bool HasSlab();
+  static void OnTimer(uv_timer_t* handle);
+
+ public:
+  uv_timer_t* timer = nullptr;
 };
 
 /** A context of the engine's own. */
@@ -234,6 +246,8 @@ class Connection final : public Session::Events {
   /** Frees the SSL as well. */
   void Destroy();
   void OnEnvironmentEnd() { Close(); }
+  /** Gives back memory, unless it was used since the last time. Whether there may be some the next time. */
+  bool Trim();
 
   Thread* thread() const { return thread_; }
   Session* session() { return session_.get(); }
@@ -268,6 +282,7 @@ class Connection final : public Session::Events {
   void AddText(Kind kind, std::string text);
   void AddBytes(Kind kind, double first, const uint8_t* data, size_t length);
 
+  void Use();
   void Receive();
   void Take(const uint8_t* data, size_t length);
   void OutOfMemory();
@@ -329,6 +344,9 @@ class Connection final : public Session::Events {
   /** The transport takes no more. */
   bool broken_ = false;
   bool was_full_ = false;
+  /** Since the last time that memory was given back, and since a timer has looked. */
+  bool has_buffers_ = false;
+  bool used_ = false;
   /** A handshake keeps what was written waiting. */
   bool stalled_ = false;
   enum class Answer : int8_t { kNone, kAsked, kGiven, kRefused } answer_ = Answer::kNone;
@@ -336,8 +354,18 @@ class Connection final : public Session::Events {
 
 // Thread -----------------------------------------------------------------------------------------
 
+bool Thread::HasSlab() {
+  napi_value buffer;
+  void* data = nullptr;
+  size_t length = 0;
+  // `ArrayBuffer.prototype.transfer` leaves a view without memory.
+  return slab != nullptr && napi_get_reference_value(env, slab_reference, &buffer) == napi_ok &&
+         buffer != nullptr && napi_get_buffer_info(env, buffer, &data, &length) == napi_ok &&
+         length == kSlab;
+}
+
 bool Thread::HasRoom(size_t length) {
-  if (slab != nullptr && kSlab - slab_used >= length) return true;
+  if (kSlab - slab_used >= length && HasSlab()) return true;
   napi_value buffer;
   void* data = nullptr;
   napi_ref reference = nullptr;
@@ -357,6 +385,27 @@ bool Thread::HasRoom(size_t length) {
   slab_used = 0;
   slab_is_new = true;
   return true;
+}
+
+bool Thread::TrimLater() {
+  if (timer == nullptr) {
+    timer = new (std::nothrow) uv_timer_t;
+    if (timer == nullptr) return false;
+    // It cannot fail.
+    (void)uv_timer_init(loop, timer);
+    timer->data = this;
+    uv_unref(reinterpret_cast<uv_handle_t*>(timer));
+  }
+  if (uv_is_active(reinterpret_cast<uv_handle_t*>(timer))) return true;
+  return uv_timer_start(timer, OnTimer, kTrim, 0) == 0;
+}
+
+void Thread::OnTimer(uv_timer_t* handle) {
+  Thread* self = static_cast<Thread*>(handle->data);
+  bool again = false;
+  for (Connection* one = self->first; one != nullptr; one = one->next()) again |= one->Trim();
+  // It can only fail where it did before, and then the memory stays in use.
+  if (again) (void)self->TrimLater();
 }
 
 void Thread::EndIfDone() {
@@ -572,6 +621,29 @@ void Connection::OnClosed(uv_handle_t* handle) {
   thread->EndIfDone();
 }
 
+bool Connection::Trim() {
+  if (!has_buffers_ || session_ == nullptr) return false;
+  if (used_) {
+    used_ = false;
+    return true;
+  }
+  has_buffers_ = false;
+  session_->FreeBuffers();
+  for (Bytes* bytes : {&plain_, &out_, &unfed_}) {
+    if (bytes->empty()) bytes->Free();
+  }
+  return false;
+}
+
+/** OpenSSL has been at work, and keeps buffers for the next time. */
+void Connection::Use() {
+  used_ = true;
+  if (has_buffers_) return;
+  has_buffers_ = true;
+  // Without a timer the memory stays in use.
+  if (poll_ != nullptr) (void)thread_->TrimLater();
+}
+
 Connection::~Connection() {
   // A session that is freed tells nothing: its events would come here.
   session_.reset();
@@ -729,7 +801,8 @@ uint32_t Connection::UpdateKeys(bool request, bool* done) {
 }
 
 uint32_t Connection::Write(const uint8_t* data, size_t length, bool flush) {
-  if (session_ == nullptr || close_wanted_ || broken_) return 0;
+  if (session_ == nullptr) return 0;
+  if (close_wanted_ || broken_) return Settle();
   if (flush && plain_.empty() && untaken() == 0) {
     size_t at = 0;
     while (at < length && untaken() == 0 && may_encrypt()) {
@@ -812,7 +885,10 @@ void Connection::EndWhenDue() {
 }
 
 /** Records go to the thread's buffer, or behind those that wait. */
-void Connection::BeginOutput() { session_->SetOutput(out_.empty() ? &thread_->out : &out_); }
+void Connection::BeginOutput() {
+  session_->SetOutput(out_.empty() ? &thread_->out : &out_);
+  Use();
+}
 
 /** Sends what was written since BeginOutput. The thread's buffer is empty then. */
 void Connection::EndOutput() {
@@ -1618,6 +1694,16 @@ void OnEnvironmentEnd(napi_async_cleanup_hook_handle, void* data) {
   Thread* thread = static_cast<Thread*>(data);
   thread->ended = true;
   while (thread->first != nullptr) thread->first->Close();
+  if (thread->timer != nullptr) {
+    thread->closing++;
+    uv_close(reinterpret_cast<uv_handle_t*>(thread->timer), [](uv_handle_t* handle) {
+      Thread* owner = static_cast<Thread*>(handle->data);
+      delete reinterpret_cast<uv_timer_t*>(handle);
+      owner->closing--;
+      owner->EndIfDone();
+    });
+    thread->timer = nullptr;
+  }
   // They can only fail for a null argument, or one that is deleted already.
   for (napi_ref* reference :
        {&thread->dispatch, &thread->state_reference, &thread->slab_reference}) {

@@ -12,6 +12,7 @@ import { Buffer } from 'node:buffer';
 import { performance } from 'node:perf_hooks';
 import { setImmediate } from 'node:timers';
 import { getSystemErrorName } from 'node:util';
+import { markAsUntransferable } from 'node:worker_threads';
 import type { EngineBinding, NativeConnection, NativeContext } from '../add-on.ts';
 import { closes, type SeenAlert, type TransportEnding, type Way } from '../closure/ending.ts';
 import { process } from '../runtime.ts';
@@ -137,7 +138,11 @@ export class NativeEngine implements Engine, WireEvents, Paced {
   }
 
   #onTold(flags: number, state: Float64Array): void {
-    if (flags & SLAB) slab = this.#binding.slab() as Buffer;
+    if (flags & SLAB) {
+      slab = this.#binding.slab() as Buffer;
+      // Others have views of it as well.
+      markAsUntransferable(slab.buffer);
+    }
     if (flags & DATA) this.#gather(state[OFFSET] as number, state[LENGTH] as number);
     if (flags & OUTPUT) this.#wire.onOutput();
     const behind = flags & FACTS ? this.#onFacts(this.#connection.facts()) : NONE;
@@ -386,13 +391,20 @@ export class NativeEngine implements Engine, WireEvents, Paced {
 
   write(bytes: Uint8Array): boolean {
     if (this.#isOver) return false;
-    this.#later(this.#connection.write(bytes, this.#pace.write(bytes.length)));
+    this.#pace.write(bytes);
     return this.writable;
   }
 
   /** @internal */
-  onTurnEnd(): void {
-    if (!this.#is.destroyed) this.onFlags(this.#connection.flush());
+  onWrite(bytes: Uint8Array, now: boolean): void {
+    this.#later(this.#connection.write(bytes, now));
+  }
+
+  /** @internal */
+  onTurnEnd(bytes: Uint8Array | null): void {
+    if (this.#is.destroyed) return;
+    if (bytes !== null) this.onFlags(this.#connection.write(bytes, true));
+    else if (this.#pace.pending > 0) this.onFlags(this.#connection.flush());
   }
 
   /** What a call of the program's has led to is told when that call is over. */
@@ -404,17 +416,19 @@ export class NativeEngine implements Engine, WireEvents, Paced {
   }
 
   get sent(): boolean {
-    return this.#pace.pending === 0;
+    return this.#pace.sent;
   }
 
   closeWrite(): void {
-    if (!this.#isOver) this.#later(this.#connection.closeWrite());
+    if (this.#isOver) return;
+    this.#pace.flush(false);
+    this.#later(this.#connection.closeWrite());
   }
 
   discardWrites(): number {
     const discarded = this.#connection.discard();
     this.#pace.pending -= discarded;
-    return discarded;
+    return discarded + this.#pace.discard();
   }
 
   // ---- the end
@@ -450,6 +464,7 @@ export class NativeEngine implements Engine, WireEvents, Paced {
   destroy(): void {
     if (this.#is.destroyed) return;
     this.#is.destroyed = true;
+    this.#pace.discard();
     this.#connection.destroy();
   }
 }
