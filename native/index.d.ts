@@ -11,9 +11,10 @@ export interface Watch {
    * - flag 4, of one that was sent: nothing else was in the write BIO when it was made;
    * - level 1: warning, 2: fatal; description 0: close_notify.
    *
-   * The second is when, on the clock of `born`.
+   * The second is when, on the clock of `born`. The first `known` alerts are left out, none by default; null where there
+   * are no others.
    */
-  alerts(): number[];
+  alerts(known?: number): number[] | null;
   /** Bytes that the SSL's write BIO holds and the transport has not got; null once the SSL is freed. */
   pending(): number | null;
   /**

@@ -15,9 +15,10 @@ export interface Watch {
   born(): number;
   /**
    * The first alerts, in order, and the first that ended each direction, as two numbers each: `flags << 16 | level << 8
-   * | description`, and when, on the same clock. Flags: SENT, AUTHENTICATED, ALONE.
+   * | description`, and when, on the same clock. Flags: SENT, AUTHENTICATED, ALONE. Those that are `known` are left out;
+   * null where there are no others.
    */
-  alerts(): readonly number[];
+  alerts(known: number): readonly number[] | null;
   /** Bytes that the transport has not taken; null once the SSL is freed. */
   pending(): number | null;
   /** Where the bytes that were read end; null once the SSL is freed. */

@@ -1,4 +1,4 @@
-/** The names of servers, as TLS and certificates write them. */
+/** The names of servers, as TLS and certificates write them, and their addresses, as messages do. */
 import net from 'node:net';
 import { domainToASCII } from 'node:url';
 import { OptionError } from './errors.ts';
@@ -22,4 +22,10 @@ export function serverName(host: string, option: string): string {
     });
   }
   return name;
+}
+
+/** `host:port`, with the brackets of an IPv6 address (RFC 3986 section 3.2.2). Without a port the host alone. */
+export function hostAndPort(host: string, port: number | string | null | undefined): string {
+  if (port === null || port === undefined) return host;
+  return net.isIPv6(host) ? `[${host}]:${port}` : `${host}:${port}`;
 }

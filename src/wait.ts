@@ -3,8 +3,10 @@
  * under an AbortSignal. Whatever ends the wait, its timer and its listener are gone.
  */
 import { performance } from 'node:perf_hooks';
+import { type Call, callSite, rejectingAwaiters } from './call-site.ts';
 import { checkDeadline } from './closure/policy.ts';
 import { AbortError, OptionError, type Phase } from './errors.ts';
+import { checkOptionNames } from './option-names.ts';
 
 /** Limits of one call. */
 export interface WaitOptions {
@@ -20,22 +22,23 @@ export interface WaitHandlers {
   onAbort(reason: unknown): Error;
 }
 
-/** @throws {OptionError} for a signal or deadline that is none. */
-export function checkWaitOptions(options: WaitOptions | undefined): void {
+const WAIT_OPTIONS = ['signal', 'deadline'] as const;
+
+/**
+ * @param others what the call takes besides.
+ * @throws {OptionError} for a signal or deadline that is none, and for an option that there is not.
+ */
+export function checkWaitOptions(
+  options: WaitOptions | undefined,
+  ...others: readonly string[]
+): void {
   if (options === undefined) return;
-  if (typeof options !== 'object' || options === null) {
-    throw new OptionError('options must be an object');
-  }
+  checkOptionNames(options, [...WAIT_OPTIONS, ...others]);
   const { signal, deadline } = options;
   if (signal !== undefined && !(signal instanceof AbortSignal)) {
     throw new OptionError('signal must be an AbortSignal');
   }
-  if (deadline === undefined) return;
-  try {
-    checkDeadline(deadline, 'deadline');
-  } catch (cause) {
-    throw new OptionError((cause as Error).message, { cause });
-  }
+  if (deadline !== undefined) checkDeadline(deadline, 'deadline');
 }
 
 /** setTimeout's longest delay; beyond it Node would fire at once. */
@@ -184,9 +187,11 @@ export class Questions {
  */
 export abstract class Wait<T> implements Waiter {
   readonly #promise: Promise<T>;
-  #resolve!: (value: T) => void;
+  #resolve!: (value: T | PromiseLike<T>) => void;
   #reject!: (error: unknown) => void;
   #settled = false;
+  /** The caller has the promise. */
+  #returned = false;
   #deadline = Number.POSITIVE_INFINITY;
   #timer: NodeJS.Timeout | undefined;
   #patience: Patience | undefined;
@@ -207,6 +212,11 @@ export abstract class Wait<T> implements Waiter {
   protected abstract onDeadline(milliseconds: number): Error;
   protected abstract onAbort(reason: unknown): Error;
 
+  /** The public method that returns the promise: its caller's frames go into the error's stack. Null where none is. */
+  protected get call(): Call | null {
+    return null;
+  }
+
   /**
    * Waits.
    *
@@ -216,20 +226,26 @@ export abstract class Wait<T> implements Waiter {
     { signal, deadline = Number.POSITIVE_INFINITY }: WaitOptions,
     patience?: Patience,
   ): Promise<T> {
+    this.#begin(signal, deadline, patience);
+    this.#returned = true;
+    return this.#promise;
+  }
+
+  #begin(signal: AbortSignal | undefined, deadline: number, patience: Patience | undefined): void {
     if (signal?.aborted) {
       this.#settled = true;
-      this.#reject(this.onAbort(signal.reason));
-      return this.#promise;
+      this.#fail(this.onAbort(signal.reason));
+      return;
     }
     this.begin();
-    if (this.#settled) return this.#promise;
+    if (this.#settled) return;
     this.#deadline = deadline;
     if (signal !== undefined) {
       this.#signal = signal;
       signal.addEventListener('abort', this);
       if (signal.aborted) {
         this.handleEvent();
-        return this.#promise;
+        return;
       }
     }
     if (patience === undefined) {
@@ -237,7 +253,6 @@ export abstract class Wait<T> implements Waiter {
     } else if (patience.start(deadline, this)) {
       this.#patience = patience;
     }
-    return this.#promise;
   }
 
   get settled(): boolean {
@@ -249,7 +264,15 @@ export abstract class Wait<T> implements Waiter {
   }
 
   reject(error: unknown): void {
-    if (this.#settle()) this.#reject(error);
+    if (this.#settle()) this.#fail(error);
+  }
+
+  /** Rejects, with the frames of whoever called. */
+  #fail(error: unknown): void {
+    const { call } = this;
+    if (call === null) this.#reject(error);
+    else if (this.#returned) this.#resolve(rejectingAwaiters(error));
+    else this.#reject(callSite(call)(error));
   }
 
   #settle(): boolean {
@@ -264,12 +287,12 @@ export abstract class Wait<T> implements Waiter {
 
   /** @internal */
   onTimeOver(): void {
-    if (this.#settle()) this.#reject(this.onDeadline(this.#deadline));
+    if (this.#settle()) this.#fail(this.onDeadline(this.#deadline));
   }
 
   /** @internal The signal has been aborted. */
   handleEvent(): void {
-    if (this.#settle()) this.#reject(this.onAbort(this.#signal?.reason));
+    if (this.#settle()) this.#fail(this.onAbort(this.#signal?.reason));
   }
 }
 

@@ -27,9 +27,6 @@ using close_notify::Place;
 using close_notify::Watch;
 using close_notify::Witness;
 
-// An object of another add-on that is wrapped as well is not taken for a Watch.
-constexpr napi_type_tag kWatchTag = {0x9d0c2b3e61f74a58, 0x8e1f5a7b3c62d904};
-
 struct Environment {
   napi_env env = nullptr;
   Witness witness;
@@ -104,7 +101,6 @@ napi_value ConstructWatch(napi_env env, napi_callback_info info) {
     }
     return nullptr;
   }
-  TRY(napi_type_tag_object(env, self, &kWatchTag));
   Handle* handle = new (std::nothrow) Handle{watch, nullptr};
   if (handle == nullptr) {
     if (napi_throw_error(env, nullptr, "Out of memory") != napi_ok) return Fail(env);
@@ -137,14 +133,13 @@ napi_value ObjectOf(Environment* environment, Watch* watch) {
   return object;
 }
 
-/** The Watch that a method was called on. Null: a TypeError was thrown. */
+/**
+ * The Watch that a method was called on. Null: a TypeError was thrown. Node gives the methods of a class a signature: on
+ * what its constructor has not made V8 throws by itself and does not call them.
+ */
 Watch* WatchOf(napi_env env, napi_value self) {
-  bool is_watch = false;
-  napi_valuetype type;
   void* data = nullptr;
-  if (napi_typeof(env, self, &type) != napi_ok || type != napi_object ||
-      napi_check_object_type_tag(env, self, &kWatchTag, &is_watch) != napi_ok || !is_watch ||
-      napi_unwrap(env, self, &data) != napi_ok || data == nullptr) {
+  if (napi_unwrap(env, self, &data) != napi_ok || data == nullptr) {
     ThrowType(env, "Not called on a Watch");
     return nullptr;
   }
@@ -166,22 +161,30 @@ constexpr uint32_t kAuthenticated = 2;
 constexpr uint32_t kAlone = 4;
 
 napi_value Alerts(napi_env env, napi_callback_info info) {
-  napi_value self;
-  TRY(napi_get_cb_info(env, info, nullptr, nullptr, &self, nullptr));
+  size_t arguments = 1;
+  napi_value argument, self, array;
+  TRY(napi_get_cb_info(env, info, &arguments, &argument, &self, nullptr));
   Watch* watch = WatchOf(env, self);
   if (watch == nullptr) return nullptr;
-  const int count = watch->alert_count();
-  napi_value array;
-  TRY(napi_create_array_with_length(env, static_cast<size_t>(2 * count), &array));
-  for (int index = 0; index < count; index++) {
-    const Alert& alert = watch->alert(index);
+  uint32_t known = 0;
+  if (arguments > 0 && napi_get_value_uint32(env, argument, &known) != napi_ok) {
+    return ThrowType(env, "alerts: 'known' must be a number");
+  }
+  const uint32_t count = static_cast<uint32_t>(watch->alert_count());
+  if (known >= count) {
+    TRY(napi_get_null(env, &array));
+    return array;
+  }
+  TRY(napi_create_array_with_length(env, 2 * (count - known), &array));
+  for (uint32_t index = 0; index < count - known; index++) {
+    const Alert& alert = watch->alert(static_cast<int>(known + index));
     const uint32_t flags = (alert.sent ? kSent : 0) | (alert.authenticated ? kAuthenticated : 0) |
                            (alert.alone ? kAlone : 0);
     napi_value word, at;
     TRY(napi_create_uint32(env, flags << 16 | alert.level << 8 | alert.description, &word));
     TRY(napi_create_double(env, alert.at, &at));
-    TRY(napi_set_element(env, array, static_cast<uint32_t>(2 * index), word));
-    TRY(napi_set_element(env, array, static_cast<uint32_t>(2 * index + 1), at));
+    TRY(napi_set_element(env, array, 2 * index, word));
+    TRY(napi_set_element(env, array, 2 * index + 1, at));
   }
   return array;
 }

@@ -86,7 +86,7 @@ enum State : uint32_t { kOffset, kLength, kPending, kStateLength };
 
 /** Kinds of facts. Each has up to three numbers, and perhaps bytes or text. */
 enum class Kind : uint32_t {
-  /** sent, level << 8 | description, authenticated */
+  /** sent; authenticated << 16 | level << 8 | description; when, in milliseconds of CLOCK_MONOTONIC */
   kAlert = 1,
   /** sent, type, length */
   kRecord,
@@ -434,11 +434,12 @@ void Connection::AddBytes(Kind kind, double first, const uint8_t* data, size_t l
 }
 
 void Connection::OnAlert(bool sent, uint8_t level, uint8_t description, bool authenticated) {
-  const double word = level << 8 | description;
+  const double word = (authenticated ? 1 << 16 : 0) | level << 8 | description;
+  const double now = static_cast<double>(uv_hrtime()) / 1e6;
   if (sent) {
-    leaving_.push_back({Kind::kAlert, {1, word, authenticated ? 1.0 : 0.0}, Fact::Form::kNone, {}});
+    leaving_.push_back({Kind::kAlert, {1, word, now}, Fact::Form::kNone, {}});
   } else {
-    Add(Kind::kAlert, 0, word, authenticated);
+    Add(Kind::kAlert, 0, word, now);
   }
 }
 
@@ -945,8 +946,12 @@ void Connection::Fetched() {
 
 uint32_t Connection::Taken(size_t length) {
   in_flight_ -= std::min(length, in_flight_);
-  if (session_ == nullptr) return 0;
-  SendWaiting();
+  // Also of a connection that is destroyed an alert may leave.
+  if (session_ == nullptr) {
+    Left();
+  } else {
+    SendWaiting();
+  }
   return Settle();
 }
 
@@ -1070,7 +1075,6 @@ void Connection::Destroy() {
   plain_.Free();
   out_.Free();
   unfed_.Free();
-  leaving_.clear();
 }
 
 // The JavaScript face ----------------------------------------------------------------------------

@@ -355,8 +355,8 @@ export const MUTANTS: readonly Mutant[] = [
   // ---- the guard
   strict(
     'every end passes',
-    'return guard.onEnd() && push.call(socket, null);',
-    'return push.call(socket, null);',
+    'return guard.onEnd() && before.push.call(socket, null);',
+    'return before.push.call(socket, null);',
   ),
   strict(
     'ZERO_RETURN is closure: an end behind a fatal alert passes',
@@ -588,8 +588,8 @@ export const MUTANTS: readonly Mutant[] = [
   ),
   ending(
     'what is known later counts as later',
-    'const before = this.#history.findIndex((one) => one.at > at);',
-    'const before = -1 as number;',
+    'this.#last !== null && this.#last.at > at;',
+    'this.#last !== null && this.#last.at > Number.POSITIVE_INFINITY;',
     { by: ['closure', 'streams'] },
   ),
   ending(
@@ -1094,18 +1094,18 @@ export const MUTANTS: readonly Mutant[] = [
   ),
   ending(
     'what is known later forgets what came behind it',
-    'this.#state = this.#history.reduce((last, one) => step(last, one.event, one.at), INITIAL);',
-    'this.#state = step(state, event, at);',
+    'this.#append(one.event, one.at);',
+    'if (one.at < at) this.#append(one.event, one.at);',
   ),
   ending(
     'of two at the same time the one that is known later comes first',
-    'this.#history.findIndex((one) => one.at > at);',
-    'this.#history.findIndex((one) => one.at >= at);',
+    'this.#last !== null && this.#last.at > at;',
+    'this.#last !== null && this.#last.at >= at;',
   ),
   ending(
     'a closure stays as it was when it was asked for first',
-    '    if (this.#state === state) return false;\n    this.#closure = null;',
-    '    if (this.#state === state) return false;',
+    '    if (this.state === state) return false;\n    this.#closure = null;',
+    '    if (this.state === state) return false;',
   ),
   ending('a reset is an EOF', "return cause === 'eof'\n", "return cause !== 'error'\n"),
   connection(

@@ -18,6 +18,7 @@
  * The format: draft-ietf-opsawg-pcapng; IPv4: RFC 791; IPv6: RFC 8200; TCP: RFC 9293.
  */
 import type { Duplex } from 'node:stream';
+import { checkOptionNames } from '../option-names.ts';
 import type { Direction, Observation, Observer } from '../transcript/observer.ts';
 import { HandedOn, Kept, type Output } from './pcapng-output.ts';
 import { type Ends, endpointsOf } from './pcapng-packet.ts';
@@ -61,6 +62,7 @@ export class PcapngRecorder implements Observer {
 
   /** @throws {RangeError} for a limit that is not a whole number of at least 0. */
   constructor(options: PcapngOptions = {}) {
+    checkOptionNames(options, ['transport', 'sink', 'limit', 'secrets']);
     const { transport, sink, limit = DEFAULT_LIMIT, secrets = true } = options;
     if (!Number.isInteger(limit) || limit < 0) {
       throw new RangeError('limit must be a whole number, at least 0');

@@ -266,6 +266,10 @@ function interruption(): AbortSignal {
   return controller.signal;
 }
 
+/** Where a person is watching, broken between words. */
+const complain = (text: string): void =>
+  terminalOf(process.stderr, { color: false, ascii: false }).paragraph(`error: ${text}`);
+
 async function main(): Promise<void> {
   process.stdout.on('error', ({ code, message }: NodeJS.ErrnoException) => {
     // `close-notify ... | head`: whoever read our output has gone, and knows that.
@@ -284,10 +288,10 @@ async function main(): Promise<void> {
       // Help and version have been printed, or an error to stderr; commander's own code for that is 1.
       process.exitCode = error.exitCode === 0 ? EXIT.ok : EXIT.usage;
     } else if (error instanceof OptionError) {
-      process.stderr.write(`error: ${error.message}\n`);
+      complain(error.message);
       process.exitCode = EXIT.usage;
     } else if (error instanceof CloseNotifyError) {
-      process.stderr.write(`error: ${error.message} [${error.code}]\n`);
+      complain(`${error.message} [${error.code}]`);
       process.exitCode = EXIT.notSecure;
     } else {
       throw error;

@@ -1,5 +1,6 @@
 /** HOST[:PORT], as people write it. */
 import net from 'node:net';
+import { hostAndPort } from '../server-name.ts';
 
 /** Where to connect to. */
 export interface Target {
@@ -58,5 +59,5 @@ const isPort = (text: string): boolean =>
 
 /** The target as it is written. */
 export function targetText({ host, port }: Target): string {
-  return net.isIPv6(host) ? `[${host}]:${port}` : `${host}:${port}`;
+  return hostAndPort(host, port);
 }

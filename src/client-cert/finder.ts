@@ -17,6 +17,7 @@ import {
   OptionError,
   RequestError,
 } from '../errors.ts';
+import { checkOptionNames } from '../option-names.ts';
 import { type Decoded, WireDecoder } from '../record/decoder.ts';
 import {
   type CertificateRequest,
@@ -27,7 +28,9 @@ import {
 import { parseKeyLogLine } from '../record/keys.ts';
 import { certificateTypeName, signatureSchemeName } from '../record/schemes.ts';
 import { SUITE_NAMES } from '../record/suite-names.ts';
+import { hostAndPort } from '../server-name.ts';
 import { type ConnectOptions, connect, observerOf } from '../stream/connect.ts';
+import { CLIENT_OPTIONS } from '../stream/options.ts';
 import type { TlsStream } from '../stream/tls-stream.ts';
 import type { Direction, Observation, Observer } from '../transcript/observer.ts';
 import { TruncationTranscript } from '../transcript/on-truncation.ts';
@@ -49,6 +52,9 @@ export interface FindOptions extends Omit<ConnectOptions, keyof FindTarget> {
   /** Identities to judge against what the server asks for. */
   readonly identities?: readonly Identity[] | undefined;
 }
+
+/** What `connect` refuses, or does not take here, it says by itself. */
+const FIND_OPTIONS: readonly string[] = [...Object.keys(CLIENT_OPTIONS), 'http', 'identities'];
 
 /** Whether the server asks for a certificate, and what it does when it gets none. */
 export type RequestStatus =
@@ -136,6 +142,7 @@ export class ClientCertificateFinder {
 
   /** @param defaults options of every `find`. */
   constructor(defaults: FindOptions = {}) {
+    checkOptionNames(defaults, FIND_OPTIONS);
     this.#defaults = defaults;
   }
 
@@ -149,12 +156,15 @@ export class ClientCertificateFinder {
    * @throws as `connect`, when the connection failed before the server could ask.
    */
   async find(target: FindTarget, options: FindOptions = {}): Promise<FindResult> {
+    checkOptionNames(options, FIND_OPTIONS);
     const { http, record, identities = [], ...connectOptions } = { ...this.#defaults, ...options };
     if (http !== undefined && !/^\/[\x21-\x7e]*$/.test(http)) {
       throw new OptionError("http must be a path, such as '/private'");
     }
     const { host, port, path } = target;
-    const observer = observerOf(record, () => (host === undefined ? path : `${host}:${port}`));
+    const observer = observerOf(record, () =>
+      host === undefined ? path : hostAndPort(host, port),
+    );
     const watcher = new RequestWatcher(observer);
     let stream: TlsStream;
     try {
@@ -205,7 +215,8 @@ async function requestPath(
   const limits = { deadline: options.deadlines?.read ?? 10_000, signal: options.signal };
   // RFC 9110 section 7.2: an IPv6 address in brackets, and the port unless it is the usual one.
   const name = host.includes(':') ? `[${host}]` : host;
-  const authority = port === undefined || Number(port) === 443 ? name : `${name}:${port}`;
+  const isUsual = port === undefined || Number(port) === 443;
+  const authority = isUsual ? name : hostAndPort(host, port);
   await stream.write(
     `GET ${path} HTTP/1.1\r\nHost: ${authority}\r\nUser-Agent: close-notify\r\nConnection: close\r\n\r\n`,
     limits,

@@ -7,6 +7,7 @@ import { readdir, readFile, stat } from 'node:fs/promises';
 import { basename, extname, join } from 'node:path';
 import { OptionError } from '../errors.ts';
 import { plainReason } from '../openssl.ts';
+import { checkOptionNames } from '../option-names.ts';
 import { accept, type ConnectOptions, connect } from '../stream/connect.ts';
 import { memoryPair } from '../transport/pair.ts';
 
@@ -50,6 +51,7 @@ export async function loadIdentities(
   paths: string | readonly string[],
   options: LoadOptions = {},
 ): Promise<Identity[]> {
+  checkOptionNames(options, ['passphrase']);
   const given = typeof paths === 'string' ? [paths] : paths;
   const identities: Identity[] = [];
   const materials: Material[] = [];

@@ -78,19 +78,22 @@ export function transportEvent(
     : { type: `transport-${cause}`, where, code: code ?? 'UNKNOWN' };
 }
 
+/** One event, behind the one that happened before it. */
 interface Happened {
   readonly event: ClosureEvent;
-  readonly at: number;
+  at: number;
+  /** Behind this event. */
+  readonly state: ClosureState;
+  before: Happened | null;
 }
 
 export class Ending<Failure extends Error = Error> {
-  #state: ClosureState = INITIAL;
-  readonly #history: Happened[] = [];
+  #last: Happened | null = null;
   #failure: Failure | null = null;
   #closure: Closure | null = null;
 
   get state(): ClosureState {
-    return this.#state;
+    return this.#last?.state ?? INITIAL;
   }
 
   /** What the connection failed with first: what fails later is a consequence. */
@@ -103,7 +106,7 @@ export class Ending<Failure extends Error = Error> {
     const { late = 0, unsent = 0 } = counters ?? {};
     const known = this.#closure;
     if (known?.late === late && known.unsent === unsent) return known;
-    this.#closure = closureOf(this.#state, { late, unsent });
+    this.#closure = closureOf(this.state, { late, unsent });
     return this.#closure;
   }
 
@@ -114,18 +117,29 @@ export class Ending<Failure extends Error = Error> {
    * @returns whether the state has changed.
    */
   happened(event: ClosureEvent, at: number): boolean {
-    const before = this.#history.findIndex((one) => one.at > at);
-    const state = this.#state;
-    if (before === -1) {
-      this.#state = step(state, event, at);
-      this.#history.push({ event, at });
-    } else {
-      this.#history.splice(before, 0, { event, at });
-      this.#state = this.#history.reduce((last, one) => step(last, one.event, one.at), INITIAL);
+    const { state } = this;
+    const later: Happened[] = [];
+    for (; this.#last !== null && this.#last.at > at; this.#last = this.#last.before) {
+      later.push(this.#last);
     }
-    if (this.#state === state) return false;
+    this.#append(event, at);
+    for (let one = later.pop(); one !== undefined; one = later.pop()) {
+      this.#append(one.event, one.at);
+    }
+    if (this.state === state) return false;
     this.#closure = null;
     return true;
+  }
+
+  #append(event: ClosureEvent, at: number): void {
+    this.#last = { event, at, state: step(this.state, event, at), before: this.#last };
+  }
+
+  /** What happens from here on is later than all that is known: lets go of what would give anything an earlier place. */
+  conclude(): void {
+    if (this.#last === null) return;
+    this.#last.at = Number.NEGATIVE_INFINITY;
+    this.#last.before = null;
   }
 
   /** @returns what the connection failed with first: the one that is made here, unless it has failed before. */

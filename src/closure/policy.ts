@@ -3,6 +3,9 @@
  * how long it waits, and what becomes of data that nobody has read.
  */
 
+import { OptionError } from '../errors.ts';
+import { checkOptionNames } from '../option-names.ts';
+
 /** How long each wait may take, in milliseconds. `Infinity` waits for ever. */
 export interface Deadlines {
   /** Looking up the host's addresses. */
@@ -104,7 +107,7 @@ export const DEFAULT_POLICY: Policy = {
 /**
  * Fills in the defaults.
  *
- * @throws {RangeError | TypeError} naming the option, for a value of the wrong type or range.
+ * @throws {OptionError} that names the option.
  */
 export function resolvePolicy(options: PolicyOptions = {}, base: Policy = DEFAULT_POLICY): Policy {
   const policy: Policy = {
@@ -112,9 +115,9 @@ export function resolvePolicy(options: PolicyOptions = {}, base: Policy = DEFAUL
     answer: options.answer ?? base.answer,
     unread: options.unread ?? base.unread,
     unreadLimit: options.unreadLimit ?? base.unreadLimit,
-    deadlines: { ...base.deadlines },
+    deadlines: { ...base.deadlines, ...partOf(base.deadlines, options.deadlines, 'deadlines') },
     idleTimeout: options.idleTimeout ?? base.idleTimeout,
-    linger: { ...base.linger, ...defined(options.linger) },
+    linger: { ...base.linger, ...partOf(base.linger, options.linger, 'linger') },
   };
   check(typeof policy.requireCloseNotify === 'boolean', 'requireCloseNotify', 'a boolean');
   check(
@@ -135,38 +138,30 @@ export function resolvePolicy(options: PolicyOptions = {}, base: Policy = DEFAUL
     'linger.count',
     'a number of transports, 0 or more',
   );
-  const given = options.deadlines;
-  if (given === undefined) return policy;
-  check(typeof given === 'object' && given !== null, 'deadlines', 'an object');
-  const deadlines: Record<string, number> = { ...base.deadlines };
-  for (const [name, value] of Object.entries(given)) {
-    check(
-      Object.hasOwn(deadlines, name),
-      `deadlines.${name}`,
-      `one of ${Object.keys(deadlines).join(', ')}`,
-    );
-    if (value === undefined) continue;
+  for (const [name, value] of Object.entries(policy.deadlines)) {
     checkDeadline(value, `deadlines.${name}`);
-    deadlines[name] = value;
   }
-  return { ...policy, deadlines: deadlines as unknown as Deadlines };
+  return policy;
 }
 
-/** @throws {TypeError} unless `value` is a number of milliseconds above 0. */
+/** @throws {OptionError} unless `value` is a number of milliseconds above 0. */
 export function checkDeadline(value: unknown, name: string): asserts value is number {
   check(typeof value === 'number' && value > 0, name, 'a number of milliseconds above 0');
 }
 
-/** The options of `linger` that were given. */
-function defined(given: Partial<Linger> | undefined): Partial<Linger> {
+/** What was given of an option that has members. @throws {OptionError} for a member that there is not. */
+function partOf<T extends object>(
+  base: T,
+  given: Partial<T> | undefined,
+  name: string,
+): Partial<T> {
   if (given === undefined) return {};
-  check(typeof given === 'object' && given !== null, 'linger', 'an object');
-  for (const name of Object.keys(given)) {
-    check(name === 'time' || name === 'count', `linger.${name}`, 'one of time, count');
-  }
-  return Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
+  checkOptionNames(given, Object.keys(base), `${name}.`);
+  return Object.fromEntries(
+    Object.entries(given).filter(([, value]) => value !== undefined),
+  ) as Partial<T>;
 }
 
 function check(holds: boolean, name: string, wanted: string): asserts holds {
-  if (!holds) throw new TypeError(`${name} must be ${wanted}`);
+  if (!holds) throw new OptionError(`${name} must be ${wanted}`);
 }

@@ -6,6 +6,7 @@ import { createHash } from 'node:crypto';
 import tls from 'node:tls';
 import { OptionError } from '../errors.ts';
 import { plainReason } from '../openssl.ts';
+import { CONNECT_OPTIONS } from '../option-names.ts';
 
 /**
  * Options that a context is not made of: those of a socket, of a connection, and of an HTTP request, which https.Agent
@@ -13,14 +14,7 @@ import { plainReason } from '../openssl.ts';
  * newer Node has must not share a context.
  */
 const NOT_OF_A_CONTEXT: ReadonlySet<string> = new Set([
-  // tls.connect
-  ...['ALPNProtocols', 'checkServerIdentity', 'enableTrace', 'minDHSize', 'pskCallback'],
-  ...['rejectUnauthorized', 'requestOCSP', 'secureContext', 'servername', 'session', 'socket'],
-  // net.connect and net.Socket
-  ...['allowHalfOpen', 'autoSelectFamily', 'autoSelectFamilyAttemptTimeout', 'family', 'fd'],
-  ...['highWaterMark', 'hints', 'host', 'keepAlive', 'keepAliveInitialDelay', 'localAddress'],
-  ...['localPort', 'lookup', 'noDelay', 'onread', 'path', 'pauseOnConnect', 'port', 'readable'],
-  ...['signal', 'timeout', 'writable'],
+  ...CONNECT_OPTIONS,
   // http.request and http.Agent
   ...['_agentKey', '_defaultAgent', 'agent', 'agentKeepAliveTimeoutBuffer', 'auth'],
   ...['createConnection', 'defaultPort', 'encoding', 'hash', 'headers', 'hostname', 'href'],
@@ -139,9 +133,29 @@ const PASSPHRASES: ReadonlyArray<readonly [RegExp, string]> = [
   ],
 ];
 
+/**
+ * Looks at what Node passes by, or refuses in words that do not name the option.
+ *
+ * @throws {OptionError}
+ */
+export function checkAlpn(options: object): void {
+  const { ALPNProtocols: names, ALPNCallback: pick } = options as tls.TlsOptions;
+  if (names !== undefined && !ArrayBuffer.isView(names)) {
+    if (!Array.isArray(names) || names.some((one) => typeof one !== 'string')) {
+      throw new OptionError('ALPNProtocols must be a list of names, or bytes as TLS has them', {
+        hint: "such as ['h2', 'http/1.1']",
+      });
+    }
+  }
+  if (pick !== undefined && typeof pick !== 'function') {
+    throw new OptionError('ALPNCallback must be a function');
+  }
+}
+
 /** What Node and OpenSSL refuse, as an error that names the option. */
 export function refusalOf(cause: Error, options: object): OptionError {
-  const reason = plainReason(cause.message);
+  // Node calls it so.
+  const reason = plainReason(cause.message).replace(/^context (?=must be)/, 'secureContext ');
   // Node names what has the wrong type.
   if (/\boptions?\.\w/.test(reason)) return new OptionError(reason, { cause });
   const name = culprit(options as tls.SecureContextOptions);

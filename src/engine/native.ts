@@ -53,6 +53,9 @@ const WANT_CERTIFICATE = 10;
 const BYTES = 11;
 const RENEGOTIATION = 12;
 
+/** From the add-on's clock to that of `performance.now()`. */
+const CLOCK = performance.now() - Number(process.hrtime.bigint()) / 1e6;
+
 /** The memory that was decrypted into last. */
 let slab: Buffer = Buffer.alloc(0);
 
@@ -192,11 +195,15 @@ export class NativeEngine implements Engine, WireEvents, Paced {
           break;
         case ALERT:
           behind.push(() =>
-            this.#onAlert(way, {
-              level: two >> 8,
-              description: two & 255,
-              authenticated: three === 1,
-            }),
+            this.#onAlert(
+              way,
+              {
+                level: (two >> 8) & 255,
+                description: two & 255,
+                authenticated: two >> 16 === 1,
+              },
+              three + CLOCK,
+            ),
           );
           break;
         case FAILED:
@@ -216,15 +223,16 @@ export class NativeEngine implements Engine, WireEvents, Paced {
     return behind;
   }
 
-  #onAlert(way: Way, alert: SeenAlert): void {
-    if (this.#is.destroyed) return;
+  #onAlert(way: Way, alert: SeenAlert, at: number): void {
+    // One of ours may leave when the transport is somebody else's.
+    if (this.#is.destroyed && way === 'received') return;
     if (way === 'received' && closes(alert)) {
       this.#is.closed = true;
       this.#wire.stop();
     } else if (way === 'received') {
       this.#is.doomed = true;
     }
-    this.#events.onAlert(way, alert, 'openssl', performance.now());
+    this.#events.onAlert(way, alert, 'openssl', at);
   }
 
   #onFailed(text: string): void {
@@ -412,7 +420,13 @@ export class NativeEngine implements Engine, WireEvents, Paced {
     this.#pace.pending = this.#binding.state[PENDING] as number;
     if (flags === 0) return;
     if (flags & OUTPUT) this.#wire.onOutput();
-    if (flags & FACTS) process.nextTick(() => !this.#is.destroyed && this.onFlags(FACTS));
+    if (flags & FACTS) process.nextTick(tellFacts, this);
+  }
+
+  /** @internal */
+  tellFacts(): void {
+    this.#onTold(FACTS, this.#binding.state);
+    if (this.#failure !== null) this.#tellFailure();
   }
 
   get sent(): boolean {
@@ -477,6 +491,7 @@ function dispatch(this: OfConnection, flags: number): void {
   this.engine?.onFlags(flags);
 }
 
+const tellFacts = (engine: NativeEngine) => engine.tellFacts();
 const readOn = (engine: NativeEngine) => engine.readOn();
 
 /** An error of the system's, as Node makes them. */

@@ -25,7 +25,7 @@ import type { EndingAlert } from '../record/conversation.ts';
 import { IS_BUN, IS_DENO, process } from '../runtime.ts';
 import { Tap, type TapEvents, type TapOptions } from '../tap/tap.ts';
 import { after } from '../wait.ts';
-import { clientContext, refusalOf } from './context.ts';
+import { checkAlpn, clientContext, refusalOf } from './context.ts';
 import type { Engine, EngineEvents, EngineFailure, Peer, TlsInfo } from './contract.ts';
 import { inferredAlert } from './failure.ts';
 import type { ClientTlsOptions, EngineOptions, ServerTlsOptions } from './options.ts';
@@ -77,6 +77,7 @@ export class TappedEngine implements Engine, TapEvents {
 
   /** Begins a handshake as a client. @throws {OptionError} for options that `tls.connect` does not take. */
   static client(options: EngineOptions, tlsOptions: ClientTlsOptions): TappedEngine {
+    checkAlpn(tlsOptions);
     const engine = new TappedEngine(options, 'client');
     try {
       const secureContext =
@@ -431,6 +432,7 @@ export class TappedContext {
 
   /** @throws {OptionError} for options that `tls.createServer` does not take. */
   constructor(options: ServerTlsOptions) {
+    checkAlpn(options);
     this.#options = options;
     try {
       this.#server = this.#make();

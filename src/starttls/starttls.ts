@@ -130,7 +130,7 @@ function checkArguments(
   if (transport.readableObjectMode || transport.readableEncoding) {
     throw new OptionError('transport must deliver bytes: no object mode, no setEncoding');
   }
-  checkWaitOptions(options);
+  checkWaitOptions(options, 'host');
   // It goes into what the server is told: no line of its own may begin in it.
   if (typeof options?.host !== 'string' || !/^[^\s\p{C}]+$/u.test(options.host)) {
     throw new OptionError('host must be a non-empty string without blanks');

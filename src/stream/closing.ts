@@ -1,5 +1,6 @@
 /** How a stream closes: shutdown, close, unwrap, abort. */
 import type { Duplex } from 'node:stream';
+import { type Call, callSite } from '../call-site.ts';
 import type { Policy } from '../closure/policy.ts';
 import type { Closure } from '../closure/verdict.ts';
 import { AbortError, AbortedError, OptionError, ShutdownError, UsageError } from '../errors.ts';
@@ -33,6 +34,7 @@ export class Closing {
   readonly #connection: Connection;
   readonly #reading: Reading;
   readonly #writing: Writing;
+  readonly #call: Call;
   #aborted = false;
   /** The caller has taken the transport back. */
   #unwrapped = false;
@@ -43,10 +45,12 @@ export class Closing {
   readonly #over: Promise<Closure>;
   #end: () => void = () => {};
 
-  constructor(connection: Connection, reading: Reading, writing: Writing) {
+  /** @param call the stream's method `shutdown`. */
+  constructor(connection: Connection, reading: Reading, writing: Writing, call: Call) {
     this.#connection = connection;
     this.#reading = reading;
     this.#writing = writing;
+    this.#call = call;
     this.#over = new Promise((resolve) => {
       this.#end = () => resolve(connection.closure);
     });
@@ -86,6 +90,7 @@ export class Closing {
       {
         phase: 'shutdown',
         message: 'the peer sent no close_notify',
+        call: this.#call,
         hint: () => this.#timeoutHint(),
         ends: true,
         answer: () => {
@@ -204,8 +209,8 @@ export class Closing {
       if (!whole) this.#giveUp();
       void this.goodbye();
     }
-    if (gaveUp instanceof AbortError) throw gaveUp;
-    if (lost) throw gaveUp ?? lost();
+    const error = gaveUp instanceof AbortError ? gaveUp : lost && (gaveUp ?? lost());
+    if (error !== null) throw callSite(this.#close)(error);
     return connection.closure;
   }
 
@@ -327,7 +332,7 @@ export class Closing {
 }
 
 function checkShutdownOptions(options: ShutdownOptions): void {
-  checkWaitOptions(options);
+  checkWaitOptions(options, 'wait', 'unread');
   if (options.wait !== undefined && typeof options.wait !== 'boolean') {
     throw new OptionError('wait must be a boolean');
   }

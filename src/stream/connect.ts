@@ -9,7 +9,7 @@ import { openClient, ServerContext } from '../engine/open.ts';
 import type { ClientTlsOptions, ServerTlsOptions } from '../engine/options.ts';
 import { EVIDENCE } from '../engine/tapped.ts';
 import { AbortError, OptionError, RuntimeError } from '../errors.ts';
-import { serverName } from '../server-name.ts';
+import { hostAndPort, serverName } from '../server-name.ts';
 import { type Observer, tell } from '../transcript/observer.ts';
 import { TruncationTranscript } from '../transcript/on-truncation.ts';
 import { Transcript } from '../transcript/transcript.ts';
@@ -217,28 +217,19 @@ export function checkStreamOptions(
       hint: 'Node and Bun give one; without requireEvidence the closure says that it was inferred',
     });
   }
-  return { policy: policyOf(options), signal, head, observer: observerOf(record, peer) };
-}
-
-/** @throws {OptionError} */
-function policyOf(options: StreamOptions): Policy {
-  try {
-    return resolvePolicy(options);
-  } catch (cause) {
-    throw new OptionError((cause as Error).message, { cause });
-  }
+  return { policy: resolvePolicy(options), signal, head, observer: observerOf(record, peer) };
 }
 
 /** What to call a server in a record. */
 function targetOf({ host, port, path, transport }: ConnectOptions): string | undefined {
-  if (host !== undefined) return port === undefined ? `${host}` : `${host}:${port}`;
+  if (host !== undefined) return hostAndPort(`${host}`, port);
   return path ?? (transport && peerOf(transport));
 }
 
 /** @internal What to call whoever is at the other end of a transport. */
 export function peerOf(transport: Duplex): string | undefined {
   const { remoteAddress, remotePort } = transport as Partial<net.Socket>;
-  return remoteAddress === undefined ? undefined : `${remoteAddress}:${remotePort}`;
+  return remoteAddress === undefined ? undefined : hostAndPort(remoteAddress, remotePort);
 }
 
 /** @internal What `record` asks for. @throws {OptionError} */

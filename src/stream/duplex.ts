@@ -20,6 +20,7 @@
  *   stream yet: a close_notify behind them would tell the peer that it has everything.
  */
 import { Duplex } from 'node:stream';
+import { callSite } from '../call-site.ts';
 import { OptionError } from '../errors.ts';
 import {
   endByMessages,
@@ -28,6 +29,7 @@ import {
   isPausedWithin,
   stakeOf,
 } from '../http-messages.ts';
+import { checkOptionNames } from '../option-names.ts';
 import { process } from '../runtime.ts';
 import { addressOf, callTransport, type TransportMembers } from './peer.ts';
 import { finishWriting, type Source } from './source.ts';
@@ -207,6 +209,8 @@ export class TlsDuplex extends Duplex implements TransportMembers {
   async *#iterate(destroys: boolean): AsyncGenerator<Buffer, void, undefined> {
     try {
       yield* super.iterator({ destroyOnReturn: false });
+    } catch (error) {
+      throw callSite(this.#iterate)(error);
     } finally {
       if (destroys) this.destroy();
     }
@@ -306,9 +310,7 @@ export class TlsDuplex extends Duplex implements TransportMembers {
 
 /** @throws {OptionError} */
 function checkOptions(options: DuplexOptions): Record<string, unknown> {
-  if (typeof options !== 'object' || options === null) {
-    throw new OptionError('options must be an object');
-  }
+  checkOptionNames(options, ['readableHighWaterMark', 'writableHighWaterMark', 'allowHalfOpen']);
   const checked: Record<string, unknown> = {};
   for (const name of ['readableHighWaterMark', 'writableHighWaterMark'] as const) {
     const bytes = options[name];

@@ -11,6 +11,7 @@
  */
 import type { ClientTlsOptions, ServerTlsOptions } from '../engine/options.ts';
 import { OptionError } from '../errors.ts';
+import { unknownOption } from '../option-names.ts';
 
 /**
  * Where an option goes: to TLS; to the transport that is opened, or listened for; to the stream itself. Or nowhere: a
@@ -220,7 +221,7 @@ export function checkNames(table: Options, options: object): void {
   for (const [name, value] of Object.entries(options)) {
     if (value === undefined) continue;
     const place = placeOf(table, name);
-    if (place === undefined) throw unknown(name, table);
+    if (place === undefined) throw unknownOption(name, Object.keys(table));
     if (typeof place === 'object') throw refusal(name, place);
     if (place === 'transport' && hasTransport && !OF_THE_NAME.has(name)) {
       throw refusal(name, OF_THE_TRANSPORT);
@@ -254,50 +255,6 @@ const placeOf = (table: Options, name: string) =>
 
 function refusal(name: string, { why, instead }: Refusal): OptionError {
   return new OptionError(`the option ${name} is refused: ${why}`, { hint: instead });
-}
-
-function unknown(name: string, table: Options): OptionError {
-  const nearest = nearestTo(name, Object.keys(table));
-  const hint = nearest === null ? undefined : `did you mean ${nearest}?`;
-  return new OptionError(`there is no option ${name}${hint === undefined ? '' : `: ${hint}`}`, {
-    hint,
-  });
-}
-
-/** The name that is so near that the other is likely to be a slip; null where none is. */
-export function nearestTo(name: string, names: readonly string[]): string | null {
-  const most = Math.max(2, Math.floor(name.length / 2));
-  let nearest: string | null = null;
-  let least = most + 1;
-  for (const one of names) {
-    const distance = distanceOf(name.toLowerCase(), one.toLowerCase());
-    if (distance >= least) continue;
-    nearest = one;
-    least = distance;
-  }
-  return nearest;
-}
-
-/** How many letters one would have to add, leave out, change, or swap with the next one (Damerau, 1964). */
-function distanceOf(from: string, to: string): number {
-  let beforeLast: number[] = [];
-  let last = Array.from({ length: to.length + 1 }, (_, i) => i);
-  for (let i = 1; i <= from.length; i++) {
-    const row = [i];
-    for (let j = 1; j <= to.length; j++) {
-      const cost = from[i - 1] === to[j - 1] ? 0 : 1;
-      const swapped = i > 1 && j > 1 && from[i - 1] === to[j - 2] && from[i - 2] === to[j - 1];
-      row[j] = Math.min(
-        (last[j] as number) + 1,
-        (row[j - 1] as number) + 1,
-        (last[j - 1] as number) + cost,
-        swapped ? (beforeLast[j - 2] as number) + 1 : Number.POSITIVE_INFINITY,
-      );
-    }
-    beforeLast = last;
-    last = row;
-  }
-  return last[to.length] as number;
 }
 
 // Whoever adds an option to the types is told here to say what becomes of it.

@@ -6,6 +6,7 @@ import type { Duplex } from 'node:stream';
 import type { Closure } from '../closure/verdict.ts';
 import type { Peer } from '../engine/contract.ts';
 import { OptionError } from '../errors.ts';
+import { hostAndPort } from '../server-name.ts';
 
 /** What a stream and its Duplex have of a `net.Socket`. */
 export interface TransportMembers {
@@ -93,8 +94,8 @@ export interface Summary {
 export function summarize(summary: Summary): string {
   const { role, protocol, cipher, servername, transport, closure } = summary;
   const address = addressOf(transport, 'remoteAddress');
-  const host = address?.includes(':') ? `[${address}]` : address;
-  const place = host === undefined ? null : `${host}:${addressOf(transport, 'remotePort')}`;
+  const place =
+    address === undefined ? null : hostAndPort(address, addressOf(transport, 'remotePort'));
   // A server's servername is its own.
   const peer = [role === 'client' ? servername : null, place].filter((part) => part !== null);
   const parts = [`${role} ${protocol} ${cipher}`];

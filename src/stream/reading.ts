@@ -1,4 +1,5 @@
 /** The reading side of a stream: from the engine to `read`. */
+import type { Call } from '../call-site.ts';
 import type { Policy } from '../closure/policy.ts';
 import { AbortError, AbortedError, UsageError } from '../errors.ts';
 import { process } from '../runtime.ts';
@@ -23,10 +24,12 @@ export class Reading {
   #discarded = false;
   readonly #waiting: Waiting<Uint8Array | null>;
 
-  constructor(connection: Connection) {
+  /** @param call the stream's method. */
+  constructor(connection: Connection, call: Call) {
     this.#connection = connection;
     this.#waiting = {
       phase: 'read',
+      call,
       message: 'no data came',
       answer: () => this.#take(),
       over: () => this.#over(),

@@ -14,9 +14,11 @@
  */
 import { channel } from 'node:diagnostics_channel';
 import net from 'node:net';
+import { callSite } from '../call-site.ts';
 import type { ServerContext } from '../engine/open.ts';
 import type { ServerTlsOptions } from '../engine/options.ts';
 import { AbortError, AbortedError, OptionError } from '../errors.ts';
+import { checkOptionNames } from '../option-names.ts';
 import type { Observer } from '../transcript/observer.ts';
 import { checkWaitOptions, withLimits } from '../wait.ts';
 import {
@@ -206,7 +208,7 @@ export class TlsServer implements AsyncDisposable {
       });
     } catch (error) {
       this.#forgetSignal();
-      throw error;
+      throw callSite(this.listen)(error);
     } finally {
       this.#stopListen = null;
       server.off('listening', onListening);
@@ -388,7 +390,7 @@ export class TlsServer implements AsyncDisposable {
     } catch (error) {
       this.#abortAll();
       await closing;
-      if (error !== DEADLINE) throw error;
+      if (error !== DEADLINE) throw callSite(this.close)(error);
     }
   }
 
@@ -417,16 +419,34 @@ export class TlsServer implements AsyncDisposable {
 /** Told to nobody: `close` ends by it. */
 const DEADLINE = new Error('the deadline of close has passed');
 
+/** What `listen` of a net.Server takes, on Node 20 to 26. */
+const LISTEN_OPTIONS = [
+  'backlog',
+  'exclusive',
+  'fd',
+  'host',
+  'ipv6Only',
+  'path',
+  'port',
+  'readableAll',
+  'reusePort',
+  'signal',
+  'writableAll',
+] as const;
+
 /** The signal of `listen` is ours: Node's would close the server and tell nobody. */
 function splitSignal(args: readonly unknown[]): {
   readonly signal: AbortSignal | undefined;
   readonly rest: readonly unknown[];
 } {
   const [first, ...others] = args;
-  if (typeof first !== 'object' || first === null || !('signal' in first)) {
+  const isHandle = first instanceof net.Server || first instanceof net.Socket;
+  if (typeof first !== 'object' || first === null || isHandle) {
     return { signal: undefined, rest: args };
   }
-  const { signal, ...options } = first;
+  checkOptionNames(first, LISTEN_OPTIONS);
+  if (!('signal' in first)) return { signal: undefined, rest: args };
+  const { signal, ...options } = first as net.ListenOptions;
   return { signal: signal as AbortSignal | undefined, rest: [options, ...others] };
 }
 
@@ -467,7 +487,7 @@ function checkServerOptions(options: ServerOptions, onStream: OnStream): void {
 /** @throws {OptionError} */
 function checkCloseOptions(options: ServerCloseOptions): void {
   const atOnce = typeof options === 'object' && options?.deadline === 0;
-  checkWaitOptions(atOnce ? { signal: options.signal } : options);
+  checkWaitOptions(atOnce ? { ...options, deadline: undefined } : options);
 }
 
 /**

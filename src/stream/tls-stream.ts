@@ -3,7 +3,6 @@
  * reading.ts, writing.ts and closing.ts, on the state in connection.ts.
  */
 import { X509Certificate } from 'node:crypto';
-import { callSite } from '../call-site.ts';
 import type { Closure } from '../closure/verdict.ts';
 import type { TlsInfo } from '../engine/contract.ts';
 import { UsageError } from '../errors.ts';
@@ -64,9 +63,9 @@ export class TlsStream implements AsyncDisposable, TransportMembers {
   private constructor(options: OpenOptions) {
     this.#role = options.role;
     this.#connection = new Connection(options);
-    this.#reading = new Reading(this.#connection);
-    this.#writing = new Writing(this.#connection);
-    this.#closing = new Closing(this.#connection, this.#reading, this.#writing);
+    this.#reading = new Reading(this.#connection, this.read);
+    this.#writing = new Writing(this.#connection, this.write);
+    this.#closing = new Closing(this.#connection, this.#reading, this.#writing, this.shutdown);
     const { observer } = options;
     if (observer instanceof TruncationTranscript) {
       void this.#closing.over.then((closure) => observer.conclude(closure));
@@ -153,14 +152,8 @@ export class TlsStream implements AsyncDisposable, TransportMembers {
 
   /** Reads until the peer's close_notify. Throws where `read` rejects, so never on a truncation. */
   async *[Symbol.asyncIterator](): AsyncGenerator<Uint8Array, void, undefined> {
-    const from = callSite(this[Symbol.asyncIterator]);
     for (;;) {
-      let bytes: Uint8Array | null;
-      try {
-        bytes = await this.read();
-      } catch (error) {
-        throw from(error);
-      }
+      const bytes = await this.read();
       if (bytes === null) return;
       yield bytes;
     }

@@ -1,5 +1,6 @@
 /** How a call of a stream waits: for an answer that the connection's state gives, a deadline, or a signal. */
 import type { Duplex } from 'node:stream';
+import type { Call } from '../call-site.ts';
 import type { ClosureEvent } from '../closure/machine.ts';
 import type { Closure } from '../closure/verdict.ts';
 import type { CloseNotifyError } from '../errors.ts';
@@ -21,6 +22,8 @@ export interface Waiting<T> {
    * way, a read does not.
    */
   readonly ends?: boolean | undefined;
+  /** The stream's method that rejects with what ends this wait. */
+  readonly call?: Call | undefined;
   /** Asked whenever something has changed. @returns undefined for as long as there is no answer. @throws a failure. */
   answer(): T | undefined;
   /** Told when the wait is over, before its promise settles. */
@@ -46,6 +49,10 @@ export class StreamWait<T> extends Wait<T> implements Question {
     super();
     this.#connection = connection;
     this.#waiting = waiting;
+  }
+
+  protected override get call(): Call | null {
+    return this.#waiting.call ?? null;
   }
 
   ask(): void {

@@ -1,5 +1,6 @@
 /** The writing side of a stream: from `write` to the engine. */
 import { Buffer } from 'node:buffer';
+import { type Call, callSite } from '../call-site.ts';
 import { AbortError, OptionError } from '../errors.ts';
 import { checkWaitOptions, Patience, type WaitOptions } from '../wait.ts';
 import type { Connection } from './connection.ts';
@@ -11,12 +12,16 @@ const DONE: Promise<void> = Promise.resolve();
 export class Writing {
   readonly #connection: Connection;
   readonly #patience = new Patience();
+  readonly #call: Call;
   readonly #waiting: Waiting<true>;
 
-  constructor(connection: Connection) {
+  /** @param call the stream's method. */
+  constructor(connection: Connection, call: Call) {
     this.#connection = connection;
+    this.#call = call;
     this.#waiting = {
       phase: 'write',
+      call,
       message: 'the peer does not read: nothing was taken',
       answer: () => this.#isTaken(),
     };
@@ -38,7 +43,7 @@ export class Writing {
       if (bytes.length === 0 || connection.engine.write(bytes)) return DONE;
     } catch (error) {
       noteOrigin(error, connection.transport);
-      return Promise.reject(error);
+      return Promise.reject(callSite(this.#call)(error));
     }
     const { write } = connection.policy.deadlines;
     return connection

@@ -33,6 +33,7 @@ import {
   trustsResets,
 } from '../http-messages.ts';
 import { process } from '../runtime.ts';
+import { hostAndPort } from '../server-name.ts';
 import { recordFolder, TruncationTranscript } from '../transcript/on-truncation.ts';
 import { causeOf } from '../transport/listeners.ts';
 import {
@@ -47,15 +48,14 @@ import {
   tellUnwatched,
 } from './channels.ts';
 import { type Done, FailedWrite } from './failed-write.ts';
-import { intercept } from './intercept.ts';
+import { type Interceptor, intercept, interceptorOf } from './intercept.ts';
 import { afterReading, hasEnded, isRead } from './reading.ts';
 import type { Witness } from './witness.ts';
 import { WitnessedEnding } from './witnessed-ending.ts';
 
-const guards = new WeakMap<TLSSocket, Guard>();
-
-/** The guard of a socket, or undefined. */
-export const guardOf = (socket: TLSSocket): Guard | undefined => guards.get(socket);
+/** The guard of a socket, or of what watches it; or undefined. */
+export const guardOf = (guarded: object): Guard | undefined =>
+  interceptorOf(guarded) as Guard | undefined;
 
 /** How a connection is watched. */
 export interface Watching {
@@ -69,21 +69,20 @@ export interface Watching {
   /** Asked when the handshake is complete; null where nothing is known of this connection. */
   witness(guard: Guard): Witness | null;
   /** Traces the connection in place of Node, whose tracing would keep the witness from seeing any more. */
-  readonly trace?: () => void;
+  trace?(): void;
 }
 
 /** Watches one socket. */
-export class Guard {
+export class Guard implements Interceptor {
   mode: Strictness;
-  readonly #socket: TLSSocket;
+  readonly socket: TLSSocket;
+  readonly before: Interceptor['before'];
   readonly #watching: Watching;
   readonly #record: TruncationTranscript | null;
   readonly #ending: WitnessedEnding;
   readonly #write: FailedWrite;
   /** Which connection it is, once that was asked for. */
   #connection: StrictConnection | null = null;
-  /** The `push` that was there before. */
-  readonly #push: TLSSocket['push'];
   /** The channel has heard of a cut. */
   #told = false;
   /** The stream was let end. */
@@ -98,39 +97,35 @@ export class Guard {
   /** Watches a socket that Node has made; a server's, once its handshake is complete. */
   constructor(socket: TLSSocket, watching: Watching) {
     this.mode = watching.mode;
-    this.#socket = socket;
+    this.socket = socket;
     this.#watching = watching;
     this.#write = new FailedWrite(socket);
     const { role, host, port } = watching;
-    const peer =
-      host === null
-        ? role === 'client'
-          ? 'the server'
-          : 'the client'
-        : port === null
-          ? host
-          : `${host}:${port}`;
+    const someone = role === 'client' ? 'the server' : 'the client';
+    const peer = host === null ? someone : hostAndPort(host, port);
     this.#record = recordFolder() === null ? null : new TruncationTranscript({ local: 'us', peer });
     this.#ending = new WitnessedEnding(this.#record);
-    guards.set(socket, this);
-    this.#push = this.#intercept();
-    if (watching.trace !== undefined) socket.enableTrace = watching.trace;
-    socket.on(errorMonitor as unknown as 'error', (error) => this.#onError(error));
-    socket.on('close', () => this.#onClosed());
-    const { mode, evidence, engine } = watching;
-    tellConnect(() => ({ ...this.#about(), mode, evidence, engine }));
+    this.before = intercept(socket, this);
+    if (watching.trace !== undefined) socket.enableTrace = enableTrace;
+    socket.on(errorMonitor as unknown as 'error', onError);
+    socket.on('close', onClosed);
+    tellConnect(() => {
+      const { mode, evidence, engine } = watching;
+      return { ...this.#about(), mode, evidence, engine };
+    });
     const secure = (socket as { secureConnecting?: boolean }).secureConnecting === false;
-    if (secure) this.#onSecure();
-    else socket.prependOnceListener('secureConnect', () => this.#onSecure());
+    if (secure) this.onSecure();
+    else socket.prependOnceListener('secureConnect', onSecure);
   }
 
-  get socket(): TLSSocket {
-    return this.#socket;
+  /** Traces the connection from now on. */
+  trace(): void {
+    this.#watching.trace?.();
   }
 
   /** Which connection it is. A server's peer has no address any more once the socket is closed. */
   #about(): StrictConnection {
-    const socket = this.#socket;
+    const socket = this.socket;
     if (this.#connection?.protocol) return this.#connection;
     const { role, host, port } = this.#watching;
     const isServer = role === 'server';
@@ -151,30 +146,29 @@ export class Guard {
     return this.#ending.closure;
   }
 
-  #intercept(): TLSSocket['push'] {
-    return intercept(this.#socket, {
-      onPush: () => this.#write.onPush(),
-      onEnd: () => this.#onEnd(),
-      onDestroy: (error) => this.#onDestroy(error),
-      onTransportError: (error) => {
-        this.#ending.look();
-        return this.#failed ? this.#unmistaken(error) : this.#failBy(error);
-      },
-      onWriteFailed: (error, done) => this.#onWriteFailed(error, done),
-      mayWrite: () => {
-        this.#broken?.();
-        return this.#broken === null;
-      },
-      shutdownReads: () => this.#shutdownReads,
-      onShutdown: () => this.#ending.lookForOwn(),
-    });
+  onPush(): void {
+    this.#write.onPush();
+  }
+
+  onTransportError(error: EngineError): Error | null {
+    this.#ending.look();
+    return this.#failed ? this.#unmistaken(error) : this.#failBy(error);
+  }
+
+  mayWrite(): boolean {
+    this.#broken?.();
+    return this.#broken === null;
+  }
+
+  onShutdown(): void {
+    this.#ending.lookForOwn();
   }
 
   /**
    * A tap gives OpenSSL one record at a time, and behind the peer's close_notify OpenSSL reads none: there close_notify
    * leaves in one segment with what OpenSSL has made in this call, a server's session tickets above all.
    */
-  get #shutdownReads(): boolean {
+  shutdownReads(): boolean {
     const isOver = this.#ended && this.#ending.receive === 'closed';
     return this.#watching.engine === 'node' && !isOver;
   }
@@ -188,13 +182,14 @@ export class Guard {
     this.#ending.look();
     if (this.#failed) return null;
     const told = this.#failBy(error);
-    if (told === null || !isAbandoned(this.#socket)) return told;
-    this.#socket.destroy();
+    if (told === null || !isAbandoned(this.socket)) return told;
+    this.socket.destroy();
     return null;
   }
 
-  #onSecure(): void {
-    const socket = this.#socket;
+  /** The handshake is complete. */
+  onSecure(): void {
+    const socket = this.socket;
     const witness = this.#watching.witness(this);
     this.#ending.establish(witness, this.#record && socket.getProtocol());
     const reason =
@@ -207,7 +202,7 @@ export class Guard {
   }
 
   /** The program destroys its socket, or Node does behind its end. Node's TLS does it for bytes that it refuses. */
-  #onDestroy(error: unknown): void {
+  onDestroy(error: unknown): void {
     this.#ending.look();
     if (!this.#failed && !(error instanceof Error && isTlsError(error))) {
       this.#ending.happened({ type: 'close' });
@@ -217,8 +212,8 @@ export class Guard {
   // ---- the end
 
   /** Node ends the stream. @returns whether it may. */
-  #onEnd(): boolean {
-    if (this.#failed || this.#socket.destroyed) return false;
+  onEnd(): boolean {
+    if (this.#failed || this.socket.destroyed) return false;
     const cut = this.#howItEnded();
     if (cut === null) {
       this.#ended = true;
@@ -238,7 +233,7 @@ export class Guard {
    * read, as where the socket is to fail.
    */
   #report(cut: Cut): void {
-    const socket = this.#socket;
+    const socket = this.socket;
     const tell = () => {
       if (stakeOf(socket) === 'safe') this.#ending.happened({ type: 'idle' });
       this.#tell(cut, 'end');
@@ -296,9 +291,9 @@ export class Guard {
   /** OpenSSL has seen close_notify, and Node will not be told. */
   onIgnored(): void {
     const mayEnd = this.#ending.isEstablished && !this.#ended && !this.#failed;
-    if (!mayEnd || this.#socket.destroyed) return;
-    this.#socket.push(null);
-    this.#socket.read(0);
+    if (!mayEnd || this.socket.destroyed) return;
+    this.socket.push(null);
+    this.socket.read(0);
   }
 
   /**
@@ -307,7 +302,7 @@ export class Guard {
    * what it has.
    */
   #fail(cut: Cut, ended: boolean): void {
-    const socket = this.#socket;
+    const socket = this.socket;
     this.#failed = true;
     // A write that failed says more, and programs look for its code.
     const unwritten = this.#write.error;
@@ -334,9 +329,9 @@ export class Guard {
   }
 
   #pushEnd(): void {
-    const socket = this.#socket;
+    const socket = this.socket;
     if (socket.destroyed) return;
-    this.#push.call(socket, null);
+    this.before.push.call(socket, null);
     socket.read(0);
   }
 
@@ -344,7 +339,7 @@ export class Guard {
 
   /** The transport has failed. @returns what the socket is to fail with now; null where it fails later. */
   #failBy(error: EngineError): Error | null {
-    const socket = this.#socket;
+    const socket = this.socket;
     if (this.mode === 'error' && this.#ending.isEstablished && !this.#ended) {
       parseUnread(socket);
       if (isPausedWithin(socket)) {
@@ -359,7 +354,7 @@ export class Guard {
 
   /** @returns the error, or another where whoever reads the socket would take it for the end of a message. */
   #unmistaken(error: EngineError): Error {
-    const socket = this.#socket;
+    const socket = this.socket;
     const whole = !this.#ending.isEstablished || this.#ending.receive === 'closed';
     const mistaken = !whole && trustsResets(socket) && stakeOf(socket) === 'at-stake';
     if (this.mode === 'report' || !mistaken) return error;
@@ -377,11 +372,11 @@ export class Guard {
     const cause = causeOf(error);
     this.#ending.happened(transportEvent(cause, where, error.code ?? null));
     if (whole || !isEstablished) return error;
-    if (stakeOf(this.#socket) === 'safe') this.#ending.happened({ type: 'idle' });
+    if (stakeOf(this.socket) === 'safe') this.#ending.happened({ type: 'idle' });
     const truncated = truncatedError(cause, where, this.closure, error);
     this.#tell(() => truncated, 'error');
     // An error already. Only who takes it for an end gets another.
-    const mistaken = trustsResets(this.#socket) && stakeOf(this.#socket) === 'at-stake';
+    const mistaken = trustsResets(this.socket) && stakeOf(this.socket) === 'at-stake';
     if (this.mode === 'error' && mistaken) this.#cause = truncated;
     return this.#cause;
   }
@@ -395,7 +390,7 @@ export class Guard {
    * @returns false where the socket is to fail now.
    */
   #failBehindEnd(error: Error): boolean {
-    const socket = this.#socket;
+    const socket = this.socket;
     if (!this.#ended || socket.destroyed) return false;
     // Bytes of our own are lost. Node does not count them any more.
     const lost = (error as { syscall?: string }).syscall === 'write';
@@ -424,14 +419,14 @@ export class Guard {
 
   /** The program has heard the end of its socket, and all that it had to say was taken but close_notify. */
   get #isOver(): boolean {
-    const socket = this.#socket;
+    const socket = this.socket;
     const said = socket.writableEnded || !socket.allowHalfOpen;
     return socket.readableEnded && said && socket.writableLength === 0;
   }
 
   /** A write that failed is told behind what there is to read, where somebody reads. */
-  #onWriteFailed(error: EngineError, done: Done): void {
-    if (!this.#ending.isEstablished || this.#failed || !isRead(this.#socket)) {
+  onWriteFailed(error: EngineError, done: Done): void {
+    if (!this.#ending.isEstablished || this.#failed || !isRead(this.socket)) {
       done(error);
       return;
     }
@@ -440,7 +435,7 @@ export class Guard {
   }
 
   /** Before anyone else hears of it: Node's HTTP parser would take what it has for the whole. */
-  #onError(error: EngineError): void {
+  onError(error: EngineError): void {
     const ending = this.#ending;
     const { isEstablished } = ending;
     // An error that the program destroyed its socket with is its own affair, but for a body that only the
@@ -448,21 +443,22 @@ export class Guard {
     const cut = error === this.#cause || isTlsError(error);
     const strict = this.mode === 'error';
     if (isEstablished && strict && ending.receive !== 'closed') {
-      failMessages(this.#socket, error, cut ? 'all' : 'endless');
+      failMessages(this.socket, error, cut ? 'all' : 'endless');
     }
     if (this.#failed) return;
     ending.lookForRefusal();
-    const { authorizationError } = this.#socket as unknown as { authorizationError: string | null };
+    const { authorizationError } = this.socket as unknown as { authorizationError: string | null };
     const unauthorized = isEstablished ? null : authorizationError || null;
     ending.happened(eventOf(error, unauthorized, isEstablished));
     if (!isEstablished || !isTlsError(error) || !strict) return;
     // 'end' must not follow that, and Node leaves the socket standing. But whoever listens hears the error
     // first, and this may be a call of OpenSSL, which cannot be freed under its own feet.
     this.#failed = true;
-    setImmediate(() => afterReading(this.#socket, false, () => this.#socket.destroy()));
+    setImmediate(() => afterReading(this.socket, false, () => this.socket.destroy()));
   }
 
-  #onClosed(): void {
+  /** The socket is closed. */
+  onClosed(): void {
     // Whoever waits for it.
     this.#write.tell();
     const ending = this.#ending;
@@ -475,6 +471,7 @@ export class Guard {
     }
     const how = closed && receive === 'closed' ? 'closed' : 'destroyed';
     ending.happened({ type: 'abandon', how });
+    ending.conclude();
     this.#conclude();
     tellClosure(() => {
       const { closure } = this;
@@ -486,7 +483,7 @@ export class Guard {
   #conclude(): void {
     const record = this.#record;
     if (record === null) return;
-    const { bytesRead, bytesWritten } = this.#socket;
+    const { bytesRead, bytesWritten } = this.socket;
     record.note(`${bytesRead} bytes of data were read, ${bytesWritten} written`);
     record.conclude(this.closure);
   }
@@ -498,6 +495,24 @@ export class Guard {
     const incomplete = this.closure.incomplete === true;
     tellTruncated(() => ({ ...this.#about(), error: cut(), outcome, incomplete }));
   }
+}
+
+// The same functions for all sockets: see intercept.ts.
+
+function onSecure(this: TLSSocket): void {
+  guardOf(this)?.onSecure();
+}
+
+function onError(this: TLSSocket, error: EngineError): void {
+  guardOf(this)?.onError(error);
+}
+
+function onClosed(this: TLSSocket): void {
+  guardOf(this)?.onClosed();
+}
+
+function enableTrace(this: TLSSocket): void {
+  guardOf(this)?.trace();
 }
 
 /** Makes the error of a cut, with the closure as it is then. */

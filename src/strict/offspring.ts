@@ -1,9 +1,9 @@
 /**
- * Worker threads and forked processes, which are to be registered as the thread that makes them.
+ * Worker threads and processes of Node, which are to be registered as the thread that makes them.
  *
  * Theory of operation. Each thread and each process has a `tls` module of its own. So `register` has to be loaded in
- * each, in front of the program's code. What makes them (`Worker`, `fork`, `cluster.fork`) is replaced by a proxy that
- * adds a flag:
+ * each, in front of the program's code. What makes them (`Worker`, `fork`, `cluster.fork`; `spawn`, `execFile` and their
+ * synchronous twins, where they run this very Node) is replaced by one that adds a flag:
  *
  * - To the `execArgv` of a worker. A worker that is given flags does not inherit those of the process, so they are given,
  *   too.
@@ -12,14 +12,20 @@
  * The flag is `--require`. Workers with `eval` pass `--import` by, and in a process it changes how Node loads the
  * program: a CommonJS one, too, is loaded by the loader of ES modules then.
  *
+ * Two kinds of processes are left alone. What a shell runs (`exec`, the option `shell`) nobody knows before. And one with
+ * `--permission` of its own may not be allowed to read this package: it would not start.
+ *
  * The settings go along: those of a worker as environment data, those of a process as a variable of its environment.
  * There the module takes away what was added, before the program's code runs: its `process.execArgv` and `process.env`
  * are what they would have been.
  */
 import childProcess from 'node:child_process';
 import cluster from 'node:cluster';
+import { accessSync, constants, realpathSync } from 'node:fs';
 import { syncBuiltinESMExports } from 'node:module';
+import { delimiter, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
 import workerThreads from 'node:worker_threads';
 import { process } from '../runtime.ts';
 
@@ -73,6 +79,10 @@ export function inherited(): Inherited | null {
  *   `settings` gives null.
  */
 export function passOn(url: string, settings: () => Inherited | null): () => void {
+  const changed = (args: unknown[]) => {
+    const now = settings();
+    return now === null ? args : spawnArgs(args, url, now);
+  };
   const undo = [
     replace(workerThreads, 'Worker', {
       construct(target, args, newTarget) {
@@ -87,14 +97,21 @@ export function passOn(url: string, settings: () => Inherited | null): () => voi
         return Reflect.apply(target, self, now === null ? args : forkArgs(args, url, now));
       },
     }),
+    ...(['spawn', 'spawnSync', 'execFile', 'execFileSync'] as const).map((name) =>
+      replace(childProcess, name, {
+        apply: (target, self, args) => Reflect.apply(target, self, changed(args)),
+      }),
+    ),
     replace(cluster, 'fork', {
       apply(target, self, args) {
         const now = settings();
         const env = { ...process.env, ...(args[0] as NodeJS.ProcessEnv | undefined) };
+        const { execArgv } = cluster.settings;
+        const own = now === null || isConfined(execArgv, env) ? null : now;
         return Reflect.apply(
           target,
           self,
-          now === null ? args : [withModule(env, cluster.settings.execArgv, url, now)],
+          own === null ? args : [withModule(env, execArgv, url, own)],
         );
       },
     }),
@@ -112,15 +129,29 @@ export function announce(settings: Inherited): void {
   workerThreads.setEnvironmentData(KEY, { settings } satisfies ThreadData as never);
 }
 
+type Replaced = ((...args: never) => unknown) & {
+  readonly [promisify.custom]?: (...args: never) => unknown;
+};
+
+/** `promisify(execFile)` is a function of its own, which Node does not let be replaced on the original: so on a copy. */
+function withPromised(original: Replaced, handler: ProxyHandler<Replaced>): Replaced {
+  const promised = original[promisify.custom];
+  if (promised === undefined) return original;
+  return Object.defineProperties(original.bind(null) as Replaced, {
+    name: { value: original.name },
+    [promisify.custom]: { value: new Proxy(promised, handler) },
+  });
+}
+
 function replace<K extends string>(
   module: { [key in K]?: unknown },
   name: K,
-  handler: ProxyHandler<(...args: never) => unknown>,
+  handler: ProxyHandler<Replaced>,
 ): () => void {
   const original = module[name];
   // In a process that cluster made there is no cluster.fork.
   if (typeof original !== 'function') return () => {};
-  const own = new Proxy(original as (...args: never) => unknown, handler);
+  const own = new Proxy(withPromised(original as Replaced, handler), handler);
   module[name] = own;
   return () => {
     if (module[name] === own) module[name] = original;
@@ -196,15 +227,62 @@ function withoutRefused(flags: readonly string[], message: string): string[] {
 function forkArgs(args: unknown[], url: string, settings: Inherited): unknown[] {
   const at = isObject(args[1]) && !Array.isArray(args[1]) ? 1 : 2;
   const options = args[at] ?? {};
-  const { env, execArgv, execPath } = options as Record<string, unknown>;
+  const { cwd, env, execArgv, execPath } = options as Record<string, unknown>;
   const environment = env || process.env;
   // Node refuses the first two; the third may be another runtime, which knows no such flag.
   if (!isObject(options) || !isObject(environment)) return args;
-  if (execPath && execPath !== process.execPath) return args;
+  const its = environment as NodeJS.ProcessEnv;
+  if (execPath && !isThisNode(execPath, its, cwd)) return args;
+  if (isConfined(execArgv, its)) return args;
   const own = [...args];
-  const all = withModule(environment as NodeJS.ProcessEnv, execArgv, url, settings);
+  const all = withModule(its, execArgv, url, settings);
   own[at] = { ...options, env: all };
   return own;
+}
+
+/** The arguments of `spawn` and `execFile`: (file), (file, options), (file, args, options), and a callback behind them. */
+function spawnArgs(args: unknown[], url: string, settings: Inherited): unknown[] {
+  const [file, flags] = args;
+  const at = Array.isArray(flags) || flags === null || flags === undefined ? 2 : 1;
+  const given = typeof args[at] === 'function' ? undefined : args[at];
+  const options = given ?? {};
+  const { env, cwd, shell } = options as Record<string, unknown>;
+  const environment = (env || process.env) as NodeJS.ProcessEnv;
+  if (!isObject(options) || !isObject(environment) || shell) return args;
+  const ofNode = Array.isArray(flags) ? flags : [];
+  if (!isThisNode(file, environment, cwd) || isConfined(ofNode, environment)) return args;
+  const all = { ...options, env: withModule(environment, ofNode, url, settings) };
+  const before = [...args.slice(0, at)];
+  if (before.length < at) before.push([]);
+  return [...before, all, ...args.slice(typeof args[at] === 'function' ? at : at + 1)];
+}
+
+/** Whether a program is the one that runs here, by its path or as PATH finds it. Another Node may lack what we need. */
+function isThisNode(file: unknown, env: NodeJS.ProcessEnv, cwd: unknown): boolean {
+  if (file === process.execPath) return true;
+  if (typeof file !== 'string' || file === '') return false;
+  const folder = cwd instanceof URL ? fileURLToPath(cwd) : typeof cwd === 'string' ? cwd : '';
+  const paths = /[\\/]/.test(file)
+    ? [resolve(folder, file)]
+    : (env['PATH'] ?? '').split(delimiter).map((one) => resolve(folder, one, file));
+  const endings = process.platform === 'win32' ? ['', '.exe'] : [''];
+  for (const path of paths.flatMap((one) => endings.map((ending) => one + ending))) {
+    try {
+      accessSync(path, constants.X_OK);
+      return realpathSync(path) === realpathSync(process.execPath);
+    } catch {
+      // It is not there, or nobody may look: the next one is tried, as the system does.
+    }
+  }
+  return false;
+}
+
+/** Whether a process has permissions of its own: flags that this process was not started with. */
+function isConfined(flags: unknown, env: NodeJS.ProcessEnv): boolean {
+  const confines = (text: string) => /--(?:experimental-)?permission\b/.test(text);
+  if (Array.isArray(flags) && confines(flags.join(' '))) return true;
+  const { NODE_OPTIONS: nodeOptions } = env;
+  return confines(nodeOptions ?? '') && nodeOptions !== process.env['NODE_OPTIONS'];
 }
 
 /**

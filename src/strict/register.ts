@@ -16,6 +16,7 @@
 import { syncBuiltinESMExports } from 'node:module';
 import tls from 'node:tls';
 import { OptionError } from '../errors.ts';
+import { checkOptionNames } from '../option-names.ts';
 import { isTap } from '../tap/tap.ts';
 import type { Strictness } from './channels.ts';
 import { announce, type Inherited, inherited, passOn } from './offspring.ts';
@@ -70,6 +71,7 @@ let installed: StrictConnect | null = null;
  * @throws {OptionError}, and {RuntimeError} on Deno and Bun.
  */
 export function register(options: RegisterOptions = {}): () => void {
+  checkOptionNames(options, ['mode', 'include', 'exclude']);
   const { mode = 'error', include, exclude } = options;
   checkMode(mode);
   // Loaded before anything connects, so that all is watched from its first byte.

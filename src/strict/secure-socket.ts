@@ -15,8 +15,9 @@ import { OptionError, RuntimeError } from '../errors.ts';
 import { IS_NODE, process } from '../runtime.ts';
 import type { Strictness } from './channels.ts';
 import { Guard, guardOf, type Watching } from './guard.ts';
+import { setGuard } from './intercept.ts';
 import { acceptPassing, connectPassing, type Passing } from './pass/passing.ts';
-import { openSslWitness } from './witness.ts';
+import { openSslWitness, type Witness } from './witness.ts';
 
 /** Options of `secureSocket`: those of `tls.connect`, and ours. */
 export interface SecureSocketOptions extends ConnectionOptions {
@@ -82,7 +83,7 @@ export function openStrict(
     guardByRecords(passing, peerOf(options), mode, options.socket);
     return passing.socket;
   }
-  const mark = native.mark();
+  const before = native.mark();
   const socket = make();
   const guard = guardOf(socket);
   if (guard !== undefined) {
@@ -90,13 +91,10 @@ export function openStrict(
     guard.mode = mode;
     return socket;
   }
-  const own = native.mark() - mark;
-  if (isTraced(options.enableTrace)) keepWatching(native, mark, socket);
+  const own = native.mark() - before;
+  if (isTraced(options.enableTrace)) keepWatching(native, before, socket);
   // Before the handshake is complete, an SSL is known by when it was made.
-  new Guard(
-    socket,
-    watchingBy(native, mode, peerOf(options), () => native.since(mark).slice(0, own)),
-  );
+  new Guard(socket, new AddOnWatching(native, mode, peerOf(options), { mark: before, own }));
   return socket;
 }
 
@@ -105,7 +103,11 @@ export function guardSocket(socket: TLSSocket, mode: Strictness): void {
   const guard = guardOf(socket);
   const { native } = strictAddOn();
   if (guard !== undefined) guard.mode = mode;
-  else new Guard(socket, native === null ? UNWATCHED(mode) : watchingBy(native, mode, SOME_CLIENT));
+  else
+    new Guard(
+      socket,
+      native === null ? UNWATCHED(mode) : new AddOnWatching(native, mode, SOME_CLIENT),
+    );
 }
 
 /**
@@ -126,9 +128,13 @@ export function acceptStrict(
     });
     return;
   }
-  const mark = native.mark();
+  if (!isTraced(tracesOf(server))) {
+    listener.call(server, transport);
+    return;
+  }
+  const before = native.mark();
   listener.call(server, transport);
-  if (isTraced(tracesOf(server))) retake(native.since(mark));
+  retake(native.since(before));
 }
 
 /** @internal @throws {OptionError} */
@@ -154,7 +160,7 @@ export function strictAddOn(): ReturnType<typeof addOn> {
     });
   }
   if (state.native !== null && heard !== state.native) {
-    state.native.watch((watch) => guarded.get(watch)?.onIgnored());
+    state.native.watch((watch) => guardOf(watch)?.onIgnored());
     heard = state.native;
   }
   return state;
@@ -180,33 +186,52 @@ function peerOf({ host, path, port, socket }: ConnectionOptions): PeerOfGuard {
 
 // ---- by the add-on
 
-/** Who guards what the add-on watches, for a close_notify that OpenSSL ignores. */
-const guarded = new WeakMap<Watch, Guard>();
-
 let heard: AddOn | null = null;
 
-/** @param made those of its SSLs that may be the connection's, until that is known. */
-function watchingBy(
-  native: AddOn,
-  mode: Strictness,
-  peer: PeerOfGuard,
-  made: () => Watch[] = () => [],
-): Watching {
-  let watches = made;
-  return {
-    ...peer,
-    mode,
-    evidence: 'openssl',
-    engine: 'node',
-    witness(guard) {
-      const found = openSslWitness(native, guard.socket);
-      if (found === null) return null;
-      guarded.set(found.watch, guard);
-      watches = () => [found.watch];
-      return found.witness;
-    },
-    trace: () => retake(watches()),
-  };
+/** Which SSLs were made with a socket: how many, behind which mark. */
+interface Made {
+  readonly mark: number;
+  readonly own: number;
+}
+
+/** By what OpenSSL shows to the add-on. */
+class AddOnWatching implements Watching {
+  readonly mode: Strictness;
+  readonly evidence = 'openssl';
+  readonly engine = 'node';
+  readonly role: PeerOfGuard['role'];
+  readonly host: PeerOfGuard['host'];
+  readonly port: PeerOfGuard['port'];
+  readonly #native: AddOn;
+  readonly #made: Made | null;
+  /** The connection's, once that is known. */
+  #watch: Watch | null = null;
+
+  /** @param made those of its SSLs that may be the connection's, until that is known. */
+  constructor(native: AddOn, mode: Strictness, peer: PeerOfGuard, made: Made | null = null) {
+    this.mode = mode;
+    this.role = peer.role;
+    this.host = peer.host;
+    this.port = peer.port;
+    this.#native = native;
+    this.#made = made;
+  }
+
+  witness(guard: Guard): Witness | null {
+    const found = openSslWitness(this.#native, guard.socket);
+    if (found === null) return null;
+    this.#watch = found.watch;
+    // For a close_notify that OpenSSL ignores.
+    setGuard(found.watch, guard);
+    return found.witness;
+  }
+
+  trace(): void {
+    if (this.#watch !== null) retake([this.#watch]);
+    else if (this.#made !== null) {
+      retake(this.#native.since(this.#made.mark).slice(0, this.#made.own));
+    }
+  }
 }
 
 /** A connection that was there before it could be watched: nothing is claimed of it. */

@@ -3,6 +3,7 @@ import type { Duplex } from 'node:stream';
 import type { Server } from 'node:tls';
 import { OptionError } from '../errors.ts';
 import { noteRequest, REQUESTS } from '../http-messages.ts';
+import { checkOptionNames } from '../option-names.ts';
 import type { Strictness } from './channels.ts';
 import { acceptStrict, checkMode, guardSocket, strictAddOn } from './secure-socket.ts';
 
@@ -25,6 +26,7 @@ const modes = new WeakMap<Server, Strictness>();
  * @throws {OptionError} for something that is not Node's TLS server, and {RuntimeError} on Deno and Bun.
  */
 export function strictServer<T extends Server>(server: T, options: StrictServerOptions = {}): T {
+  checkOptionNames(options, ['mode']);
   const { mode = 'error' } = options;
   checkMode(mode);
   // Loaded before the next connection comes, so that it is watched from its first byte.
@@ -63,8 +65,7 @@ export function strictServer<T extends Server>(server: T, options: StrictServerO
 /** To a server that nobody listens to for requests a listener of ours would be http2's compatibility API, switched on. */
 function noteRequests(server: Server): void {
   for (const event of REQUESTS) {
-    const listeners = server.listeners(event);
-    if (listeners.length > 0 && !listeners.includes(noteRequest)) {
+    if (server.listenerCount(event) > 0 && !server.listeners(event).includes(noteRequest)) {
       server.prependListener(event, noteRequest);
     }
   }

@@ -14,8 +14,10 @@ import { Buffer } from 'node:buffer';
 import http from 'node:http';
 import net from 'node:net';
 import { ConnectError, OptionError } from '../errors.ts';
+import { plainReason } from '../openssl.ts';
+import { checkOptionNames } from '../option-names.ts';
 import { process } from '../runtime.ts';
-import { serverName } from '../server-name.ts';
+import { hostAndPort, serverName } from '../server-name.ts';
 import { type SecureSocketOptions, secureSocket } from './secure-socket.ts';
 
 /** An HTTP proxy that tunnels (CONNECT). */
@@ -45,6 +47,7 @@ export function checkProxy(options: ProxyOptions): Proxy {
   if (typeof options !== 'object' || options === null) {
     throw new OptionError('proxy must be an object: { uri, headers, tls }');
   }
+  checkOptionNames(options, ['uri', 'headers', 'tls'], 'proxy.');
   const { uri, headers = {}, tls = {} } = options;
   if (!URL.canParse(String(uri))) throw new OptionError('proxy.uri must be a URL');
   const url = new URL(uri);
@@ -291,16 +294,11 @@ export class Tunnel {
 }
 
 /** Why a connection failed, in one line. */
-function whyOf(error: Error & { reason?: string }): string {
+function whyOf(error: Error): string {
   // An AggregateError (several addresses, all failed) has no message of its own.
   if (error instanceof AggregateError) return error.errors.map(whyOf).join('; ');
-  // OpenSSL's messages have numbers of threads and lines of its sources in them.
-  return (error.reason ?? error.message).trim();
+  return plainReason(error.message);
 }
-
-/** `host:port`, with the brackets of an IPv6 address. */
-export const hostAndPort = (host: string, port: number): string =>
-  net.isIPv6(host) ? `[${host}]:${port}` : `${host}:${port}`;
 
 /** RFC 9112 section 4: the status line. */
 const STATUS = /^HTTP\/1\.\d (\d{3})(?: |\r?\n|$)/;

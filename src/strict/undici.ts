@@ -7,11 +7,12 @@ import net from 'node:net';
 import type { Duplex } from 'node:stream';
 import type { TLSSocket } from 'node:tls';
 import { OptionError, TimeoutError } from '../errors.ts';
-import { serverName } from '../server-name.ts';
+import { CONNECT_OPTIONS, CONTEXT_OPTIONS, checkOptionNames } from '../option-names.ts';
+import { hostAndPort, serverName } from '../server-name.ts';
 import { after } from '../wait.ts';
 import { checkMode, type SecureSocketOptions, secureSocket, strictAddOn } from './secure-socket.ts';
 import { SessionCache } from './session-cache.ts';
-import { checkProxy, hostAndPort, type ProxyOptions, Tunnel } from './tunnel.ts';
+import { checkProxy, type ProxyOptions, Tunnel } from './tunnel.ts';
 
 export type { ProxyOptions };
 
@@ -56,6 +57,12 @@ export type ConnectorCallback = (
 /** The function that `new Agent({ connect })` takes. */
 export type Connector = (options: ConnectorOptions, callback: ConnectorCallback) => void;
 
+const OPTIONS: readonly string[] = [
+  ...CONTEXT_OPTIONS,
+  ...CONNECT_OPTIONS,
+  ...['allowH2', 'maxCachedSessions', 'mode', 'proxy'],
+];
+
 /**
  * A connector for `new Agent({ connect })`, `Pool` and `Client`. A response that the transport cut fails
  * with `ERR_TLS_TRUNCATED` (HTTP/1 and HTTP/2); one that is whole, and a connection that is idle, are
@@ -64,6 +71,7 @@ export type Connector = (options: ConnectorOptions, callback: ConnectorCallback)
  * @throws {OptionError}, and {RuntimeError} on Deno and Bun.
  */
 export function strictConnector(options: StrictConnectorOptions = {}): Connector {
+  checkOptionNames(options, OPTIONS);
   const { allowH2, maxCachedSessions = 100, timeout = 10_000, proxy, ...tlsOptions } = options;
   checkMode(tlsOptions.mode ?? 'error');
   strictAddOn();
@@ -82,11 +90,15 @@ export function strictConnector(options: StrictConnectorOptions = {}): Connector
     const stop =
       timeout > 0
         ? after(timeout, () => {
-            const why = opening instanceof Tunnel ? `: ${opening.waitsFor}` : '';
+            const name = hostAndPort(hostname, port);
+            const [why, first] =
+              opening instanceof Tunnel
+                ? [`: ${opening.waitsFor}`, 'ask who runs the proxy']
+                : ['', 'check the address and what filters it'];
             fail(
-              new TimeoutError(`no connection to ${hostname}:${port} within ${timeout} ms${why}`, {
+              new TimeoutError(`no connection to ${name} within ${timeout} ms${why}`, {
                 phase: 'connect',
-                hint: 'check the address and what filters it, or raise timeout',
+                hint: `${first}, or raise timeout`,
               }),
             );
           })

@@ -11,7 +11,7 @@
  *
  * A witness tells only what it has read. Where it has read nothing, it says null, and nothing is claimed.
  */
-
+import { performance } from 'node:perf_hooks';
 import { type AddOn, ALONE, AUTHENTICATED, SENT, type Watch } from '../add-on.ts';
 import { closes } from '../closure/ending.ts';
 import type { CutPoint, Evidence } from '../closure/machine.ts';
@@ -107,6 +107,8 @@ export class OpenSslWitness implements Witness {
   readonly unreadable = null;
   readonly #watch: Watch;
   readonly #tls13: boolean;
+  /** How many alerts were looked at. */
+  #known = 0;
   #received: WitnessedAlert | null = null;
   #written: WitnessedAlert | null = null;
   /** Whether nothing was before it in OpenSSL's buffer. */
@@ -158,7 +160,9 @@ export class OpenSslWitness implements Witness {
   #look(): void {
     if (this.#received !== null && this.#written !== null) return;
     const tls13 = this.#tls13;
-    const alerts = this.#watch.alerts();
+    const alerts = this.#watch.alerts(this.#known);
+    if (alerts === null) return;
+    this.#known += alerts.length / 2;
     for (let i = 0; i < alerts.length; i += 2) {
       const word = alerts[i] as number;
       const flags = word >> 16;

@@ -4,6 +4,7 @@
  * A witness is asked, it does not call. So whoever wants to know how the connection stands looks first: `look` tells
  * the machine of the alerts that have crossed since, in the order in which they did.
  */
+import { performance } from 'node:perf_hooks';
 import { alertEvent, closes, Ending } from '../closure/ending.ts';
 import type { ClosureEvent, ReceiveKind, SendKind } from '../closure/machine.ts';
 import type { Closure } from '../closure/verdict.ts';
@@ -15,16 +16,14 @@ export class WitnessedEnding {
   readonly #ending = new Ending();
   /** Where it is recorded, for a connection that turns out to lack bytes. */
   readonly #record: Observer | null;
-  /** Null before the handshake is complete, and where nobody has watched it. */
+  /** Null before the handshake is complete, where nobody has watched it, and when it has no more to say. */
   #witness: Witness | null = null;
   #startedAt = performance.now();
   #established = false;
   #protocol: string | null = null;
-  /** The alerts that the machine was told of. */
-  readonly #told: Record<'received' | 'sent', WitnessedAlert | null> = {
-    received: null,
-    sent: null,
-  };
+  /** Whether the machine was told of the alert that ended this direction. */
+  #received = false;
+  #sent = false;
 
   constructor(record: Observer | null = null) {
     this.#record = record;
@@ -72,18 +71,19 @@ export class WitnessedEnding {
 
   look(): void {
     const witness = this.#witness;
-    if (witness === null || (this.#told.received !== null && this.#told.sent !== null)) return;
+    if (witness === null) return;
     const { received, sent } = witness;
     const sentFirst = sent !== null && (received === null || sent.at <= received.at);
     if (sentFirst) this.#alert('sent', sent, witness);
     if (received !== null) this.#alert('received', received, witness);
     if (sent !== null && !sentFirst) this.#alert('sent', sent, witness);
+    if (this.#received && this.#sent) this.#witness = null;
   }
 
   /** Node has written close_notify. What it gave to the transport, it takes out of OpenSSL's buffer in the next turn. */
   lookForOwn(): void {
     this.look();
-    if (this.#told.sent === null) setImmediate(() => this.look());
+    if (!this.#sent) setImmediate(() => this.look());
   }
 
   /** OpenSSL has refused the peer's bytes; the alert that says so may be on its way still. */
@@ -98,9 +98,15 @@ export class WitnessedEnding {
 
   #alert(direction: 'received' | 'sent', alert: WitnessedAlert, { evidence }: Witness): void {
     // Once each: asked again, a witness says the same.
-    if (this.#told[direction] !== null) return;
-    this.#told[direction] = alert;
+    if (direction === 'sent' ? this.#sent : this.#received) return;
+    if (direction === 'sent') this.#sent = true;
+    else this.#received = true;
     this.happened(alertEvent(direction, alert, alertName(alert.description), evidence), alert.at);
+  }
+
+  /** The connection is over. What could only be known late is known, and what it took to know it is let go. */
+  conclude(): void {
+    if (this.#witness === null) this.#ending.conclude();
   }
 
   /** @param at when it happened, on the clock of `performance.now()`. */

@@ -16,7 +16,9 @@
  *
  * kept-entries.ts holds to both rules; records.ts tells of records, and of what was read in them.
  */
+
 import type { Verdict } from '../closure/verdict.ts';
+import { checkOptionNames } from '../option-names.ts';
 import { parseKeyLogLine } from '../record/keys.ts';
 import type { TranscriptEntry } from './entries.ts';
 import { type Event, type Kept, KeptEntries } from './kept-entries.ts';
@@ -66,8 +68,9 @@ export class Transcript implements Observer {
   /** Takes each line of the key log; absent with `decode: false` and no `secrets`. */
   readonly onSecret?: (line: string) => void;
 
-  /** @throws {RangeError} for a limit that is not a whole number of at least 8. */
+  /** @throws {OptionError}, and {RangeError} for a limit that is not a whole number of at least 8. */
   constructor(options: TranscriptOptions = {}) {
+    checkOptionNames(options, ['limit', 'decode', 'secrets', 'local', 'peer']);
     const { limit = 200, decode = true, secrets = false } = options;
     if (!Number.isInteger(limit) || limit < LEAST_LIMIT) {
       throw new RangeError(`limit must be a whole number, at least ${LEAST_LIMIT}`);

@@ -16,6 +16,7 @@ import dns from 'node:dns';
 import net from 'node:net';
 import type { Deadlines } from '../closure/policy.ts';
 import { ConnectError, OptionError, ResolveError, TimeoutError } from '../errors.ts';
+import { hostAndPort } from '../server-name.ts';
 import { abortsWith, after, type WaitOptions, withLimits } from '../wait.ts';
 
 /** Where to connect to, and how: the options of `net.connect` that apply. */
@@ -76,7 +77,15 @@ export async function openTransport(
   deadlines: Deadlines,
   onPhase: (name: 'resolve' | 'connect') => void,
 ): Promise<net.Socket> {
-  const { path, host = 'localhost', port = 0, lookup: _, ...rest } = options;
+  const { path, host = 'localhost', port = 0, lookup, ...rest } = options;
+  // Of these Node's own errors do not name the option.
+  if (lookup !== undefined && typeof lookup !== 'function') {
+    throw new OptionError('lookup must be a function');
+  }
+  const { localAddress } = rest;
+  if (localAddress !== undefined && net.isIP(localAddress) === 0) {
+    throw new OptionError('localAddress must be an IP address');
+  }
   const limits = { signal, deadline: deadlines.connect };
   if (path !== undefined) {
     const socket = await connectToAny([{ path }], path, ATTEMPT_DELAY, limits);
@@ -92,7 +101,7 @@ export async function openTransport(
   const delay = options.autoSelectFamilyAttemptTimeout ?? ATTEMPT_DELAY;
   const socket = await connectToAny(
     targets,
-    `${host}:${options.port}`,
+    hostAndPort(host, options.port),
     Math.max(delay, LEAST_ATTEMPT_DELAY),
     limits,
   );
@@ -193,10 +202,9 @@ function connectToAny(
       let isOver = false;
       const begin = (target: net.NetConnectOpts) => {
         // Not net.connect(): should it throw, nobody would have the socket that it had made.
-        const socket = new net.Socket({
-          ...target,
-          allowHalfOpen: true,
-        } as net.SocketConstructorOpts);
+        const socket = refusing(
+          () => new net.Socket({ ...target, allowHalfOpen: true } as net.SocketConstructorOpts),
+        );
         attempts.add(socket);
         const onError = (error: Error) => {
           attempts.delete(socket);

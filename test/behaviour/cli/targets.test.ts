@@ -1,4 +1,5 @@
 /** Targets on the command line: how they are written, which addresses they may have, several of them. */
+import { spawnSync } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import net from 'node:net';
 import { networkInterfaces, tmpdir } from 'node:os';
@@ -10,7 +11,7 @@ import type { ProbeReport } from '../../../src/cli/probe-report.ts';
 import type { Terminal } from '../../../src/cli/terminal.ts';
 import { ours, plainNode, raw, refusedPort } from '../../support/cli-servers.ts';
 import { describeTls, pki } from '../../support/core-pki.ts';
-import { run } from './run.ts';
+import { MAIN, run } from './run.ts';
 
 let directory = '';
 beforeAll(() => {
@@ -36,6 +37,25 @@ describe.concurrent('a target that is written wrong', () => {
     });
   });
 });
+
+it.skipIf(spawnSync('script', ['--version']).error !== undefined)(
+  'an error on a terminal of 80 columns is broken between words',
+  () => {
+    const command = `stty cols 80; "${process.execPath}" "${MAIN}" probe ::1:443`;
+    const env = { ...process.env, LC_ALL: 'C.UTF-8', TERM: 'xterm' };
+    // It gives the command a terminal of its own.
+    const { stdout } = spawnSync('script', ['-qec', command, '/dev/null'], {
+      env,
+      encoding: 'utf8',
+      stdio: ['ignore', 'pipe', 'ignore'],
+    });
+    const lines = stdout.trimEnd().split(/\r?\n/);
+    expect(lines).toEqual([
+      'error: put an IPv6 address in brackets: [::1]:443 if 443 is the port, [::1:443]',
+      'if it is part of the address',
+    ]);
+  },
+);
 
 describe('-4 and -6', () => {
   it.each([

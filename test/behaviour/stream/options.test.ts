@@ -1,8 +1,13 @@
 /** Every option of Node's own functions does what it does there, or is refused by name. */
+import { execFile } from 'node:child_process';
+import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import net from 'node:net';
 import tls from 'node:tls';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
 import { describe, expect, test } from 'vitest';
+import { ClientCertificateFinder, loadIdentities } from '../../../src/client-cert/index.ts';
 import {
   type AcceptOptions,
   accept,
@@ -10,12 +15,26 @@ import {
   connect,
   createServer,
   OptionError,
+  PcapngRecorder,
   type ServerOptions,
+  strictServer,
+  type TlsStream,
+  Transcript,
 } from '../../../src/index.ts';
+import { startTls } from '../../../src/starttls/starttls.ts';
+import { register, unregister } from '../../../src/strict/register.ts';
+import { strictConnector } from '../../../src/strict/undici.ts';
+import { channel } from '../../../src/testing/channel.ts';
 import { describeTls, pki } from '../../support/core-pki.ts';
 import { clean, type Scope } from '../../support/core-scope.ts';
-import { rejection } from '../../support/core-streams.ts';
+import { pair, rejection } from '../../support/core-streams.ts';
 import { tcpPair } from '../../support/core-transport.ts';
+import { describeNodes } from '../../support/describe-nodes.ts';
+
+// Loading it registers.
+unregister();
+
+const ROOT = fileURLToPath(new URL('../../../', import.meta.url));
 
 /** A value that Node takes, for each option of `tls.createSecureContext` in the documentation of Node 20 to 26. */
 const context = (): Readonly<Record<string, unknown>> => ({
@@ -259,6 +278,86 @@ describe('a name that nobody knows', () => {
   });
 });
 
+type Call = (stream: TlsStream) => unknown;
+
+describeTls('a name that nobody knows, in the options of a call', () => {
+  test.each<readonly [string, string, Call]>([
+    ['read', 'deadline', (stream) => stream.read({ deadlin: 5 } as never)],
+    ['write', 'signal', (stream) => stream.write('x', { singal: null } as never)],
+    ['shutdown', 'unread', (stream) => stream.shutdown({ unred: 'discard' } as never)],
+    ['close', 'wait', (stream) => stream.close({ wiat: false } as never)],
+    [
+      'toDuplex',
+      'allowHalfOpen',
+      async (stream) => stream.toDuplex({ allowHalfopen: false } as never),
+    ],
+  ])('%s: did you mean %s?', (_, right, call) =>
+    clean(async (scope) => {
+      const { client, server } = await pair(scope, 'TLSv1.3');
+      const error = await rejection(Promise.resolve(call(client)));
+      expect(error).toMatchObject({ code: 'ERR_TLS_OPTION', hint: `did you mean ${right}?` });
+      // Nothing has come of it.
+      expect(client.closure.verdict).toBe('open');
+      await Promise.all([client.close(), server.close()]);
+    })(),
+  );
+
+  test('of a server', async () => {
+    const server = createServer({}, () => {});
+    const listening = rejection(server.listen({ port: 0, hots: '127.0.0.1' } as never));
+    expect((await listening).message).toBe('there is no option hots: did you mean host?');
+    expect(server.address()).toBeNull();
+    for (const deadline of [0, 5]) {
+      const closing = rejection(server.close({ deadline, abort: true } as never));
+      expect(await closing).toMatchObject({
+        message: 'there is no option abort',
+        hint: 'there is signal, deadline',
+      });
+    }
+    await server.close();
+  });
+
+  test('what listens already is no options', async () => {
+    const listening = net.createServer();
+    await once(listening.listen(0, '127.0.0.1'), 'listening');
+    const server = createServer({}, () => {});
+    const address = await server.listen(listening);
+    expect(address).toMatchObject({ port: (listening.address() as net.AddressInfo).port });
+    await server.close();
+    listening.close();
+  });
+
+  test.each([
+    ['deadlines', { conect: 5 }, 'deadlines.conect', 'did you mean deadlines.connect?'],
+    ['linger', { tiem: 5 }, 'linger.tiem', 'did you mean linger.time?'],
+    ['linger', { bytes: 5 }, 'linger.bytes', 'there is linger.time, linger.count'],
+  ])('of the option %s: %j', async (name, value, wrong, hint) => {
+    const error = await rejection(connect({ port: 1, [name]: value } as never));
+    expect(error).toMatchObject({ code: 'ERR_TLS_OPTION', hint });
+    expect(error.message).toContain(`there is no option ${wrong}`);
+  });
+
+  const others: ReadonlyArray<readonly [string, () => unknown]> = [
+    ['Transcript', () => new Transcript({ secret: true } as never)],
+    // It would have written the secrets into the file.
+    ['PcapngRecorder', () => new PcapngRecorder({ secret: false } as never)],
+    ['strictServer', () => strictServer(tls.createServer(), { mod: 'report' } as never)],
+    ['register', () => register({ exclud: ['localhost'] } as never)],
+    // It would have gone by no proxy.
+    ['strictConnector', () => strictConnector({ proxi: { uri: 'http://localhost' } } as never)],
+    ['proxy', () => strictConnector({ proxy: { url: 'http://localhost' } } as never)],
+    ['ClientCertificateFinder', () => new ClientCertificateFinder({ identites: [] } as never)],
+    ['find', () => new ClientCertificateFinder().find({ port: 1 }, { htpp: '/' } as never)],
+    ['loadIdentities', () => loadIdentities([], { passphrse: 'x' } as never)],
+    ['startTls', () => startTls(channel().ends[0], 'smtp', { hostt: 'x' } as never)],
+  ];
+  test.each(others)('of %s', async (_, call) => {
+    const error = await rejection((async () => call())());
+    expect(error.code).toBe('ERR_TLS_OPTION');
+    expect(error.hint).toMatch(/^did you mean [\w.]+\?$/);
+  });
+});
+
 describeTls('what options do', () => {
   test(
     'a port as text, as it comes from the environment',
@@ -320,4 +419,22 @@ describeTls('what options do', () => {
       await Promise.all([stream.close(), other.close()]);
     }),
   );
+});
+
+describeNodes('a value that Node itself checks, from some version on', (node, major) => {
+  test('is an option error', async () => {
+    const program = `
+      import { connect } from 'close-notify';
+      const codes = {};
+      for (const option of [{ typeOfService: 300 }, { blockList: {} }]) {
+        const error = await connect({ host: '127.0.0.1', port: 1, ...option }).catch((error) => error);
+        codes[Object.keys(option)] = error.code;
+      }
+      console.log(JSON.stringify(codes));`;
+    const args = ['--input-type=module', '-e', program];
+    const { stdout } = await promisify(execFile)(node, args, { cwd: ROOT });
+    const from = (version: number) => (major < version ? 'ERR_TLS_CONNECT' : 'ERR_TLS_OPTION');
+    // Nobody listens on the port of the older Nodes, which pass these by.
+    expect(JSON.parse(stdout)).toEqual({ typeOfService: from(24), blockList: from(22) });
+  });
 });

@@ -18,18 +18,17 @@ import { describeNodes } from '../../support/describe-nodes.ts';
 const ROOT = fileURLToPath(new URL('../../../', import.meta.url));
 
 unregister();
-const original = {
-  Worker: workerThreads.Worker,
-  fork: childProcess.fork,
-  clusterFork: cluster.fork,
-};
-afterEach(() => unregister());
-
 const now = () => ({
   Worker: workerThreads.Worker,
   fork: childProcess.fork,
+  spawn: childProcess.spawn,
+  spawnSync: childProcess.spawnSync,
+  execFile: childProcess.execFile,
+  execFileSync: childProcess.execFileSync,
   clusterFork: cluster.fork,
 });
+const original = now();
+afterEach(() => unregister());
 
 test('what makes workers and forks looks as it did, and is Node’s again once undone', () => {
   const undo = register();
@@ -38,6 +37,11 @@ test('what makes workers and forks looks as it did, and is Node’s again once u
   expect(workerThreads.Worker.prototype).toBe(original.Worker.prototype);
   expect(childProcess.fork.name).toBe('fork');
   expect(childProcess.fork.length).toBe(original.fork.length);
+  for (const name of ['spawn', 'spawnSync', 'execFile', 'execFileSync'] as const) {
+    expect(childProcess[name], name).not.toBe(original[name]);
+    expect(childProcess[name].name).toBe(name);
+    expect(childProcess[name].length).toBe(original[name].length);
+  }
   const once = now();
   register({ mode: 'report' });
   expect(now()).toEqual(once);
@@ -72,6 +76,15 @@ test('what Node refuses, it refuses in the same words', () => {
     () => childProcess.fork('x', 5 as never),
     () => childProcess.fork('x', [], 5 as never),
     () => childProcess.fork('x', { execPath: 5 as never }),
+    () => childProcess.spawn(5 as never),
+    () => childProcess.spawn('', []),
+    () => childProcess.spawn(process.execPath, 5 as never),
+    () => childProcess.spawn(process.execPath, [], 5 as never),
+    () => childProcess.spawn(process.execPath, [], { cwd: 5 as never }),
+    () => childProcess.spawn(process.execPath, [], { argv0: 5 as never }),
+    () => childProcess.execFile(process.execPath, [], {}, 5 as never),
+    () => childProcess.execFileSync(process.execPath, 5 as never),
+    () => childProcess.spawnSync(process.execPath, [], { timeout: -1 }),
   ];
   const said = () =>
     refused.map((call) => {
@@ -158,6 +171,11 @@ const MAKER = `
   await fork('fork, options', { execArgv: [], env: { A: '1', NODE_OPTIONS: '--no-warnings' } });
   await fork('fork, args, options', ['a'], { env: Object.create({ A: '1' }) });
   await fork('fork, own settings', undefined, { env: { CLOSE_NOTIFY_MODE: 'error' } });
+  const stdio = ['ignore', 'ignore', 'ignore', 'ipc'];
+  const spawn = (way, ...args) => ask(way, childProcess.spawn(process.execPath, ...args));
+  await spawn('spawn', [LEAF, 'a'], { stdio });
+  await spawn('spawn, options', ['--no-warnings', LEAF], { stdio, env: { A: '1', NODE_OPTIONS: '--no-warnings' } });
+  await spawn('spawn, own settings', [LEAF], { stdio, env: { CLOSE_NOTIFY_MODE: 'error' } });
   cluster.setupPrimary({ exec: LEAF, args: ['a'] });
   await ask('cluster', cluster.fork());
   await ask('cluster, env', cluster.fork({ A: '1' }));
@@ -233,6 +251,87 @@ describeNodes('a program', (node) => {
   );
 
   test(
+    'runs itself with any arguments that Node takes, and another program with all that it was given',
+    clean(async (scope) => {
+      const folder = programOf(scope, {
+        'leaf.cjs': `
+          const { connect } = require('node:tls');
+          const strict = Object.getOwnPropertySymbols(connect).some(({ description }) => description === 'close-notify.settings');
+          console.log(strict, process.env.A ?? '-', ...process.argv.slice(2));`,
+        other: '#!/bin/sh\necho "other $# $NODE_OPTIONS."\n',
+        'main.mjs': `import 'close-notify/register';
+          import childProcess, { execFile } from 'node:child_process';
+          import { once } from 'node:events';
+          import { chmodSync, symlinkSync } from 'node:fs';
+          import { basename, dirname } from 'node:path';
+          import { promisify } from 'node:util';
+          chmodSync('other', 0o755);
+          symlinkSync(process.execPath, 'itself');
+          const node = process.execPath;
+          const env = { A: '1', PATH: '/nowhere:.:' + dirname(node) };
+          const all = {};
+          const tell = async (way, child) => {
+            let text = '';
+            child.stdout.on('data', (chunk) => { text += chunk; });
+            await once(child, 'close');
+            all[way] = text.trim();
+          };
+          const through = (way, ...args) => new Promise((resolve) =>
+            execFile(...args, (error, out) => { all[way] = (error ?? out.trim()); resolve(); }));
+          await tell('spawn, no list', childProcess.spawn('./itself', undefined, { env, argv0: 'leaf' }).on('spawn', function () { this.stdin.end("require('./leaf.cjs')"); }));
+          await tell('spawn, options first', childProcess.spawn('itself', { env }).on('spawn', function () { this.stdin.end("require('./leaf.cjs')"); }));
+          await tell('spawn, cwd', childProcess.spawn('./itself', ['leaf.cjs', 'x'], { cwd: new URL('.', import.meta.url) }));
+          await through('execFile, list', node, ['leaf.cjs', 'a b']);
+          await through('execFile, null', node, ['leaf.cjs'], null);
+          await through('execFile, options', basename(node), ['leaf.cjs'], { env });
+          all['execFile, promised'] = (await promisify(execFile)(node, ['leaf.cjs', 'p'])).stdout.trim();
+          all.execFileSync = childProcess.execFileSync(node, ['leaf.cjs'], { encoding: 'utf8' }).trim();
+          all.spawnSync = childProcess.spawnSync(node, ['leaf.cjs'], { encoding: 'utf8' }).stdout.trim();
+          await tell('other', childProcess.spawn('./other', ['leaf.cjs']));
+          await tell('shell', childProcess.spawn('./other leaf.cjs', { shell: true }));
+          await through('not there', 'not-there', ['leaf.cjs']);
+          all['not there'] = all['not there'].code;
+          console.log(JSON.stringify(all));`,
+      });
+      expect(await run(node, folder)).toEqual({
+        'spawn, no list': 'true 1',
+        'spawn, options first': 'true 1',
+        'spawn, cwd': 'true - x',
+        'execFile, list': 'true - a b',
+        'execFile, null': 'true -',
+        'execFile, options': 'true 1',
+        'execFile, promised': 'true - p',
+        execFileSync: 'true -',
+        spawnSync: 'true -',
+        other: 'other 1 .',
+        shell: 'other 1 .',
+        'not there': 'ENOENT',
+      });
+    }),
+  );
+
+  test(
+    'that gives a process permissions of its own leaves it alone: it may not read the package',
+    clean(async (scope) => {
+      const folder = programOf(scope, {
+        'leaf.cjs': 'process.send(typeof process.permission, () => process.disconnect())',
+        'main.mjs': `import 'close-notify/register';
+          import childProcess from 'node:child_process';
+          import { once } from 'node:events';
+          import { realpathSync } from 'node:fs';
+          const isNew = Number(process.versions.node.split('.')[0]) >= 24;
+          const leaf = realpathSync('leaf.cjs');
+          const execArgv = [isNew ? '--permission' : '--experimental-permission', '--allow-fs-read=' + leaf];
+          const [fork] = await once(childProcess.fork(leaf, { execArgv }), 'message');
+          const stdio = ['ignore', 'ignore', 'inherit', 'ipc'];
+          const [spawn] = await once(childProcess.spawn(process.execPath, [...execArgv, leaf], { stdio }), 'message');
+          console.log(JSON.stringify([fork, spawn]));`,
+      });
+      expect(await run(node, folder)).toEqual(['object', 'object']);
+    }),
+  );
+
+  test(
     'leaves a fork by another program alone, and everything once undone',
     clean(async (scope) => {
       const folder = programOf(scope, {
@@ -240,9 +339,9 @@ describeNodes('a program', (node) => {
         'main.mjs': `import { register } from 'close-notify/register';
           import childProcess from 'node:child_process';
           import { once } from 'node:events';
-          import { symlinkSync } from 'node:fs';
+          import { writeFileSync } from 'node:fs';
           import { Worker } from 'node:worker_threads';
-          symlinkSync(process.execPath, 'other');
+          writeFileSync('other', '#!/bin/sh\\nexec "' + process.execPath + '" "$@"', { mode: 0o755 });
           const undo = register();
           const all = [];
           const ask = async (made) => all.push((await once(made, 'message'))[0].settings);

@@ -247,7 +247,10 @@ describeTls('a proxy that opens no tunnel', () => {
       clean(async (scope) => {
         const port = await proxyOf(scope, (socket) => void socket.write(said));
         const error = await failing(`http://127.0.0.1:${port}`, { timeout: 200 });
-        expect(error).toMatchObject({ code: 'ERR_TLS_TIMEOUT', phase: 'connect' });
+        expect(error).toMatchObject({
+          ...{ code: 'ERR_TLS_TIMEOUT', phase: 'connect' },
+          hint: 'ask who runs the proxy, or raise timeout',
+        });
         expect(error.message).toBe(
           `no connection to origin.example:8443 within 200 ms: the proxy 127.0.0.1:${port}${told}`,
         );

@@ -42,6 +42,10 @@ const REASONS: Readonly<Record<string, readonly [what: string, why: string]>> = 
     'Likewise.',
   ],
   'fork, taken out before': ['`const { fork } = require("child_process")`, likewise', 'Likewise.'],
+  'spawn, taken out before': [
+    '`const { execFile } = require("child_process")`, likewise',
+    'Likewise.',
+  ],
   'new tls.TLSSocket': [
     '`new tls.TLSSocket(socket)` by hand',
     'A class, which programs extend and compare with, is not replaced. Use `secureSocket({ socket })`.',
@@ -50,7 +54,15 @@ const REASONS: Readonly<Record<string, readonly [what: string, why: string]>> = 
     'hooks of `module.register`',
     'Node makes their thread by itself. Import `close-notify/register` in the hooks.',
   ],
-  spawn: ['`spawn`, `exec`, `execFile`', 'They run another program. Give it `NODE_OPTIONS`.'],
+  exec: [
+    '`exec`, and programs that are not this Node',
+    'What a shell runs, or another program, nobody knows before; another Node may lack what we need. Give it `NODE_OPTIONS`.',
+  ],
+  'spawn, shell': ['`spawn` with `shell`', 'Likewise.'],
+  'spawn, permission': [
+    'a process with `--permission` of its own',
+    'It may not be allowed to read this package, and would not start. Allow it (`--allow-fs-read`), and load register by its flags.',
+  ],
 };
 
 /** Servers of HTTP/1.1 and HTTP/2 that answer with half of something, and are cut. */

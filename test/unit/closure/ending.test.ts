@@ -164,6 +164,20 @@ describe('what happened', () => {
   });
 });
 
+describe('conclude()', () => {
+  test('what happens behind it comes last, whatever its time', () => {
+    const ending = new Ending();
+    ending.conclude();
+    ending.happened(EVENT.established, 1);
+    ending.happened(EVENT['transport-reset'], 10);
+    const { state } = ending;
+    ending.conclude();
+    expect(ending.state).toBe(state);
+    expect(ending.happened(EVENT['close-notify-received'], 5)).toBe(false);
+    expect(ending.state.receive.kind).toBe('truncated');
+  });
+});
+
 describe('closure()', () => {
   test('is made anew only where something has changed', () => {
     const ending = new Ending();

@@ -94,6 +94,11 @@ main(async () => {
       (value) => (typeof value === 'boolean' ? 'fine' : wrong),
     );
     watch.retake(false);
+    tried(
+      'alerts',
+      (value) => watch.alerts(value),
+      (value) => (typeof value === 'number' ? 'fine' : wrong),
+    );
     for (const name of ['alerts', 'born', 'pending', 'place', 'retake']) {
       const method = watch[name];
       const heirs = [Object.create(watch), new Proxy(watch, {}), watch.constructor.prototype];

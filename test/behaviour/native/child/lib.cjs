@@ -42,7 +42,7 @@ const close = (socket) => new Promise((resolve) => socket.once('close', resolve)
 
 /** What `watch.alerts()` says in numbers. */
 function alertsOf(watch) {
-  const numbers = watch.alerts();
+  const numbers = watch.alerts() ?? [];
   return Array.from({ length: numbers.length / 2 }, (_, index) => {
     const [word, at] = numbers.slice(2 * index);
     const flags = word >> 16;

@@ -9,8 +9,10 @@ import http2 from 'node:http2';
 import https from 'node:https';
 import module, { createRequire } from 'node:module';
 import net from 'node:net';
+import { basename, dirname } from 'node:path';
 import tls from 'node:tls';
 import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
 import vm from 'node:vm';
 import workerThreads from 'node:worker_threads';
 import { named, taken } from './early.mjs';
@@ -46,12 +48,37 @@ function viaCluster(env) {
   return toldBy(cluster.fork(env));
 }
 
-function run(options) {
-  return new Promise((resolve) =>
-    childProcess.execFile(process.execPath, [LEAF, ...argv], options, (_, out) =>
-      resolve(out.trim()),
-    ),
-  );
+const said = (out) => String(out).trim();
+
+const run = (make, file, ...others) =>
+  new Promise((resolve) => make(file, ...others, (_, out) => resolve(said(out))));
+
+/** By its name, as PATH finds it. */
+const env = { PATH: dirname(process.execPath) };
+const name = basename(process.execPath);
+
+function spawned(file, options, flags = []) {
+  return new Promise((resolve) => {
+    const args = options?.shell ? [] : [...flags, LEAF, ...argv];
+    const child = childProcess.spawn(file, args, options);
+    let all = '';
+    child.stdout.on('data', (chunk) => {
+      all += chunk;
+    });
+    child.on('close', () => resolve(said(all)));
+  });
+}
+
+/** With permissions of its own. These would do; of others nobody knows. */
+function confined() {
+  const isNew = Number(process.versions.node.split('.')[0]) >= 24;
+  // Node 26 asks for one more: to connect.
+  const flags = [
+    isNew ? '--permission' : '--experimental-permission',
+    `--allow-fs-read=${fileOf('../../../../')}*`,
+  ];
+  const connects = process.allowedNodeEnvironmentFlags.has('--allow-net') ? ['--allow-net'] : [];
+  return spawned(process.execPath, {}, [...flags, ...connects]);
 }
 
 function get() {
@@ -126,7 +153,19 @@ const WAYS = {
     ),
   cluster: () => viaCluster(),
   'cluster, env': () => viaCluster({ NODE_OPTIONS: '' }),
-  spawn: () => run({}),
+  spawn: () => spawned(process.execPath),
+  'spawn, env': () => spawned(process.execPath, { env: {} }),
+  'spawn, by name': () => spawned(name, { env }),
+  'spawn, imported by name': () => run(named.execFile, process.execPath, [LEAF, ...argv]),
+  'spawn, taken out before': () => run(taken.execFile, process.execPath, [LEAF, ...argv], { env }),
+  spawnSync: () => said(childProcess.spawnSync(name, [LEAF, ...argv], { env }).stdout),
+  execFile: () => run(childProcess.execFile, name, [LEAF, ...argv], { env }),
+  'execFile, promisified': async () =>
+    said((await promisify(childProcess.execFile)(name, [LEAF, ...argv], { env })).stdout),
+  execFileSync: () => said(childProcess.execFileSync(name, [LEAF, ...argv], { env })),
+  exec: () => run(childProcess.exec, [process.execPath, LEAF, ...argv].join(' '), {}),
+  'spawn, shell': () => spawned([process.execPath, LEAF, ...argv].join(' '), { shell: true }),
+  'spawn, permission': confined,
 };
 
 const seen = {};
