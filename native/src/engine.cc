@@ -713,6 +713,7 @@ void Connection::OutOfMemory() {
 /** Has OpenSSL go on with its input. */
 void Connection::Pump() {
   Session::Status status = Session::Status::kMore;
+  const bool was_established = established_;
   if (!established_) {
     status = session_->Handshake();
     if (session_->established()) {
@@ -739,6 +740,8 @@ void Connection::Pump() {
     data_length_ += length;
     thread_->slab_used += length;
   }
+  // Many are idle behind their handshake, and more memory than one time's would not be given back to the system.
+  if (established_ && !was_established && data_length_ == 0) session_->FreeBuffers();
   switch (status) {
     case Session::Status::kClosed:
       closed_ = true;
