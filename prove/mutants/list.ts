@@ -619,7 +619,7 @@ export const MUTANTS: readonly Mutant[] = [
   ),
   stream(
     'reading ends when the transport did',
-    "if (receive.kind === 'closed' && !this.#aborted && !this.#discarded) return null;",
+    'if (hasEnded && !this.#aborted && !this.#discarded) return null;',
     "if (receive.kind !== 'open' && !this.#aborted && !this.#discarded) return null;",
   ),
   stream('two reads wait at once', 'if (this.#pending) {', 'if (this.#pending && this.#aborted) {'),
@@ -1037,11 +1037,7 @@ export const MUTANTS: readonly Mutant[] = [
     'if (!this.writableEnded) return super.write(chunk, ...(rest as []));',
     'if (rest.length < 100) return super.write(chunk, ...(rest as []));',
   ),
-  tap(
-    'a write that failed was taken',
-    'if (!error) this.#onTaken(total);',
-    'this.#onTaken(total);',
-  ),
+  tap('a write that failed was taken', 'else this.#onTaken(total);', 'this.#onTaken(total);'),
   tap(
     'a reset is an EOF',
     'onError: (error) => this.#onEnd(causeOf(error), error),',
@@ -1089,7 +1085,7 @@ export const MUTANTS: readonly Mutant[] = [
   ),
   outgoing(
     'what is written within a call of TLS goes into it',
-    'if (!this.#isWithin()) this.flush();',
+    'if (!this.#tap.feeding) this.flush();',
     'this.flush();',
   ),
   ending(
@@ -1164,12 +1160,8 @@ export const MUTANTS: readonly Mutant[] = [
   stream('abort() leaves what was not read', 'this.#aborted = true;', 'this.#aborted = false;'),
   stream(
     'a cut is an end though nobody asked for reports',
-    "return receive.kind === 'truncated' && connection.onlyReports ? null : undefined;",
-    "return receive.kind === 'truncated' ? null : undefined;",
-    {
-      lives:
-        'a cut that is not only reported fails the stream in the same step, and the failure is thrown before this line',
-    },
+    "receive.cause === 'eof' && connection.onlyReports;",
+    "receive.cause === 'eof';",
   ),
   writing(
     'a write behind shutdown is taken',
@@ -1241,16 +1233,20 @@ export const MUTANTS: readonly Mutant[] = [
     "return !wait || (receive.kind !== 'open' && receive.kind !== 'closing');",
     'return wait || !wait;',
   ),
-  closing('close() hides that bytes of ours are lost', 'if (lost) throw gaveUp ?? lost();', ''),
+  closing(
+    'close() hides that bytes of ours are lost',
+    'if (lost !== null) throw gaveUp ?? lost();',
+    '',
+  ),
   closing(
     'close() says again what another call has said',
-    "if (!connection.untaken || connection.reported || send.kind === 'closed') return null;",
-    "if (!connection.untaken || send.kind === 'closed') return null;",
+    'const lost = connection.heard[unless] ? null : this.#loss;',
+    'const lost = this.#loss;',
   ),
   closing(
     'close() fails though the transport has taken all',
-    "if (!connection.untaken || connection.reported || send.kind === 'closed') return null;",
-    "if (connection.reported || send.kind === 'closed') return null;",
+    "if (!connection.untaken || send.kind === 'closed') return null;",
+    "if (send.kind === 'closed') return null;",
   ),
   closing(
     'who cancels close() is not told so',

@@ -154,7 +154,8 @@ export class EmbeddedParty implements Party {
         });
         return Promise.race([this.#closeNotifySent, this.#shutdown]);
       case 'shutdown-no-wait': {
-        // Its goodbye lasts until the peer has gone, so it is not waited for.
+        // It is over once close_notify is out, and the transport lingers behind it. Where that cannot leave, it is over
+        // at a deadline, which the script does not wait for.
         this.#closing = this.#attempt('close', () => this.stream.close({ wait: false }));
         return Promise.race([this.#closeNotifySent, this.#closing]);
       }

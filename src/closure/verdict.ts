@@ -140,7 +140,11 @@ export interface ClosureFacts {
   readonly receive: ReceiveKind;
   /** Application bytes that our shutdown found unread, kept or discarded. */
   readonly late: number;
-  /** Bytes that were accepted for writing and discarded, because a TLS 1.2 peer closed first. */
+  /**
+   * Bytes that this side wrote and that are lost, as far as is known: a TLS 1.2 peer closed first, and they were
+   * discarded for our answer; or the transport had not taken them when it took no more, or was given up. Of a socket of
+   * Node's own always 0: what is taken of its bytes, its program hears by its writes.
+   */
   readonly unsent: number;
 }
 

@@ -103,8 +103,8 @@ export interface Engine {
   write(bytes: Uint8Array): boolean;
   /** Whether `write` takes more without a wait. */
   readonly writable: boolean;
-  /** Whether the transport has taken all that was written. */
-  readonly sent: boolean;
+  /** Bytes that were written and are not known to have been taken by the transport. */
+  readonly unsent: number;
   /** Sends close_notify behind all that was written. */
   closeWrite(): void;
   /** Discards what was written and is not encrypted yet (TLS 1.2). @returns how many bytes that is. */

@@ -78,6 +78,8 @@ export class NativeEngine implements Engine, WireEvents, Paced {
   readonly #pace = new Pace(this);
   /** Sessions that came before the certificate was judged. */
   readonly #sessions: Uint8Array[] = [];
+  /** When the handshake was told to be complete. */
+  #secureAt = 0;
   #sendError: TransportError | null = null;
   /** What the connection fails with, until its alert has left. */
   #failure: EngineFailure | null = null;
@@ -202,7 +204,8 @@ export class NativeEngine implements Engine, WireEvents, Paced {
                 description: two & 255,
                 authenticated: two >> 16 === 1,
               },
-              three + CLOCK,
+              // What was received is told at once, but not before the handshake that came with it.
+              way === 'sent' ? Math.max(three + CLOCK, this.#secureAt) : performance.now(),
             ),
           );
           break;
@@ -316,6 +319,7 @@ export class NativeEngine implements Engine, WireEvents, Paced {
       evidence: 'openssl',
     };
     this.#events.onSecure(this.#info);
+    this.#secureAt = performance.now();
     for (const session of this.#sessions.splice(0)) this.#onTicket(session);
   }
 
@@ -429,8 +433,8 @@ export class NativeEngine implements Engine, WireEvents, Paced {
     if (this.#failure !== null) this.#tellFailure();
   }
 
-  get sent(): boolean {
-    return this.#pace.sent;
+  get unsent(): number {
+    return this.#pace.unsent;
   }
 
   closeWrite(): void {

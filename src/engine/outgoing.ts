@@ -5,22 +5,34 @@
  */
 import { Buffer } from 'node:buffer';
 import type { Writable } from 'node:stream';
-import { process } from '../runtime.ts';
+import { IS_BUN, process } from '../runtime.ts';
 
 /** Small writes are joined up to so many bytes; as many may wait here before the writer should. */
 const TOGETHER = 65_536;
 
+/** The tap, as far as it matters here. */
+interface Below {
+  /** Whether this is a call of TLS, in which it loses what it is given. */
+  readonly feeding: boolean;
+  /** Whether the transport has taken all that TLS has made. */
+  readonly taken: boolean;
+}
+
 export class Outgoing {
   readonly #socket: Writable;
-  readonly #isWithin: () => boolean;
+  readonly #tap: Below;
   #chunks: Uint8Array[] = [];
   #length = 0;
   #scheduled = false;
+  /** Bytes that were written, and how many of them the transport had taken when it last had taken all. */
+  #written = 0;
+  #taken = 0;
+  /** What was not sent when the transport refused a write; null while it has not. */
+  #lost: number | null = null;
 
-  /** @param isWithin whether this is a call of TLS, in which it loses what it is given. */
-  constructor(socket: Writable, isWithin: () => boolean) {
+  constructor(socket: Writable, tap: Below) {
     this.#socket = socket;
-    this.#isWithin = isWithin;
+    this.#tap = tap;
   }
 
   /** Bytes that wait here. */
@@ -33,13 +45,29 @@ export class Outgoing {
     return this.#length < TOGETHER && !this.#socket.writableNeedDrain;
   }
 
+  /** Bytes that were written and are not known to have been taken by the transport. */
+  get unsent(): number {
+    if (this.#lost !== null) return this.#lost;
+    const waiting = this.#length + this.#socket.writableLength;
+    // Bun says that TLS has written what the transport has not taken. All since it last had taken all may be that.
+    return IS_BUN && waiting === 0 && !this.#tap.taken ? this.#written - this.#taken : waiting;
+  }
+
+  /** The transport did not take a write. TLS is told that it did, and so are those behind it. */
+  onRefused(): void {
+    this.#lost ??= this.unsent;
+  }
+
   /** Takes a copy. */
   push(bytes: Uint8Array): void {
     if (bytes.length === 0) return;
+    if (IS_BUN && this.unsent === 0) this.#taken = this.#written;
+    this.#written += bytes.length;
+    if (this.#lost !== null) this.#lost += bytes.length;
     this.#chunks.push(Buffer.from(bytes));
     this.#length += bytes.length;
     if (this.#scheduled) return;
-    if (!this.#isWithin()) this.flush();
+    if (!this.#tap.feeding) this.flush();
     this.#scheduled = true;
     process.nextTick(endOfTurn, this);
   }

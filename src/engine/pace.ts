@@ -52,9 +52,9 @@ export class Pace {
     return this.pending < ENOUGH && this.#written < IN_A_TURN;
   }
 
-  /** Whether the transport has taken all that was written. */
-  get sent(): boolean {
-    return this.pending === 0 && this.#gathered === 0;
+  /** Bytes that were written and the transport has not taken. */
+  get unsent(): number {
+    return this.pending + this.#gathered;
   }
 
   write(bytes: Uint8Array): void {

@@ -121,7 +121,7 @@ export class TappedEngine implements Engine, TapEvents {
 
   #adopt(socket: tls.TLSSocket): void {
     this.#socket = socket;
-    this.#outgoing = new Outgoing(socket, () => this.#tap.feeding);
+    this.#outgoing = new Outgoing(socket, this.#tap);
     socket.push = (chunk: Uint8Array | null) => this.#onPush(chunk);
     socket.on('drain', () => this.#onDrain());
   }
@@ -228,8 +228,13 @@ export class TappedEngine implements Engine, TapEvents {
     this.#endWhenDue();
   }
 
-  get sent(): boolean {
-    return this.#outgoing?.length === 0 && this.#socket?.writableLength === 0 && this.#tap.taken;
+  get unsent(): number {
+    return this.#outgoing?.unsent ?? 0;
+  }
+
+  /** @internal Once the transport has refused a write, TLS is told that it took it, and those behind it. */
+  onRefused(): void {
+    this.#outgoing?.onRefused();
   }
 
   closeWrite(): void {

@@ -7,6 +7,7 @@ import { AbortError, AbortedError, OptionError, ShutdownError, UsageError } from
 import { closeTransport } from '../transport/goodbye.ts';
 import { checkWaitOptions, type WaitOptions } from '../wait.ts';
 import type { Connection } from './connection.ts';
+import { noteOrigin } from './origin.ts';
 import { callTransport } from './peer.ts';
 import type { Reading } from './reading.ts';
 import type { Writing } from './writing.ts';
@@ -56,11 +57,6 @@ export class Closing {
     });
     // What has failed has no use for its transport.
     connection.onFailed = () => void this.goodbye();
-  }
-
-  /** Whether `close` was called: what it rejects with is for whoever called it. */
-  get isClosing(): boolean {
-    return this.#closing !== null;
   }
 
   /** Settles, with the closure, once the transport is let go. */
@@ -158,11 +154,25 @@ export class Closing {
     } catch (error) {
       return Promise.reject(error);
     }
-    this.#closing ??= this.#close(options);
+    this.#closing ??= this.#close(options, 'loss');
     return this.#closing;
   }
 
-  async #close(options: CloseOptions): Promise<Closure> {
+  /**
+   * Closes, and rejects only where the program can have heard nothing yet: an error of its own may be under way, which a
+   * rejection would put into a SuppressedError. What `close` rejects with is for whoever called that.
+   */
+  async dispose(): Promise<void> {
+    if (this.#closing !== null) {
+      await this.#closing.catch(() => {});
+      return;
+    }
+    this.#closing = this.#close({}, 'trouble');
+    await this.#closing;
+  }
+
+  /** @param unless what the program must not have heard for its lost bytes to be told. */
+  async #close(options: CloseOptions, unless: keyof Connection['heard']): Promise<Closure> {
     const connection = this.#connection;
     const { policy } = connection;
     const { wait = true, unread = policy.unread, signal } = options;
@@ -197,7 +207,7 @@ export class Closing {
       gaveUp = error;
     }
     if (this.#aborted) return connection.closure;
-    const lost = this.#lost();
+    const lost = connection.heard[unless] ? null : this.#loss;
     if (gaveUp instanceof AbortError) connection.dispatch({ type: 'cancel' });
     const { send, receive } = connection.ending.state;
     const whole = send.kind === 'closed' && receive.kind === 'closed';
@@ -249,23 +259,21 @@ export class Closing {
     return true;
   }
 
-  /**
-   * Whether bytes of ours are not known to have been taken by the transport, and no call has said so yet.
-   *
-   * @returns what makes the error that says it; null where nothing is lost.
-   */
-  #lost(): (() => Error) | null {
+  /** Makes the error that bytes of ours are not known to have been taken by the transport; null where all are. */
+  get #loss(): (() => ShutdownError) | null {
     const connection = this.#connection;
     const { send } = connection.ending.state;
-    if (!connection.untaken || connection.reported || send.kind === 'closed') return null;
-    const { failure } = connection;
-    if (failure !== null) return () => failure;
-    return () =>
-      new ShutdownError('the transport takes no more: bytes that were written may be lost', {
-        phase: 'close',
-        closure: connection.closure,
-        cause: connection.sendError,
-      });
+    if (!connection.untaken || send.kind === 'closed') return null;
+    const cause = connection.failure ?? connection.sendError ?? undefined;
+    return () => {
+      const { closure, transport } = connection;
+      const error = new ShutdownError(
+        'the transport takes no more: bytes that were written may be lost',
+        { phase: 'close', closure, cause },
+      );
+      noteOrigin(error, transport);
+      return error;
+    };
   }
 
   abort(): void {

@@ -22,7 +22,13 @@ import { type Closure, verdictOf } from '../closure/verdict.ts';
 import type { Engine, EngineEvents, EngineFailure, TlsInfo } from '../engine/contract.ts';
 import { engineError } from '../engine/failure.ts';
 import { truncatedError } from '../engine/truncation.ts';
-import { AbortedError, type CloseNotifyError, ShutdownError, TimeoutError } from '../errors.ts';
+import {
+  AbortedError,
+  type CloseNotifyError,
+  type Phase,
+  ShutdownError,
+  TimeoutError,
+} from '../errors.ts';
 import { alertName } from '../record/alert.ts';
 import { apart } from '../runtime.ts';
 import { type Observation, type Observer, tell } from '../transcript/observer.ts';
@@ -51,21 +57,24 @@ export class Connection implements EngineEvents {
   readonly engine: Engine;
   readonly ending = new Ending<CloseNotifyError>();
   readonly questions = new Questions();
-  /** Whether a call has rejected with what ended the connection, or cut our direction of it. */
-  reported = false;
+  /** What the program has heard, by a call that rejected. Whoever closes does not say it again. */
+  readonly heard = {
+    /** That bytes which were written may be lost: `write` or `shutdown` failed with the connection. */
+    loss: false,
+    /** That something is wrong with the connection; a write or shutdown that gave up says that, too. */
+    trouble: false,
+  };
   /** The engine has let go of the transport. */
   released = false;
   /**
-   * `late`: application bytes that a shutdown found unread. `unsent`: bytes that were accepted for writing and
-   * discarded.
+   * `late`: application bytes that a shutdown found unread. `unsent`: bytes that were accepted for writing, and
+   * discarded or not known to have been taken by the transport when it took no more.
    */
   readonly counters = { late: 0, unsent: 0 };
   /** Told once, when the connection fails after its handshake. */
   onFailed: () => void = () => {};
   readonly #startedAt: number;
   readonly #idleness: Idleness;
-  /** Bytes that were written had not been taken by the transport when it took no more. */
-  #cutOff = false;
   /** Why the transport takes no more. */
   sendError: Error | null = null;
 
@@ -110,12 +119,12 @@ export class Connection implements EngineEvents {
   mayWrite(): void {
     const { send, initiator } = this.ending.state;
     if (this.failure !== null) {
-      this.reported = true;
+      this.hear('write', this.failure);
       throw this.failure;
     }
     if (send.kind === 'open') return;
     if (send.kind === 'cut') {
-      this.reported = true;
+      this.heard.loss = true;
       throw new ShutdownError('the transport takes no more', {
         closure: this.closure,
         cause: this.sendError,
@@ -272,11 +281,12 @@ export class Connection implements EngineEvents {
   /** Whether bytes that were written are not known to have been taken by the transport. */
   get untaken(): boolean {
     const { kind } = this.ending.state.send;
-    if (kind === 'open' || kind === 'closing') return !this.engine.sent;
-    return this.#cutOff;
+    return kind === 'open' || kind === 'closing'
+      ? this.engine.unsent > 0
+      : this.counters.unsent > 0;
   }
 
-  /** Whether bytes were discarded that the caller had written. */
+  /** Whether bytes that the caller had written were discarded for our answer to close_notify. */
   get discarded(): boolean {
     return this.counters.unsent > 0;
   }
@@ -299,6 +309,15 @@ export class Connection implements EngineEvents {
     if (transport.destroyed) return;
     this.observe({ type: 'transport-closed', how: 'destroy' });
     transport.destroy();
+  }
+
+  /** A call rejects. @param phase which one. */
+  hear(phase: Phase, error: unknown): void {
+    const { heard } = this;
+    const ofSending = phase === 'write' || phase === 'shutdown';
+    const failed = error === this.failure;
+    heard.loss ||= failed && ofSending;
+    heard.trouble ||= failed || ofSending;
   }
 
   // ---- state
@@ -326,13 +345,17 @@ export class Connection implements EngineEvents {
   }
 
   #step(event: ClosureEvent, at: number): void {
-    const before = verdictOf(this.ending.state);
+    const before = this.ending.state;
+    const { kind } = before.send;
     // The engine's word counts only as long as it is at work.
-    const untaken = this.established && this.untaken;
+    const unsent = kind === 'open' || kind === 'closing' ? this.engine.unsent : 0;
     this.ending.happened(event, at);
-    this.#cutOff = untaken && this.ending.state.send.kind !== 'closed';
+    const { send } = this.ending.state;
+    if (send.kind === 'cut' || send.kind === 'abandoned' || send.kind === 'alerted') {
+      this.counters.unsent += unsent;
+    }
     const verdict = verdictOf(this.ending.state);
-    if (verdict !== before) this.observe({ type: 'verdict', verdict });
+    if (verdict !== verdictOf(before)) this.observe({ type: 'verdict', verdict });
   }
 
   /** Waits for an answer; see `Waiting`. @param deadline where the options say none. */

@@ -175,7 +175,8 @@ export class TlsDuplex extends Duplex implements TransportMembers {
         : error === this.#readFailure || error === this.#writeFailure;
     if (failed) {
       // The stream has ended by itself. Our alert may still be on its way, so the transport is closed kindly; who
-      // waits for the error need not wait for that. What close() could reject with is this very error.
+      // waits for the error need not wait for that. A Duplex fails once: that bytes of ours are lost as well, which
+      // close() rejects with, is in the closure (`unsent`).
       source.close().catch(() => {});
       done(error);
       return;

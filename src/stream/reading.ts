@@ -81,13 +81,16 @@ export class Reading {
     if (!questions.isEmpty) process.nextTick(() => questions.ask());
   }
 
-  /** The next bytes; null at the peer's close_notify; undefined where neither is there. @throws the failure. */
+  /** The next bytes; null at the peer's close_notify, or at an EOF that is only reported; undefined where neither is there. @throws the failure. */
   #take(): Uint8Array | null | undefined {
     const connection = this.#connection;
     const bytes = this.#next();
     if (bytes !== null) return bytes;
     const { receive } = connection.ending.state;
-    if (receive.kind === 'closed' && !this.#aborted && !this.#discarded) return null;
+    const isReported =
+      receive.kind === 'truncated' && receive.cause === 'eof' && connection.onlyReports;
+    const hasEnded = receive.kind === 'closed' || isReported;
+    if (hasEnded && !this.#aborted && !this.#discarded) return null;
     if (connection.failure !== null) throw connection.failure;
     if (this.#discarded) {
       throw new AbortedError('what came here was discarded', {
@@ -96,7 +99,7 @@ export class Reading {
         hint: "read all before you close, or raise unreadLimit; unread: 'discard' throws away what nobody has read",
       });
     }
-    return receive.kind === 'truncated' && connection.onlyReports ? null : undefined;
+    return undefined;
   }
 
   /** Bytes that are there; null where there are none. */

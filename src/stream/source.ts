@@ -1,4 +1,5 @@
 /** What a Duplex and web streams are made of: a TLS stream, as little of it as they need. */
+import type { Closure } from '../closure/verdict.ts';
 import { ShutdownError } from '../errors.ts';
 
 /** A TLS stream, for those that read and write it in somebody's stead. */
@@ -14,9 +15,10 @@ export interface Source {
    * Sends close_notify behind all that was written, and resolves once it is with the transport. It waits neither
    * for the peer's nor until a deadline.
    *
-   * @returns how many written bytes were discarded, because a TLS 1.2 peer closed first.
+   * @returns how many written bytes were not sent: discarded, because a TLS 1.2 peer closed first (`send` is then
+   *   closed), or cut off, because the transport broke behind the peer's close_notify.
    */
-  shutdown(): Promise<{ readonly unsent: number }>;
+  shutdown(): Promise<Pick<Closure, 'unsent' | 'send'>>;
   /** Closes as the stream's `close()` does, with its deadlines. */
   close(): Promise<unknown>;
   /** Who reads knows that nothing is missing of what it wanted. */
@@ -34,12 +36,15 @@ export interface Source {
 /**
  * Ends the writing side: close_notify behind all that was written.
  *
- * @throws {ShutdownError} where some of it was discarded instead (RFC 5246 section 7.2.1).
+ * @throws {ShutdownError} where some of it was discarded instead (RFC 5246 section 7.2.1), or cut off.
  */
 export async function finishWriting(source: Source): Promise<void> {
-  const { unsent } = await source.shutdown();
+  const { unsent, send } = await source.shutdown();
   if (unsent === 0) return;
   throw new ShutdownError(`the peer closed first: ${unsent} written bytes were not sent`, {
-    hint: 'TLS 1.2 asks for an answer to close_notify at once; see the option answer',
+    hint:
+      send === 'closed'
+        ? 'TLS 1.2 asks for an answer to close_notify at once; see the option answer'
+        : undefined,
   });
 }

@@ -225,18 +225,23 @@ export class TlsStream implements AsyncDisposable, TransportMembers {
    * close_notify, and `one-sided` without. A connection that was cut before keeps its verdict.
    *
    * @returns the closure. Calling it again gives the same promise.
-   * @throws {TimeoutError | ShutdownError | TruncatedError | AlertError | AbortedError} where bytes that were written
-   *   are not known to have been taken by the transport, and no other call has said so.
+   * @throws {ShutdownError | TimeoutError} where bytes that were written are not known to have been taken by the
+   *   transport, and neither `write` nor `shutdown` has failed with that; `cause` is what the connection failed with.
    * @throws {AbortError} when cancelled; the transport is destroyed then.
    */
   close(options: CloseOptions = {}): Promise<Closure> {
     return this.#closing.close(options);
   }
 
-  /** As `close()`; after a `close()` of the program's own it only waits for that, and rejects no second time. */
+  /**
+   * As `close()`, but where a call has told the program of the trouble it does not reject: the program may be throwing
+   * just that. After a `close()` of the program's own it only waits for that. So it rejects only for lost bytes that
+   * nobody has heard of; with an error of the program's own beside it, the two come in a SuppressedError.
+   *
+   * @throws {ShutdownError | TimeoutError}
+   */
   async [Symbol.asyncDispose](): Promise<void> {
-    if (!this.#closing.isClosing) await this.close();
-    else await this.close().catch(() => {});
+    await this.#closing.dispose();
   }
 
   /** Drops the transport now, without an alert. Pending calls reject with `ERR_TLS_ABORTED`. */

@@ -3,7 +3,6 @@ import type { Duplex } from 'node:stream';
 import type { Call } from '../call-site.ts';
 import type { ClosureEvent } from '../closure/machine.ts';
 import type { Closure } from '../closure/verdict.ts';
-import type { CloseNotifyError } from '../errors.ts';
 import { AbortError, type Phase, TimeoutError } from '../errors.ts';
 import type { Observation } from '../transcript/observer.ts';
 import type { Questions } from '../wait.ts';
@@ -35,8 +34,7 @@ interface Waited {
   readonly transport: Duplex;
   readonly questions: Questions;
   readonly closure: Closure;
-  readonly failure: CloseNotifyError | null;
-  reported: boolean;
+  hear(phase: Phase, error: unknown): void;
   observe(observation: Observation): void;
   dispatch(event: ClosureEvent): void;
 }
@@ -60,7 +58,7 @@ export class StreamWait<T> extends Wait<T> implements Question {
       const found = this.#waiting.answer();
       if (found !== undefined) this.resolve(found);
     } catch (error) {
-      if (error === this.#connection.failure) this.#connection.reported = true;
+      this.#connection.hear(this.#waiting.phase, error);
       this.reject(error);
     }
   }
@@ -91,6 +89,7 @@ export class StreamWait<T> extends Wait<T> implements Question {
       closure,
       hint: hint?.(),
     });
+    connection.hear(phase, error);
     noteOrigin(error, connection.transport);
     return error;
   }
@@ -101,6 +100,7 @@ export class StreamWait<T> extends Wait<T> implements Question {
     connection.observe({ type: 'call', name: 'cancel', detail: phase });
     if (ends) connection.dispatch({ type: 'cancel' });
     const error = new AbortError({ phase, closure: connection.closure, cause: reason });
+    connection.hear(phase, error);
     noteOrigin(error, connection.transport);
     return error;
   }

@@ -44,7 +44,7 @@ export interface UnwatchedMessage extends StrictConnection {
 
 /** What the channel `close-notify.truncated` carries. */
 export interface TruncatedMessage extends StrictConnection {
-  /** An AlertError where a fatal alert cut the stream and Node did not say so. */
+  /** An AlertError where a fatal alert ended the stream; its `cause` is what Node said of it, if it did. */
   readonly error: TruncatedError | AlertError;
   /**
    * `error`: the program got an error. `end`: it saw an ordinary end, because it asked only for a

@@ -29,6 +29,7 @@ import {
   isAbandoned,
   isPausedWithin,
   parseUnread,
+  type Stake,
   stakeOf,
   trustsResets,
 } from '../http-messages.ts';
@@ -91,6 +92,13 @@ export class Guard implements Interceptor {
   #failed = false;
   /** What the transport failed with. */
   #cause: Error | null = null;
+  /**
+   * Tells the channel of a cut that waits for the socket's reader: the program hears of another failure before that.
+   * Null while there is none.
+   */
+  #overtake: (() => void) | null = null;
+  /** The same where a reset waits for its reader: the program destroys the socket before that. */
+  #forestall: (() => void) | null = null;
   /** Fails the socket for a transport that broke behind the peer's close_notify; null while there is none. */
   #broken: (() => void) | null = null;
 
@@ -152,7 +160,9 @@ export class Guard implements Interceptor {
 
   onTransportError(error: EngineError): Error | null {
     this.#ending.look();
-    return this.#failed ? this.#unmistaken(error) : this.#failBy(error);
+    if (!this.#failed) return this.#failBy(error);
+    this.#overtake?.();
+    return this.#unmistaken(error);
   }
 
   mayWrite(): boolean {
@@ -204,9 +214,19 @@ export class Guard implements Interceptor {
   /** The program destroys its socket, or Node does behind its end. Node's TLS does it for bytes that it refuses. */
   onDestroy(error: unknown): void {
     this.#ending.look();
+    this.#forestall?.();
     if (!this.#failed && !(error instanceof Error && isTlsError(error))) {
       this.#ending.happened({ type: 'close' });
     }
+  }
+
+  /**
+   * Asks what is at stake, behind the end: HTTP that has no message in progress knows by itself that nothing is
+   * missing.
+   */
+  #weigh(stake: Stake = stakeOf(this.socket)): Stake {
+    if (stake === 'safe') this.#ending.happened({ type: 'idle' });
+    return stake;
   }
 
   // ---- the end
@@ -229,17 +249,15 @@ export class Guard implements Interceptor {
   }
 
   /**
-   * Tells of a cut that the program hears nothing of. Whether a message of HTTP was in progress is asked when all was
-   * read, as where the socket is to fail.
+   * Tells of a cut that the program hears nothing of. It is told when all was read, as the socket of a program that
+   * wants errors fails then: one that destroys its socket before hears nothing in either mode.
    */
   #report(cut: Cut): void {
-    const socket = this.socket;
-    const tell = () => {
-      if (stakeOf(socket) === 'safe') this.#ending.happened({ type: 'idle' });
+    afterReading(this.socket, true, () => {
+      if (this.#told) return;
+      this.#weigh();
       this.#tell(cut, 'end');
-    };
-    if (stakeOf(socket) === 'unknown') tell();
-    else afterReading(socket, true, tell);
+    });
   }
 
   /** The stream had ended before there was a guard. */
@@ -278,13 +296,14 @@ export class Guard implements Interceptor {
     return () => truncatedError(cause, 'unknown', this.closure, failed);
   }
 
-  #alertError(): AlertError {
+  /** @param cause what Node said of it; undefined where it swallowed the alert. */
+  #alertError(cause?: Error): AlertError {
     const { closure } = this;
     const sent = closure.alert?.direction === 'sent';
     const name = closure.alert?.name ?? 'unknown';
     return new AlertError(
       sent ? `the peer's bytes were refused (${name})` : `the peer sent the fatal alert ${name}`,
-      { phase: 'open', closure },
+      { phase: 'open', closure, cause },
     );
   }
 
@@ -307,11 +326,15 @@ export class Guard implements Interceptor {
     // A write that failed says more, and programs look for its code.
     const unwritten = this.#write.error;
     let done = false;
+    this.#overtake = () => {
+      if (this.#told) return;
+      this.#weigh();
+      this.#tell(cut, 'error');
+    };
     const finish = () => {
       if (done) return;
       done = true;
-      const stake = stakeOf(socket);
-      if (stake === 'safe') this.#ending.happened({ type: 'idle' });
+      const stake = this.#weigh();
       const error = cut();
       const told = unwritten ?? error;
       if (stake === 'safe' && this.#write.error !== null) this.#write.tell();
@@ -344,6 +367,7 @@ export class Guard implements Interceptor {
       parseUnread(socket);
       if (isPausedWithin(socket)) {
         this.#failed = true;
+        this.#forestall = () => void this.#judge(error);
         afterReading(socket, false, () => socket.destroy(this.#judge(error)));
         return null;
       }
@@ -372,7 +396,7 @@ export class Guard implements Interceptor {
     const cause = causeOf(error);
     this.#ending.happened(transportEvent(cause, where, error.code ?? null));
     if (whole || !isEstablished) return error;
-    if (stakeOf(this.socket) === 'safe') this.#ending.happened({ type: 'idle' });
+    if (!this.#told) this.#weigh();
     const truncated = truncatedError(cause, where, this.closure, error);
     this.#tell(() => truncated, 'error');
     // An error already. Only who takes it for an end gets another.
@@ -442,15 +466,25 @@ export class Guard implements Interceptor {
     // connection's end could complete.
     const cut = error === this.#cause || isTlsError(error);
     const strict = this.mode === 'error';
+    // As it is before the messages fail.
+    const stake = stakeOf(this.socket);
     if (isEstablished && strict && ending.receive !== 'closed') {
       failMessages(this.socket, error, cut ? 'all' : 'endless');
     }
-    if (this.#failed) return;
+    if (this.#failed) {
+      if (cut) this.#overtake?.();
+      return;
+    }
     ending.lookForRefusal();
     const { authorizationError } = this.socket as unknown as { authorizationError: string | null };
     const unauthorized = isEstablished ? null : authorizationError || null;
     ending.happened(eventOf(error, unauthorized, isEstablished));
-    if (!isEstablished || !isTlsError(error) || !strict) return;
+    if (!isEstablished || !isTlsError(error)) return;
+    if (ending.receive === 'alerted' || ending.receive === 'rejected') {
+      this.#weigh(stake);
+      this.#tell(() => this.#alertError(error), 'error');
+    }
+    if (!strict) return;
     // 'end' must not follow that, and Node leaves the socket standing. But whoever listens hears the error
     // first, and this may be a call of OpenSSL, which cannot be freed under its own feet.
     this.#failed = true;

@@ -40,6 +40,8 @@ export interface TapEvents {
   onAlert(way: Way, alert: EndingAlert, at: number): void;
   onTransportEnd(ending: TransportEnding): void;
   onSendFailed(error: Error): void;
+  /** The transport did not take a write. TLS is told next that it did. */
+  onRefused(): void;
   readonly onRecord?: ((way: Way, type: number, length: number) => void) | undefined;
   readonly onBytes?: ((way: Way, bytes: Uint8Array) => void) | undefined;
 }
@@ -331,10 +333,12 @@ export class Tap extends Duplex {
       this.#transport.write(chunk, (error) => {
         // A failed write is an ending of the transport, reported as such. It is not passed up to TLS, which would
         // fail at once.
-        if (!error) this.#onTaken(total);
+        if (error) this.#events.onRefused();
+        else this.#onTaken(total);
         done?.();
       });
     } catch (error) {
+      this.#events.onRefused();
       this.#onEnd('error', error as TransportError);
       done?.();
     }

@@ -270,6 +270,117 @@ for (const version of VERSIONS) {
     );
   });
 
+  describeTls(`${version}: bytes of ours that are lost, and what the program has heard`, () => {
+    /** A client whose small write does not leave, though nobody waits for that. */
+    const clogged = async (scope: Scope) => {
+      const wire = channel({ onDestroy: 'reset' });
+      const { client, server } = await pair(scope, version, {
+        transports: wire.ends,
+        client: { deadlines: { close: 50 } },
+        server: told,
+      });
+      scope.defer(() => server.abort());
+      wire.forth.clog();
+      await client.write('small');
+      return { client, wire };
+    };
+
+    test(
+      'a read told of the cut, which is not about our bytes: close() tells of those, with the cut as its cause',
+      clean(async (scope) => {
+        const { client, wire } = await clogged(scope);
+        wire.back.cut('reset');
+        const cut = await rejection(client.read());
+        expect(cut).toMatchObject({ code: 'ERR_TLS_TRUNCATED' });
+        const lost = await rejection(client.close());
+        expect(lost).toMatchObject({ code: 'ERR_TLS_SHUTDOWN', phase: 'close' });
+        expect(lost.cause).toBe(cut);
+        expect(lost.closure).toMatchObject({ verdict: 'truncated', send: 'cut', unsent: 5 });
+      }),
+    );
+
+    test(
+      'abort() counts what it throws away, large writes that wait and those behind them, and nothing that was taken',
+      clean(async (scope) => {
+        const { client, server } = await pairInMemory(scope, version, { server: told });
+        await client.write('taken');
+        expect(String(await server.read())).toBe('taken');
+        // TLS says a turn later that the transport has taken it.
+        await turn();
+        await turn();
+        client.abort();
+        expect(client.closure).toMatchObject({ verdict: 'aborted', unsent: 0 });
+        const other = await clogged(scope);
+        void other.client.write(pattern(100_000)).catch(() => {});
+        void other.client.write(pattern(100_000)).catch(() => {});
+        await turn();
+        other.client.abort();
+        expect(other.client.closure).toMatchObject({ verdict: 'aborted', unsent: 200_005 });
+      }),
+    );
+
+    test(
+      'a shutdown that failed with the connection has told of them: close() does not again',
+      clean(async (scope) => {
+        const { client, wire } = await clogged(scope);
+        const shutting = rejection(client.shutdown());
+        wire.back.cut('reset');
+        expect(await shutting).toMatchObject({ code: 'ERR_TLS_TRUNCATED' });
+        expect(await client.close()).toMatchObject({ verdict: 'truncated' });
+      }),
+    );
+
+    test(
+      'await using around a program that throws what a call told it: that comes out, and nothing else',
+      clean(async (scope) => {
+        const programs = {
+          'a read, of the cut': async (stream: TlsStream, cut: () => void) => {
+            cut();
+            await stream.read();
+          },
+          'a write, of a peer that does not read': (stream: TlsStream) =>
+            stream.write(pattern(200_000), { deadline: 1 }),
+          'a shutdown that was cancelled': (stream: TlsStream) =>
+            stream.shutdown({ signal: AbortSignal.timeout(1) }),
+        };
+        for (const [name, program] of Object.entries(programs)) {
+          const { client, wire } = await clogged(scope);
+          let own: unknown = null;
+          const run = async () => {
+            await using stream = client;
+            try {
+              await program(stream, () => wire.back.cut('reset'));
+            } catch (error) {
+              own = error;
+              throw error;
+            }
+          };
+          expect(await rejection(run()), name).toBe(own);
+        }
+      }),
+    );
+
+    test(
+      'await using around a program that nobody has told: it rejects, with the program’s own error beside it',
+      clean(async (scope) => {
+        const own = new Error('of the program');
+        for (const thrown of [null, own]) {
+          const { client } = await clogged(scope);
+          const run = async () => {
+            await using _stream = client;
+            if (thrown !== null) throw thrown;
+          };
+          const error: unknown = await rejection(run());
+          const both = error as SuppressedError;
+          const lost = thrown === null ? error : both.error;
+          expect(lost).toMatchObject({ code: 'ERR_TLS_TIMEOUT', phase: 'close' });
+          expect(client.closure.unsent).toBe(5);
+          if (thrown !== null) expect(both.suppressed).toBe(own);
+        }
+      }),
+    );
+  });
+
   describeTls(`${version}: close() around a failure`, () => {
     test(
       'what has failed stays as it ended: close() and abort() come too late to choose',

@@ -243,6 +243,49 @@ for (const version of VERSIONS) {
     );
 
     test(
+      'requireCloseNotify: false: what came before EOF is read behind close(), too, then null; nothing is behind abort()',
+      clean(async (scope) => {
+        const { client, server, serverTransport } = await pair(scope, version, {
+          client: { requireCloseNotify: false },
+          server: told,
+        });
+        // Session tickets are out of the way.
+        await server.write('.');
+        await client.read();
+        const tcp = serverTransport as net.Socket;
+        const { bytesWritten } = tcp;
+        await server.write('some');
+        await until('it is with the transport', () => tcp.bytesWritten > bytesWritten);
+        serverTransport.end();
+        await until('it is cut', () => client.closure.verdict === 'truncated');
+        expect(await client.close()).toMatchObject({ verdict: 'truncated', incomplete: true });
+        expect(String(await client.read())).toBe('some');
+        expect(await client.read()).toBe(null);
+        expect(await client.read()).toBe(null);
+        client.abort();
+        expect(await rejection(client.read())).toMatchObject({ code: 'ERR_TLS_ABORTED' });
+        server.abort();
+      }),
+    );
+
+    test(
+      'requireCloseNotify: false: EOF that comes behind close() ends no reader',
+      clean(async (scope) => {
+        const { client, server, serverTransport } = await pair(scope, version, {
+          client: { requireCloseNotify: false },
+          server: told,
+        });
+        const reading = rejection(client.read());
+        const closing = client.close();
+        expect(await server.read()).toBe(null);
+        serverTransport.end();
+        expect(await closing).toMatchObject({ verdict: 'one-sided', incomplete: false });
+        expect(await reading).toMatchObject({ code: 'ERR_TLS_ABORTED' });
+        server.abort();
+      }),
+    );
+
+    test(
       'requireCloseNotify: false: read gives null at EOF, and the verdict is truncated all the same',
       clean(async (scope) => {
         const { client, server, serverTransport } = await pair(scope, version, {
@@ -256,6 +299,7 @@ for (const version of VERSIONS) {
         expect(client.closure).toMatchObject({ verdict: 'truncated', received: null });
         await client.close();
         expect(client.closure.verdict).toBe('truncated');
+        expect(await client.read()).toBe(null);
         expect(await server.read()).toBe(null);
         server.abort();
       }),

@@ -499,6 +499,26 @@ for (const version of VERSIONS) {
       );
 
       test(
+        'the transport breaks behind the peer’s close_notify, with bytes of ours in it: end() does not pass for done',
+        clean(async (scope) => {
+          const { ours, peer, line, wire } = await sides(scope, version, role);
+          (line === wire.back ? wire.forth : wire.back).clog();
+          const duplex = ours.toDuplex();
+          const seen = readOut(duplex);
+          duplex.write('small');
+          await peer.shutdown({ wait: false });
+          await until('it has come', () => ours.closure.received !== null);
+          duplex.end();
+          line.cut('reset');
+          const { events, error } = await seen;
+          expect(events).toEqual(['end', 'error', 'close']);
+          expect(error).toMatchObject({ code: 'ERR_TLS_SHUTDOWN' });
+          expect(error?.message).toContain('5 written bytes were not sent');
+          expect(ours.closure).toMatchObject({ verdict: 'one-sided', send: 'cut', unsent: 5 });
+        }),
+      );
+
+      test(
         'an echo into itself gives every byte back, and both ends are secure',
         clean(async (scope) => {
           const { ours, peer } = await sides(scope, version, role);

@@ -9,6 +9,8 @@
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { once } from 'node:events';
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import type http from 'node:http';
+import https from 'node:https';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type tls from 'node:tls';
@@ -108,6 +110,48 @@ describeTls('an HTTP client', () => {
   }
 });
 
+describeTls('an HTTP client that refuses what came', () => {
+  for (const what of ['cut', 'whole'] as const) {
+    test(
+      `behind an answer that is ${what}: told once, and alike in both modes`,
+      clean(async (scope) => {
+        for (const mode of ['error', 'report'] as const) {
+          const told = listenIn(scope);
+          let begun: () => void = () => {};
+          const reading = new Promise<void>((resolve) => {
+            begun = resolve;
+          });
+          const { port, wires } = await site(scope, async ({ send, wire }) => {
+            await send(ANSWERS.chunked[what]);
+            await reading;
+            await wire.forge();
+          });
+          const agent = new StrictAgent({ mode, keepAlive: true });
+          scope.defer(() => agent.destroy());
+          const request = https.get({ host: 'localhost', port, ca: pki().ca, agent });
+          request.on('error', () => {});
+          const [response] = (await once(request, 'response')) as [http.IncomingMessage];
+          response.on('error', () => {}).resume();
+          await (what === 'cut' ? once(response, 'data') : once(response, 'end'));
+          begun();
+          await until('the connection is over', () => wires[0]?.gone === true);
+          await until('it is told', () => told.closures.some(({ role }) => role === 'client'));
+          const incomplete = what === 'cut';
+          expect(ofClients(told)).toMatchObject([
+            { incomplete, outcome: 'error', error: { code: 'ERR_TLS_ALERT', incomplete } },
+          ]);
+          const [{ error } = { error: null }] = ofClients(told);
+          expect(error?.cause).toMatchObject({
+            message: expect.stringMatching(/decryption failed/),
+          });
+          const closure = told.closures.find(({ role }) => role === 'client');
+          expect(closure).toMatchObject({ incomplete, closure: { verdict: 'alert', incomplete } });
+        }
+      }),
+    );
+  }
+});
+
 describeTls('a socket', () => {
   const listen = async (
     scope: Scope,
@@ -170,6 +214,58 @@ describeTls('a socket', () => {
       expect(ofClients(told)).toEqual([]);
     }),
   );
+
+  for (const mode of ['error', 'report'] as const) {
+    test(
+      `that is destroyed with what came before the cut unread, in ${mode} mode: nothing is told`,
+      clean(async (scope) => {
+        const told = listenIn(scope);
+        const { port, wires } = await listen(scope, async (socket) => {
+          socket.write('half');
+          await wires[0]?.cut('FIN');
+        });
+        const socket = secureSocket({ host: 'localhost', port, ca: pki().ca, mode });
+        const errors: unknown[] = [];
+        socket.on('error', (error) => errors.push(error));
+        socket.pause();
+        await until('it is cut', () => socketClosure(socket)?.verdict === 'truncated');
+        socket.destroy();
+        await closed(socket);
+        expect(ofClients(told)).toEqual([]);
+        expect(errors).toEqual([]);
+        // What there is to know of it stands in the closure.
+        expect(socketClosure(socket)).toMatchObject({ verdict: 'truncated', incomplete: true });
+        expect(told.closures.filter(({ role }) => role === 'client')).toMatchObject([
+          { incomplete: true },
+        ]);
+      }),
+    );
+
+    test(
+      `whose write fails while what came before the cut is unread, in ${mode} mode: told once, as the error that it is`,
+      clean(async (scope) => {
+        const told = listenIn(scope);
+        const { port, wires } = await listen(scope, async (socket) => {
+          socket.write('half');
+          await wires[0]?.cut('FIN');
+        });
+        const socket = secureSocket({
+          ...{ host: 'localhost', port, ca: pki().ca, mode, allowHalfOpen: true },
+        });
+        const errors: unknown[] = [];
+        socket.on('error', (error: Error & { code?: string }) => errors.push(error.code));
+        socket.pause();
+        await until('it is cut', () => socketClosure(socket)?.verdict === 'truncated');
+        wires[0]?.raw.resetAndDestroy();
+        await until('it has failed', () => {
+          if (socket.writable) socket.write('more');
+          return socket.closed;
+        });
+        expect(errors).toMatchObject([expect.stringMatching(/^(EPIPE|ECONNRESET)$/)]);
+        expect(ofClients(told)).toMatchObject([{ incomplete: true, outcome: 'error' }]);
+      }),
+    );
+  }
 
   test(
     'that refuses what came, though Node destroys it for that: bytes may be missing',

@@ -21,7 +21,7 @@ export type Closure = NonNullable<ReturnType<Package['socketClosure']>>;
 /** What the channels said of one socket. */
 export interface Messages {
   connect: Array<{ evidence: unknown; engine: unknown; mode: unknown }>;
-  truncated: Array<{ outcome: string; code: unknown }>;
+  truncated: Array<{ outcome: string; code: unknown; incomplete: boolean }>;
   closure: Closure[];
 }
 
@@ -157,11 +157,12 @@ export class Env {
       this.messagesOf(socket).connect.push({ evidence, engine, mode });
     });
     subscribe('close-notify.truncated', (message) => {
-      const { socket, outcome, error } = message as Of<{
+      const { socket, outcome, error, incomplete } = message as Of<{
         outcome: string;
         error: { code: string };
+        incomplete: boolean;
       }>;
-      this.messagesOf(socket).truncated.push({ outcome, code: error.code });
+      this.messagesOf(socket).truncated.push({ outcome, code: error.code, incomplete });
     });
     subscribe('close-notify.closure', (message) => {
       const { socket, closure } = message as Of<{ closure: Closure }>;
@@ -332,6 +333,7 @@ export interface Facts {
   readonly sent: string | null;
   readonly alert: { code: number | null; direction: string; authenticated: boolean } | null;
   readonly truncation: { where: string; cause: string } | null;
+  readonly incomplete: boolean | null;
   readonly truncated: Messages['truncated'];
   readonly connect: Messages['connect'];
   /** The verdicts that the channel told. */
@@ -398,6 +400,7 @@ export class Watch {
         authenticated: alert.authenticated,
       },
       truncation: truncation && { where: truncation.where, cause: truncation.cause },
+      incomplete: closure?.incomplete ?? null,
       truncated: [...truncated],
       connect: [...connect],
       closures: closures.map(({ verdict }) => verdict),

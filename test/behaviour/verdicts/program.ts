@@ -119,7 +119,11 @@ export interface Outcome extends Facts {
   readonly acted: boolean;
 }
 
-export async function run(env: Env, row: Row): Promise<Outcome> {
+export async function run(
+  env: Env,
+  row: Row,
+  mode: 'error' | 'report' = 'error',
+): Promise<Outcome> {
   const ending = endingOf(row.ending);
   const version = row.version as Version;
   let watch: Watch | null = null;
@@ -181,7 +185,8 @@ export async function run(env: Env, row: Row): Promise<Outcome> {
   };
   const peer = await env.open(
     {
-      ...{ face: row.face as AnyFace, version, allowHalfOpen: row.allowHalfOpen === 'true' },
+      ...{ face: row.face as AnyFace, version, mode },
+      allowHalfOpen: row.allowHalfOpen === 'true',
       socket: {
         ...(row.read === 'onread' ? { onread } : {}),
         ...(row.read === 'highWaterMark 1' ? { highWaterMark: 1 } : {}),
@@ -302,6 +307,9 @@ function read(
       };
     case 'onread':
       return null;
+    case 'never':
+      socket.pause();
+      return () => void socket.destroy();
     default:
       socket.on('data', took);
       return null;

@@ -42,7 +42,13 @@ class Tls extends Writable {
   }
 }
 
-const of = (tls: Tls) => new Outgoing(tls, () => tls.within);
+const of = (tls: Tls) =>
+  new Outgoing(tls, {
+    taken: true,
+    get feeding() {
+      return tls.within;
+    },
+  });
 
 /** The end of this turn, behind all that was put off to it. */
 const nextTick = () => new Promise<void>((resolve) => process.nextTick(resolve));
@@ -70,6 +76,38 @@ test('within a call of TLS nothing goes before it is over', async () => {
   expect(tls.writes).toEqual([]);
   await nextTick();
   expect(tls.writes.map(String)).toEqual(['ab']);
+});
+
+test('what is unsent is what waits here and what TLS has not been told is taken', async () => {
+  const tls = new Tls(4);
+  const outgoing = of(tls);
+  tls.flows = false;
+  outgoing.push(Buffer.from('TLS has it'));
+  outgoing.push(Buffer.from('waits'));
+  expect(outgoing.unsent).toBe(15);
+  tls.flows = true;
+  tls.take();
+  expect(outgoing.unsent).toBe(5);
+  await nextTick();
+  expect(outgoing.unsent).toBe(0);
+});
+
+test('behind a write that the transport refused nothing counts as sent, whatever TLS is told', async () => {
+  const tls = new Tls();
+  const outgoing = of(tls);
+  outgoing.push(Buffer.from('sent'));
+  await nextTick();
+  tls.flows = false;
+  outgoing.push(Buffer.from('lost'));
+  outgoing.onRefused();
+  tls.flows = true;
+  tls.take();
+  expect(outgoing.unsent).toBe(4);
+  outgoing.push(Buffer.from('later'));
+  outgoing.onRefused();
+  await nextTick();
+  expect(tls.bytes.toString()).toBe('sentlostlater');
+  expect(outgoing.unsent).toBe(9);
 });
 
 test('it keeps copies: the memory is the writer’s again', async () => {

@@ -28,6 +28,7 @@ class Recorder implements TapEvents {
   readonly endings: TransportEnding[] = [];
   readonly alerts: Array<{ way: Way; alert: EndingAlert }> = [];
   readonly sendFailures: Error[] = [];
+  refused = 0;
   readonly records: Array<readonly [Way, number, number]> = [];
   /** What was seen of `tap.feeding` within each feeding. */
   readonly feeding: boolean[] = [];
@@ -60,6 +61,10 @@ class Recorder implements TapEvents {
 
   onTransportEnd(ending: TransportEnding): void {
     this.endings.push(ending);
+  }
+
+  onRefused(): void {
+    this.refused++;
   }
 
   onSendFailed(error: Error): void {
@@ -724,6 +729,7 @@ describe('a net.Socket whose write fails', () => {
     await quiet();
     expect(tls.bytes).toEqual(Buffer.concat([record(2), record(3), record(4).subarray(0, 6)]));
     // Whoever writes does not wait for the end of that.
+    expect(tls.refused).toBe(1);
     expect(tls.sendFailures).toEqual([broken]);
     expect(tls.endings).toEqual([]);
     socket.push(null);
