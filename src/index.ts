@@ -66,7 +66,7 @@ export { type DrawingOptions, drawLanes, type RecordedLane } from './drawing/lan
 export { renderMermaid } from './drawing/mermaid.ts';
 export { renderSvg, type SvgOptions } from './drawing/svg.ts';
 export { renderText, type TextOptions } from './drawing/text.ts';
-export type { TlsInfo } from './engine/contract.ts';
+export type { EngineName, TlsInfo } from './engine/contract.ts';
 export type { ClientTlsOptions, ServerTlsOptions } from './engine/options.ts';
 export * from './errors.ts';
 export type { KeyLogEntry } from './record/keys.ts';

@@ -36,7 +36,7 @@ export function examine(closeNotify: string): DoctorReport {
     platform: `${process.platform}-${process.arch}`,
     native: { version: native?.version ?? null, reason },
     dropIns: native !== null ? 'openssl' : IS_NODE ? 'record' : null,
-    streams: EVIDENCE,
+    streams: native === null ? EVIDENCE : 'openssl',
   };
 }
 
@@ -71,8 +71,8 @@ export function doctor(
 }
 
 const STREAMS: Readonly<Record<Evidence, string>> = {
-  openssl: "by OpenSSL's own word",
-  record: 'by the alerts in the records, which are read along',
+  openssl: "by OpenSSL's own word, on the native engine",
+  record: 'by the alerts in the records, which are read along; on node:tls, and slower',
   inferred:
     'inferred: this runtime gives no secrets to read alerts with; requireEvidence refuses that',
 };
