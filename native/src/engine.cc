@@ -37,6 +37,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <deque>
 #include <memory>
 #include <new>
 #include <string>
@@ -82,7 +83,7 @@ enum Flag : uint32_t {
 };
 
 /** Indices of `state`. */
-enum State : uint32_t { kOffset, kLength, kPending, kStateLength };
+enum State : uint32_t { kOffset, kLength, kPending, kUnsent, kStateLength };
 
 /** Kinds of facts. Each has up to three numbers, and perhaps bytes or text. */
 enum class Kind : uint32_t {
@@ -289,6 +290,7 @@ class Connection final : public Session::Events {
   void Pump();
   bool IsRefused();
   void OnFailed();
+  void Account(size_t made);
   void Left();
   void SendWaiting();
   void Encrypt();
@@ -324,6 +326,18 @@ class Connection final : public Session::Events {
 
   /** Bytes that another transport was given and has not taken. */
   size_t in_flight_ = 0;
+  /**
+   * Plaintext that was encrypted in all, and that part of it whose records the transport has taken. What is between
+   * them is known by where its records end.
+   */
+  struct Mark {
+    uint64_t records;
+    uint64_t plain;
+  };
+  std::deque<Mark> marks_;
+  uint64_t records_ = 0;
+  uint64_t encrypted_ = 0;
+  uint64_t taken_plain_ = 0;
   /** Bytes of `out_` that were told as sent. */
   size_t recorded_ = 0;
   /** Bytes that went by the descriptor. */
@@ -815,6 +829,7 @@ uint32_t Connection::Write(const uint8_t* data, size_t length, bool flush) {
       const Session::Status status =
           session_->Write(data + at, std::min(length - at, kPiece), &written);
       if (status == Session::Status::kFailed) OnFailed();
+      encrypted_ += written;
       EndOutput();
       at += written;
       stalled_ = status != Session::Status::kData;
@@ -871,6 +886,7 @@ void Connection::Encrypt() {
     const Session::Status status =
         session_->Write(plain_.data(), std::min(plain_.size(), kPiece), &written);
     plain_.Consume(written);
+    encrypted_ += written;
     if (status == Session::Status::kFailed) OnFailed();
     stalled_ = status != Session::Status::kData;
     if (stalled_) return;
@@ -897,7 +913,9 @@ void Connection::BeginOutput() {
 /** Sends what was written since BeginOutput. The thread's buffer is empty then. */
 void Connection::EndOutput() {
   Bytes& shared = thread_->out;
+  size_t made = 0;
   if (out_.empty() && !shared.empty()) {
+    made = shared.size();
     if (options_.bytes) AddBytes(Kind::kBytes, 1, shared.data(), shared.size());
     if (poll_ != nullptr) Send(&shared);
     if (!broken_ && !out_.Append(shared.data(), shared.size())) {
@@ -909,11 +927,29 @@ void Connection::EndOutput() {
     } else {
       shared.Clear();
     }
-  } else if (options_.bytes && out_.size() > recorded_) {
-    AddBytes(Kind::kBytes, 1, out_.data() + recorded_, out_.size() - recorded_);
+  } else if (out_.size() > recorded_) {
+    made = out_.size() - recorded_;
+    if (options_.bytes) AddBytes(Kind::kBytes, 1, out_.data() + recorded_, made);
   }
   recorded_ = out_.size();
+  if (!broken_) Account(made);
   Left();
+}
+
+/** What the transport has not taken is counted in plaintext, too. @param made bytes of records made just now. */
+void Connection::Account(size_t made) {
+  records_ += made;
+  if (untaken() == 0) {
+    marks_.clear();
+    taken_plain_ = encrypted_;
+    return;
+  }
+  if (made > 0) marks_.push_back({records_, encrypted_});
+  const uint64_t taken = records_ - untaken();
+  while (!marks_.empty() && marks_.front().records <= taken) {
+    taken_plain_ = marks_.front().plain;
+    marks_.pop_front();
+  }
 }
 
 /** The transport takes what it can of these bytes. */
@@ -949,6 +985,7 @@ void Connection::Fetched() {
 
 uint32_t Connection::Taken(size_t length) {
   in_flight_ -= std::min(length, in_flight_);
+  if (!broken_) Account(0);
   // Also of a connection that is destroyed an alert may leave.
   if (session_ == nullptr) {
     Left();
@@ -1020,6 +1057,7 @@ void Connection::SendWaiting() {
   if (poll_ != nullptr) {
     Send(&out_);
     recorded_ = out_.size();
+    if (!broken_) Account(0);
   }
   Left();
   if (untaken() < kEnough) {
@@ -1047,6 +1085,7 @@ uint32_t Connection::Settle() {
   // What was not encrypted before a failure never is.
   const size_t pending = (failed_ ? 0 : plain_.size()) + untaken();
   state[kPending] = static_cast<double>(pending);
+  state[kUnsent] = static_cast<double>(plain_.size() + (encrypted_ - taken_plain_));
   if (was_full_ && pending < kEnough) flags |= kDrainFlag;
   was_full_ = pending >= kEnough;
   if (poll_ == nullptr && !out_.empty()) flags |= kOutputFlag;

@@ -38,6 +38,7 @@ const OUTPUT = 16;
 const OFFSET = 0;
 const LENGTH = 1;
 const PENDING = 2;
+const UNSENT = 3;
 
 /** Kinds of facts: each has three numbers, and perhaps bytes or text. */
 const ALERT = 1;
@@ -78,8 +79,8 @@ export class NativeEngine implements Engine, WireEvents, Paced {
   readonly #pace = new Pace(this);
   /** Sessions that came before the certificate was judged. */
   readonly #sessions: Uint8Array[] = [];
-  /** When the handshake was told to be complete. */
-  #secureAt = 0;
+  /** No alert of ours can have left before: the handshake was told then, or close_notify was asked for. */
+  #notBefore = 0;
   #sendError: TransportError | null = null;
   /** What the connection fails with, until its alert has left. */
   #failure: EngineFailure | null = null;
@@ -138,6 +139,7 @@ export class NativeEngine implements Engine, WireEvents, Paced {
   onFlags(flags: number): void {
     const { state } = this.#binding;
     this.#pace.pending = state[PENDING] as number;
+    this.#pace.untaken = state[UNSENT] as number;
     if (flags !== 0) this.#onTold(flags, state);
     if (this.#failure !== null) this.#tellFailure();
   }
@@ -205,7 +207,7 @@ export class NativeEngine implements Engine, WireEvents, Paced {
                 authenticated: two >> 16 === 1,
               },
               // What was received is told at once, but not before the handshake that came with it.
-              way === 'sent' ? Math.max(three + CLOCK, this.#secureAt) : performance.now(),
+              way === 'sent' ? Math.max(three + CLOCK, this.#notBefore) : performance.now(),
             ),
           );
           break;
@@ -319,7 +321,7 @@ export class NativeEngine implements Engine, WireEvents, Paced {
       evidence: 'openssl',
     };
     this.#events.onSecure(this.#info);
-    this.#secureAt = performance.now();
+    this.#notBefore = performance.now();
     for (const session of this.#sessions.splice(0)) this.#onTicket(session);
   }
 
@@ -422,6 +424,7 @@ export class NativeEngine implements Engine, WireEvents, Paced {
   /** What a call of the program's has led to is told when that call is over. */
   #later(flags: number): void {
     this.#pace.pending = this.#binding.state[PENDING] as number;
+    this.#pace.untaken = this.#binding.state[UNSENT] as number;
     if (flags === 0) return;
     if (flags & OUTPUT) this.#wire.onOutput();
     if (flags & FACTS) process.nextTick(tellFacts, this);
@@ -439,6 +442,7 @@ export class NativeEngine implements Engine, WireEvents, Paced {
 
   closeWrite(): void {
     if (this.#isOver) return;
+    this.#notBefore = performance.now();
     this.#pace.flush(false);
     this.#later(this.#connection.closeWrite());
   }
@@ -446,6 +450,7 @@ export class NativeEngine implements Engine, WireEvents, Paced {
   discardWrites(): number {
     const discarded = this.#connection.discard();
     this.#pace.pending -= discarded;
+    this.#pace.untaken -= discarded;
     return discarded + this.#pace.discard();
   }
 

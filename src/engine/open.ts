@@ -6,7 +6,7 @@ import type tls from 'node:tls';
 import { addOn, type EngineBinding, type NativeContext } from '../add-on.ts';
 import { OptionError } from '../errors.ts';
 import { process } from '../runtime.ts';
-import { refusalOf } from './context.ts';
+import { checkAlpn, refusalOf } from './context.ts';
 import type { Engine, EngineName } from './contract.ts';
 import { NativeEngine } from './native.ts';
 import { nativeClientContext, nativeServerContext } from './native-context.ts';
@@ -80,7 +80,8 @@ function choose(option: EngineName | undefined, options: object, also: string | 
 
 /** What has to be a function. @throws {OptionError} */
 function checkCallbacks(options: object): void {
-  for (const name of ['checkServerIdentity', 'SNICallback', 'ALPNCallback']) {
+  checkAlpn(options);
+  for (const name of ['checkServerIdentity', 'SNICallback']) {
     const value = (options as Record<string, unknown>)[name];
     if (value === undefined || value === null || typeof value === 'function') continue;
     throw new OptionError(`the option ${name} must be a function`);

@@ -36,8 +36,10 @@ export interface Paced {
 
 export class Pace {
   readonly #paced: Paced;
-  /** Bytes that TLS has and the transport has not taken. */
+  /** Bytes that TLS has, in records or not, and the transport has not taken. */
   pending = 0;
+  /** Of what was written, bytes that TLS has and the transport is not known to have taken. */
+  untaken = 0;
   /** Bytes in the thread's buffer. */
   #gathered = 0;
   #written = 0;
@@ -52,9 +54,9 @@ export class Pace {
     return this.pending < ENOUGH && this.#written < IN_A_TURN;
   }
 
-  /** Bytes that were written and the transport has not taken. */
+  /** Bytes that were written and are not known to have been taken. */
   get unsent(): number {
-    return this.pending + this.#gathered;
+    return this.untaken + this.#gathered;
   }
 
   write(bytes: Uint8Array): void {
