@@ -6,7 +6,7 @@
 import { writeFileSync } from 'node:fs';
 import { availableParallelism, loadavg } from 'node:os';
 import { Command, InvalidArgumentError } from 'commander';
-import { compiled, obstacle, sample } from './processes.mjs';
+import { compiled, obstacle, sample, useNode } from './processes.mjs';
 import { Comparer, formatTable } from './results.mjs';
 import { PEER_NAMES, sizesFor, works } from './works.mjs';
 
@@ -44,6 +44,7 @@ const program = new Command('npm run bench --')
     1024 * MIB,
   )
   .option('--full', '1 GB in every transfer, whatever the message: takes hours')
+  .option('--node <path>', 'the Node that is measured, instead of the one that runs this')
   .option('--against-itself', 'put node:tls in our place: what the ratios are worth')
   .option('--list', 'print the names of the cases, and measure nothing')
   .option('--out <file>', 'write all samples there, as JSON')
@@ -52,9 +53,17 @@ const program = new Command('npm run bench --')
 
 /**
  * @type {{ json?: true, only?: string[], runs: number, size: number, full?: true,
- *   againstItself?: true, list?: true, out?: string, write?: true }}
+ *   node?: string, againstItself?: true, list?: true, out?: string, write?: true }}
  */
 const options = program.opts();
+
+if (options.node !== undefined) {
+  try {
+    useNode(options.node);
+  } catch (error) {
+    program.error(/** @type {Error} */ (error).message);
+  }
+}
 
 const sizes = sizesFor(options.full ? 1024 * MIB : options.size, options.full === true);
 const chosen = works(sizes)
@@ -75,7 +84,8 @@ function only(work) {
 
 /** @param {Entry} entry @returns {Entry} */
 function itself(entry) {
-  return entry.face === 'stream' || entry.face === 'duplex' ? { ...entry, face: 'tls' } : entry;
+  const { engine, ...rest } = entry;
+  return entry.face === 'stream' || entry.face === 'duplex' ? { ...rest, face: 'tls' } : entry;
 }
 
 /** @param {string} text */

@@ -4,7 +4,7 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { cpus } from 'node:os';
 import { join } from 'node:path';
 import { plot } from './plot.mjs';
-import { printed, ROOT } from './processes.mjs';
+import { nodeVersions, printed, ROOT } from './processes.mjs';
 import { digits, verdict } from './results.mjs';
 
 /** @typedef {import('./results.mjs').Row} Row */
@@ -28,8 +28,9 @@ export function writePage(rows, how) {
 
 /** @param {readonly Row[]} rows @param {string} date @param {{ runs: number, megabytes: number, busy: number }} how */
 function table(rows, date, { runs, megabytes, busy }) {
+  const versions = nodeVersions();
   const lines = [
-    `Measured on ${date}: Node ${process.versions.node}, OpenSSL ${process.versions.openssl} in it, ` +
+    `Measured on ${date}: Node ${versions.node}, OpenSSL ${versions.openssl} in it, ` +
       `${printed('openssl', 'version')?.split(' ').slice(0, 2).join(' ')} in the load; ` +
       `${cpus().length} × ${cpus()[0]?.model.trim()}; ${runs} turns each, ${megabytes} MB in 64 KB writes; load average ${busy.toFixed(1)} at the start.`,
   ];

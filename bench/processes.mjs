@@ -7,7 +7,7 @@ import { execFile, spawn, spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
@@ -138,30 +138,43 @@ const programs = new Map();
  * @param {string} name @returns {Promise<string | null>} its path; null where it cannot be compiled
  */
 export function compiled(name) {
-  const known = programs.get(name) ?? compile(name);
-  programs.set(name, known);
+  const key = `${name}.cpp`;
+  const compiler = ['g++', '-std=c++17', '-O2', '-lssl', '-lcrypto', '-lpthread', '-o'];
+  const known = programs.get(key) ?? compile(name, 'cpp', compiler);
+  programs.set(key, known);
   return known;
 }
 
-/** @param {string} name */
-async function compile(name) {
-  const source = join(HERE, `${name}.cpp`);
+/** @param {string} name @param {string} language @param {readonly string[]} compiler the last argument of which is -o */
+async function compile(name, language, [command = '', ...args]) {
+  const source = join(HERE, `${name}.${language}`);
   const cache = join(ROOT, 'node_modules', '.cache', 'close-notify-bench');
   mkdirSync(cache, { recursive: true });
   const hash = createHash('sha256').update(readFileSync(source)).digest('hex').slice(0, 16);
-  const program = join(cache, `${name}-${hash}`);
+  const program = join(cache, `${name}-${language}-${hash}`);
   if (existsSync(program)) return program;
   const unfinished = `${program}.${process.pid}`;
   try {
-    await run('g++', [
-      ...['-std=c++17', '-O2', '-o', unfinished, source],
-      ...['-lssl', '-lcrypto', '-lpthread'],
-    ]);
+    const libraries = args.filter((one) => one.startsWith('-l'));
+    const rest = args.filter((one) => !one.startsWith('-l'));
+    await run(command, [...rest, unfinished, source, ...libraries]);
   } catch {
     return null;
   }
   renameSync(unfinished, program);
   return program;
+}
+
+/**
+ * A Go program of this folder, built unless that was done for this very source.
+ *
+ * @param {string} name @returns {Promise<string | null>} its path; null where it cannot be built
+ */
+export function builtByGo(name) {
+  const key = `${name}.go`;
+  const known = programs.get(key) ?? compile(name, 'go', ['go', 'build', '-o']);
+  programs.set(key, known);
+  return known;
 }
 
 /** @param {string} command @param {...string} args what it prints, or null where it does not work */
@@ -170,9 +183,45 @@ export function printed(command, ...args) {
   return status === 0 ? stdout.trim() : null;
 }
 
+/** The Node that is measured: this one, or the one of `--node`. */
+const measuredNode = { path: process.execPath };
+
+/**
+ * Measures another Node than the one that runs this.
+ *
+ * @param {string} path of its binary @throws {Error} where it does not run
+ */
+export function useNode(path) {
+  measuredNode.path = resolve(path);
+  nodeVersions();
+}
+
+/** What the measured Node says of itself. @returns {{ node: string, openssl: string }} */
+export function nodeVersions() {
+  const { path } = measuredNode;
+  const text = printed(path, '-p', 'JSON.stringify(process.versions)');
+  if (text === null) throw new Error(`${path} does not run`);
+  return JSON.parse(text);
+}
+
+/** Bun's binary: the system's, or that of the runtimes which the tests of other runtimes use. */
+function bun() {
+  const own = join(ROOT, '.ci/runtimes/node_modules/bun/bin/bun');
+  return existsSync(own) ? own : 'bun';
+}
+
+/** What Bun and Go are called here; null where they are not. */
+export const bunVersion = () => printed(bun(), '--version');
+export const goVersion = () => printed('go', 'env', 'GOVERSION')?.replace(/^go/, '') ?? null;
+
 // ---- the load
 
-/** @typedef {{ tls?: '1.2' | '1.3', cipher?: string }} LoadOptions */
+/**
+ * @typedef {object} LoadOptions
+ * @property {'1.2' | '1.3'} [tls]
+ * @property {string} [cipher]
+ * @property {true} [node] whether it is the one written for Node even where there is a compiler
+ */
 /** @typedef {{ child: Child, tls: number, tcp: number }} Load */
 
 /** @type {Map<string, Promise<Load>>} */
@@ -187,9 +236,9 @@ export function load(options) {
 }
 
 /** @param {LoadOptions} options @returns {Promise<Load>} */
-async function startLoad({ tls = '1.3', cipher = 'TLS_AES_128_GCM_SHA256' }) {
+async function startLoad({ tls = '1.3', cipher = 'TLS_AES_128_GCM_SHA256', node }) {
   const { cert, key } = identity();
-  const program = await compiled('load');
+  const program = node ? null : await compiled('load');
   const args = ['--cert', cert, '--key', key, '--tls', tls, '--cipher', cipher];
   const child =
     program === null
@@ -203,9 +252,10 @@ async function startLoad({ tls = '1.3', cipher = 'TLS_AES_128_GCM_SHA256' }) {
 /**
  * @typedef {object} Entry who is measured
  * @property {string} id
- * @property {'node' | 'boost' | 'python' | 'openssl'} program
+ * @property {'node' | 'boost' | 'python' | 'bun' | 'go' | 'openssl'} program
  * @property {string} task
  * @property {string} [face]
+ * @property {'native' | 'tapped'} [engine] of a stream
  * @property {boolean} [register] for `https` and `fetch`: whether `close-notify/register` is imported
  */
 /**
@@ -228,12 +278,34 @@ export async function obstacle(entry) {
   if (entry.program === 'python' && printed('python3', '-c', 'import ssl') === null) {
     return 'no python3 with ssl';
   }
+  if (entry.program === 'bun' && bunVersion() === null) return 'no Bun';
+  if (entry.program === 'go' && (await builtByGo('subject')) === null) return 'no Go';
+  if (entry.engine === 'native') return noAddOn();
   if (entry.register) {
     const { exports } = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8'));
     const file = exports['./register']?.default;
     if (file === undefined || !existsSync(join(ROOT, file))) return 'no close-notify/register yet';
   }
   return null;
+}
+
+/** Why the measured Node has no native engine; null where it has one. */
+function noAddOn() {
+  const script = "process.stdout.write(String(require('close-notify-native').reason))";
+  const { stdout } = spawnSync(measuredNode.path, ['-e', script], { cwd: ROOT, encoding: 'utf8' });
+  return stdout === 'null' ? null : `no native engine: ${stdout || 'the add-on is not installed'}`;
+}
+
+/**
+ * The command of a measured process that is not Node, and its first arguments.
+ *
+ * @param {Entry['program']} program @returns {Promise<[string, string[]]>}
+ */
+async function commandOf(program) {
+  if (program === 'python') return ['python3', [join(HERE, 'subject.py')]];
+  if (program === 'bun') return [bun(), [join(HERE, 'subject-bun.mjs')]];
+  const path = await (program === 'go' ? builtByGo('subject') : compiled('subject'));
+  return [/** @type {string} */ (path), []];
 }
 
 /**
@@ -255,14 +327,11 @@ export async function sample(entry, amount, options, deadline) {
     ...(resume ? ['--resume'] : []),
   ];
   if (entry.program !== 'node') {
-    const [command, first] =
-      entry.program === 'boost'
-        ? [/** @type {string} */ (await compiled('subject')), []]
-        : ['python3', [join(HERE, 'subject.py')]];
+    const [command, first] = await commandOf(entry.program);
     return finish(new Child(command, [...first, ...args], deadline));
   }
   const child = new Child(
-    process.execPath,
+    measuredNode.path,
     [
       ...(entry.register ? ['--import', 'close-notify/register'] : []),
       ...(entry.task === 'idle-memory' ? ['--expose-gc'] : []),
@@ -272,7 +341,10 @@ export async function sample(entry, amount, options, deadline) {
     ],
     deadline,
     // https and fetch are called as they stand in a program that knows nothing of a test's authority.
-    entry.register === undefined ? {} : { NODE_EXTRA_CA_CERTS: cert },
+    {
+      ...(entry.register === undefined ? {} : { NODE_EXTRA_CA_CERTS: cert }),
+      ...(entry.engine === undefined ? {} : { CLOSE_NOTIFY_ENGINE: entry.engine }),
+    },
   );
   try {
     if (entry.task === 'idle-memory') await fill(child, ends);

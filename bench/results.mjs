@@ -56,10 +56,11 @@ export class Comparer {
       const peerName = PEER_NAMES[one.peer] ?? one.peer;
       const why = absent.get(one.ours) ?? absent.get(one.peer);
       for (const metric of work.metrics) {
+        const target = metric.part === undefined ? one.target : one.targets?.[metric.part];
         const row = {
           ...{ group: work.group, case: `${one.name}${metric.suffix}`, peerName },
           ...{ unit: metric.unit, less: metric.less, headline: metric.headline },
-          ...(one.target !== undefined && metric.headline ? { target: one.target } : {}),
+          ...(target !== undefined && metric.headline ? { target } : {}),
         };
         if (why !== undefined) {
           if (row.headline) rows.push({ ...row, ...NOTHING, why });

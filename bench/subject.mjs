@@ -541,7 +541,8 @@ async function idleMemory() {
   for await (const line of lines) {
     if (line === 'report') break;
     const count = Number(line);
-    for (let i = 0; i < 20; i++) await turn();
+    // They are idle once they have been so for a while.
+    await new Promise((resolve) => setTimeout(resolve, 1_500));
     const now = { count, ...bytesInUse() };
     if (base !== null) {
       const opened = count - base.count;

@@ -64,6 +64,8 @@ constexpr size_t kEnough = 64 * 1024;
  * end and read nothing. What a program writes never comes to as much.
  */
 constexpr size_t kTooMuch = 1 << 20;
+/** Milliseconds after which memory that was not used meanwhile is given back. */
+constexpr uint64_t kTrim = 500;
 /** The thread's buffers are given back where they grew beyond it. */
 constexpr size_t kMostKept = 1 << 20;
 
@@ -178,7 +180,7 @@ struct Thread {
   Bytes out;
   /** The connections that poll. */
   Connection* first = nullptr;
-  /** Poll handles that are being closed. */
+  /** Handles that are being closed. */
   int closing = 0;
 
   void Release() {
@@ -186,10 +188,16 @@ struct Thread {
   }
   /** Room for a record at least. False: no memory. */
   bool HasRoom(size_t length);
+  /** Has the connections give back memory that they have not used for a while. */
+  bool TrimLater();
   void EndIfDone();
 
  private:
   bool SlabIsOurs() const;
+  static void OnTimer(uv_timer_t* handle);
+
+ public:
+  uv_timer_t* timer = nullptr;
 };
 
 /** A context of the engine's own. */
@@ -260,6 +268,8 @@ class Connection final : public Session::Events {
   /** Frees the SSL as well. */
   void Destroy();
   void OnEnvironmentEnd() { Close(); }
+  /** Gives back memory, unless it was used since the last time. Whether there may be some the next time. */
+  bool Trim();
 
   Thread* thread() const { return thread_; }
   /** Null once it is destroyed. */
@@ -300,6 +310,7 @@ class Connection final : public Session::Events {
 
   bool AskAlpn(const uint8_t* in, unsigned in_length);
   void FreeSession();
+  void Use();
   void Receive();
   void Take(const uint8_t* data, size_t length);
   void OutOfMemory();
@@ -381,6 +392,9 @@ class Connection final : public Session::Events {
   /** The transport takes no more. */
   bool broken_ = false;
   bool was_full_ = false;
+  /** Since the last time that memory was given back, and since a timer has looked. */
+  bool has_buffers_ = false;
+  bool used_ = false;
   /** A handshake keeps what was written waiting. */
   bool stalled_ = false;
   /** OpenSSL waits for JavaScript's answer: it may not be entered, and nothing may be freed. */
@@ -432,6 +446,27 @@ bool Thread::HasRoom(size_t length) {
   slab_used = 0;
   slab_is_new = true;
   return true;
+}
+
+bool Thread::TrimLater() {
+  if (timer == nullptr) {
+    timer = new (std::nothrow) uv_timer_t;
+    if (timer == nullptr) return false;
+    // It cannot fail.
+    (void)uv_timer_init(loop, timer);
+    timer->data = this;
+    uv_unref(reinterpret_cast<uv_handle_t*>(timer));
+  }
+  if (uv_is_active(reinterpret_cast<uv_handle_t*>(timer))) return true;
+  return uv_timer_start(timer, OnTimer, kTrim, 0) == 0;
+}
+
+void Thread::OnTimer(uv_timer_t* handle) {
+  Thread* self = static_cast<Thread*>(handle->data);
+  bool again = false;
+  for (Connection* one = self->first; one != nullptr; one = one->next()) again |= one->Trim();
+  // It can only fail where it did before, and then the memory stays in use.
+  if (again) (void)self->TrimLater();
 }
 
 void Thread::EndIfDone() {
@@ -682,6 +717,29 @@ void Connection::OnClosed(uv_handle_t* handle) {
   thread->EndIfDone();
 }
 
+bool Connection::Trim() {
+  if (!has_buffers_ || session_ == nullptr) return false;
+  if (used_) {
+    used_ = false;
+    return true;
+  }
+  has_buffers_ = false;
+  session_->FreeBuffers();
+  for (Bytes* bytes : {&plain_, &out_, &unfed_}) {
+    if (bytes->empty()) bytes->Free();
+  }
+  return false;
+}
+
+/** OpenSSL has been at work, and keeps buffers for the next time. */
+void Connection::Use() {
+  used_ = true;
+  if (has_buffers_) return;
+  has_buffers_ = true;
+  // Without a timer the memory stays in use.
+  if (poll_ != nullptr) (void)thread_->TrimLater();
+}
+
 Connection::~Connection() {
   // A session that is freed tells nothing: its events would come here.
   FreeSession();
@@ -754,6 +812,7 @@ void Connection::OutOfMemory() {
 /** Has OpenSSL go on with its input. */
 void Connection::Pump() {
   Session::Status status = Session::Status::kMore;
+  const bool was_established = established_;
   if (!established_) {
     status = session_->Handshake();
     if (session_->established()) {
@@ -781,6 +840,8 @@ void Connection::Pump() {
     data_length_ += length;
     thread_->slab_used += length;
   }
+  // Many are idle behind their handshake, and more memory than one time's would not be given back to the system.
+  if (established_ && !was_established && data_length_ == 0) session_->FreeBuffers();
   switch (status) {
     case Session::Status::kClosed:
       closed_ = true;
@@ -941,7 +1002,10 @@ void Connection::EndWhenDue() {
 }
 
 /** Records go to the thread's buffer, or behind those that wait. */
-void Connection::BeginOutput() { session_->SetOutput(out_.empty() ? &thread_->out : &out_); }
+void Connection::BeginOutput() {
+  session_->SetOutput(out_.empty() ? &thread_->out : &out_);
+  Use();
+}
 
 /** Sends what was written since BeginOutput. The thread's buffer is empty then. */
 void Connection::EndOutput() {
@@ -1813,6 +1877,16 @@ void OnEnvironmentEnd(napi_async_cleanup_hook_handle, void* data) {
   Thread* thread = static_cast<Thread*>(data);
   thread->ended = true;
   while (thread->first != nullptr) thread->first->Close();
+  if (thread->timer != nullptr) {
+    thread->closing++;
+    uv_close(reinterpret_cast<uv_handle_t*>(thread->timer), [](uv_handle_t* handle) {
+      Thread* owner = static_cast<Thread*>(handle->data);
+      delete reinterpret_cast<uv_timer_t*>(handle);
+      owner->closing--;
+      owner->EndIfDone();
+    });
+    thread->timer = nullptr;
+  }
   // They can only fail for a null argument, or one that is deleted already.
   for (napi_ref* reference : {&thread->dispatch, &thread->slab_reference}) {
     if (*reference != nullptr) (void)napi_delete_reference(thread->env, *reference);

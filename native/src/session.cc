@@ -347,8 +347,10 @@ Session::Status Session::UpdateKeys(bool request) {
 }
 
 void Session::FreeBuffers() {
+  // Within a record OpenSSL before 3.0.14 frees what it goes on to read (CVE-2024-4741).
+  if (failed_ || cut() != Cut::kBoundary || SSL_pending(ssl_) > 0 || !SSL_is_init_finished(ssl_)) return;
   CleanErrorQueue errors;
-  // It refuses where it holds part of a record, which is an answer.
+  // It may refuse, and then they stay.
   (void)SSL_free_buffers(ssl_);
 }
 

@@ -62,10 +62,31 @@ export function clientContext(options: tls.ConnectionOptions): tls.SecureContext
   return ofNode.get(options, (all) => tls.createSecureContext(all));
 }
 
+/** Newer versions of Node can change whom all contexts trust that are made without `ca`. */
+const changing: {
+  readonly getCACertificates?: (type: 'default') => readonly string[];
+  readonly setDefaultCACertificates?: unknown;
+} = tls as object;
+
+/** Whom they trust now, and how often that was changed. */
+let authorities: readonly string[] | null = null;
+let generation = 0;
+
+/** A number for whom they trust now; null where that cannot be said. */
+function defaultAuthorities(): number | null {
+  if (changing.setDefaultCACertificates === undefined) return 0;
+  const now = changing.getCACertificates?.('default');
+  // Node gives the same array until it is changed. Only one that nobody can change has the same in it.
+  if (now === undefined || !Object.isFrozen(now)) return null;
+  if (now !== authorities) generation++;
+  authorities = now;
+  return generation;
+}
+
 /** A digest of all that a context is made of (some of it is secret); null where that cannot be said. */
 function identify(options: tls.SecureContextOptions): string | null {
-  // Newer versions of Node can change whom all contexts trust.
-  if (options.ca === undefined && 'setDefaultCACertificates' in tls) return null;
+  const trusted = options.ca === undefined ? defaultAuthorities() : 0;
+  if (trusted === null) return null;
   const hash = createHash('sha256');
   const add = (value: unknown): boolean => {
     if (Array.isArray(value)) {
@@ -82,7 +103,7 @@ function identify(options: tls.SecureContextOptions): string | null {
   };
   // Node's defaults can be changed as well.
   const known =
-    add([tls.DEFAULT_MIN_VERSION, tls.DEFAULT_MAX_VERSION, tls.DEFAULT_ECDH_CURVE]) &&
+    add([tls.DEFAULT_MIN_VERSION, tls.DEFAULT_MAX_VERSION, tls.DEFAULT_ECDH_CURVE, trusted]) &&
     Object.entries(options)
       .filter(([key, value]) => value !== undefined && !NOT_OF_A_CONTEXT.has(key))
       .sort(([one], [other]) => (one < other ? -1 : 1))

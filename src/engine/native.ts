@@ -140,7 +140,7 @@ export class NativeEngine implements Engine, WireEvents, Paced {
     const { state } = this.#binding;
     // All connections share these numbers: they are this one's only until another one tells something.
     this.#pace.pending = state[PENDING] as number;
-    this.#pace.unsent = state[UNSENT] as number;
+    this.#pace.untaken = state[UNSENT] as number;
     if (flags !== 0) this.#onTold(flags, state);
     if (this.#failure !== null) this.#tellFailure();
   }
@@ -425,19 +425,26 @@ export class NativeEngine implements Engine, WireEvents, Paced {
 
   write(bytes: Uint8Array): boolean {
     if (this.#isOver) return false;
-    this.#later(this.#connection.write(bytes, this.#pace.write(bytes.length)));
+    this.#pace.write(bytes);
     return this.writable;
   }
 
   /** @internal */
-  onTurnEnd(): void {
-    if (!this.#is.destroyed) this.onFlags(this.#connection.flush());
+  onWrite(bytes: Uint8Array, now: boolean): void {
+    this.#later(this.#connection.write(bytes, now));
+  }
+
+  /** @internal */
+  onTurnEnd(bytes: Uint8Array | null): void {
+    if (this.#is.destroyed) return;
+    if (bytes !== null) this.onFlags(this.#connection.write(bytes, true));
+    else if (this.#pace.pending > 0) this.onFlags(this.#connection.flush());
   }
 
   /** What a call of the program's has led to is told when that call is over. */
   #later(flags: number): void {
     this.#pace.pending = this.#binding.state[PENDING] as number;
-    this.#pace.unsent = this.#binding.state[UNSENT] as number;
+    this.#pace.untaken = this.#binding.state[UNSENT] as number;
     if (flags === 0) return;
     if (flags & OUTPUT) this.#wire.onOutput();
     if (flags & FACTS) process.nextTick(tellFacts, this);
@@ -457,6 +464,7 @@ export class NativeEngine implements Engine, WireEvents, Paced {
   closeWrite(): void {
     if (this.#isOver) return;
     this.#notBefore = performance.now();
+    this.#pace.flush(false);
     this.#later(this.#connection.closeWrite());
   }
 
@@ -467,8 +475,8 @@ export class NativeEngine implements Engine, WireEvents, Paced {
   discardWrites(): number {
     const discarded = this.#connection.discard();
     this.#pace.pending -= discarded;
-    this.#pace.unsent -= discarded;
-    return discarded;
+    this.#pace.untaken -= discarded;
+    return discarded + this.#pace.discard();
   }
 
   // ---- the end
@@ -504,6 +512,7 @@ export class NativeEngine implements Engine, WireEvents, Paced {
   destroy(): void {
     if (this.#is.destroyed) return;
     this.#is.destroyed = true;
+    this.#pace.discard();
     this.#connection.destroy();
   }
 }

@@ -62,26 +62,30 @@ export class Reading {
     } catch (error) {
       return Promise.reject(error);
     }
-    this.#pending = true;
     this.#begun = true;
+    // What is there already needs no wait.
+    const bytes = this.#next();
+    if (bytes !== null) {
+      this.#over();
+      return Promise.resolve(bytes);
+    }
+    this.#pending = true;
     const { read } = connection.policy.deadlines;
     return connection.until(this.#waiting, options ?? {}, read, this.#patience);
   }
 
   #over(): void {
     this.#pending = false;
+    const { questions } = this.#connection;
     // A shutdown may have waited for room, or for its turn to take what is unread.
-    process.nextTick(() => this.#connection.questions.ask());
+    if (!questions.isEmpty) process.nextTick(() => questions.ask());
   }
 
   /** The next bytes; null at the peer's close_notify, or at an EOF that is only reported; undefined where neither is there. @throws the failure. */
   #take(): Uint8Array | null | undefined {
     const connection = this.#connection;
-    const bytes = this.#aborted ? null : this.#next();
-    if (bytes !== null) {
-      connection.observe({ type: 'data', direction: 'received', bytes: bytes.length });
-      return bytes;
-    }
+    const bytes = this.#next();
+    if (bytes !== null) return bytes;
     const { receive } = connection.ending.state;
     const isReported =
       receive.kind === 'truncated' && receive.cause === 'eof' && connection.onlyReports;
@@ -98,12 +102,18 @@ export class Reading {
     return undefined;
   }
 
+  /** Bytes that are there; null where there are none. */
   #next(): Uint8Array | null {
-    const kept = this.#kept.shift();
+    if (this.#aborted) return null;
+    const connection = this.#connection;
+    let bytes: Uint8Array | null | undefined = this.#kept.shift();
+    if (bytes !== undefined) this.#keptBytes -= bytes.length;
     // What is read is a beginning of what came: nothing from behind a gap.
-    if (kept === undefined) return this.#discarded ? null : this.#connection.engine.take();
-    this.#keptBytes -= kept.length;
-    return kept;
+    else bytes = this.#discarded ? null : connection.engine.take();
+    if (bytes !== null) {
+      connection.observe({ type: 'data', direction: 'received', bytes: bytes.length });
+    }
+    return bytes;
   }
 
   /**

@@ -65,7 +65,8 @@ export async function closeTransport(
     transport.on('finish', check);
     transport.on('data', discard);
     try {
-      transport.end();
+      // A second time Node makes an error of it, with a stack, and tells nobody.
+      if (transport.writableEnded !== true) transport.end();
       transport.resume();
       check();
     } catch {

@@ -71,6 +71,24 @@ describeTls('contexts of clients', () => {
     }),
   );
 
+  const { setDefaultCACertificates, getCACertificates } = tls as object as Partial<{
+    setDefaultCACertificates(certificates: readonly string[]): void;
+    getCACertificates(type: 'default'): string[];
+  }>;
+
+  test.skipIf(setDefaultCACertificates === undefined)(
+    'without ca they are shared until a program changes whom Node trusts',
+    clean(async (scope) => {
+      const before = getCACertificates?.('default') ?? [];
+      scope.defer(() => setDefaultCACertificates?.(before));
+      setDefaultCACertificates?.([pki().ca]);
+      expect(await contextsFor(scope, {})).toBe(1);
+      expect(await contextsFor(scope, {})).toBe(0);
+      setDefaultCACertificates?.([pki().stranger.cert]);
+      expect((await rejection(contextsFor(scope, {}))).code).toBe('ERR_TLS_CERTIFICATE');
+    }),
+  );
+
   test(
     'what cannot be compared is read each time',
     clean(async (scope) => {
