@@ -89,7 +89,7 @@ async function fuzz(context: Context, folder: string): Promise<readonly Figure[]
     {
       name: 'inputs tried',
       value: count(said, 'number_of_executed_units'),
-      least: short ? inputs : 20_000,
+      least: short ? inputs : 10_000,
     },
     {
       name: 'of these, such as reached something new',
