@@ -469,7 +469,9 @@ export class NativeEngine implements Engine, WireEvents, Paced {
   }
 
   updateKeys(request: boolean): void {
-    if (!this.#isOver) this.#later(this.#connection.updateKeys(request));
+    if (this.#isOver) return;
+    this.#pace.flush(false);
+    this.#later(this.#connection.updateKeys(request));
   }
 
   discardWrites(): number {

@@ -110,6 +110,10 @@ export function clientEngine(
 
 /** Begins a handshake as a client. @throws {OptionError} */
 export function openClient(options: EngineOptions, tlsOptions: ClientTlsOptions): Engine {
+  const { secureContext } = tlsOptions;
+  if (secureContext !== undefined && typeof secureContext?.context !== 'object') {
+    throw new OptionError('secureContext must be what tls.createSecureContext gives');
+  }
   const { binding } = choose(options.engine, tlsOptions, insecure(tlsOptions));
   if (binding === null) return TappedEngine.client(options, tlsOptions);
   checkCallbacks(tlsOptions);
