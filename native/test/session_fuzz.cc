@@ -325,6 +325,7 @@ class Party final : public Session::Events {
     *out_length = in[0];
     return SSL_TLSEXT_ERR_OK;
   }
+  void OnCertificateRequest(const uint8_t*, size_t) override {}
   int OnCertificate() override {
     CHECK(!gone_);
     if (!(setup_ & (server_ ? kServerSuspends : kClientSuspends))) return 1;

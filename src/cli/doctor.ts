@@ -72,7 +72,7 @@ export function doctor(
 
 const STREAMS: Readonly<Record<Evidence, string>> = {
   openssl: "by OpenSSL's own word, on the native engine",
-  record: 'by the alerts in the records, which are read along; on node:tls, and slower',
+  record: 'by the alerts in the records, on node:tls: as strict, and slower',
   inferred:
     'inferred: this runtime gives no secrets to read alerts with; requireEvidence refuses that',
 };

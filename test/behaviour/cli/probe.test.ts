@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import tls from 'node:tls';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { addOn } from '../../../src/add-on.ts';
 import type { ProbeReport } from '../../../src/cli/probe-report.ts';
 import {
   listening,
@@ -39,6 +40,9 @@ async function probe(...args: string[]): Promise<{ code: number | null; report: 
 
 const VERSIONS = ['1.2', '1.3'] as const;
 
+/** By the engine that there is. */
+const EVIDENCE = addOn().native === null ? 'record' : 'openssl';
+
 describeTls('exit code 0', () => {
   for (const version of VERSIONS) {
     it(`TLS ${version}: a server that answers`, async () => {
@@ -72,8 +76,8 @@ describeTls('exit code 0', () => {
           verdict: 'secure',
           incomplete: false,
           initiator: expect.stringMatching(/^(local|peer)$/),
-          sent: { at: expect.any(Number), evidence: 'record' },
-          received: { at: expect.any(Number), evidence: 'record' },
+          sent: { at: expect.any(Number), evidence: EVIDENCE },
+          received: { at: expect.any(Number), evidence: EVIDENCE },
           transportEnd: expect.anything(),
           alert: null,
           truncation: null,
@@ -106,7 +110,7 @@ describeTls('exit code 0', () => {
       );
       expect([code, report.closure?.verdict, report.error]).toEqual([0, 'one-sided', null]);
       expect(report.closure).toMatchObject({
-        sent: { at: expect.any(Number), evidence: 'record' },
+        sent: { at: expect.any(Number), evidence: EVIDENCE },
         received: null,
       });
     });
