@@ -142,18 +142,14 @@ export function failMessages(socket: Duplex, error: Error, which: 'all' | 'endle
   }
 }
 
-/** By what a message tells whoever does not read it that it failed. */
-const FAILURES = ['error', 'aborted', 'close'] as const;
-
 /**
  * Whether bytes wait in a message for somebody who reads it, or may come to do so. A server's handler that has not
- * begun to read waits to hear that it need not go on. So does a client that reads nothing and listens to a failure:
- * it may never read, and on Node's own socket would hear of it at once.
+ * begun to read waits to hear that it need not go on, and so does a client that listens to 'aborted' and reads nothing.
  */
 function isAwaited(message: Incoming, side: 'client' | 'server'): boolean {
   if (message.readableLength === 0) return false;
   const begun = message.readableFlowing !== null || message.listenerCount('readable') > 0;
-  return begun || (side === 'client' && FAILURES.every((name) => !message.listenerCount(name)));
+  return begun || (side === 'client' && message.listenerCount('aborted') === 0);
 }
 
 /** Fails a message of HTTP/1 once what waits in it has been read, or its request is destroyed. */
