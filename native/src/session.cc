@@ -262,8 +262,10 @@ void Session::SawAlert(bool sent, int version, uint8_t level, uint8_t descriptio
   const bool tls13 = version == TLS1_3_VERSION;
   // TLS 1.3 knows no warnings: its level is not looked at (RFC 9846, section 6).
   if (tls13 && authenticated && description == kCloseNotify) level = kWarning;
-  const bool ends = description == kCloseNotify || level == kFatal ||
-                    (tls13 && authenticated && description != kUserCanceled);
+  // In the clear the version may not be known yet, and OpenSSL looks at it.
+  const bool ends = description == kCloseNotify || (tls13 && authenticated
+                                                        ? description != kUserCanceled
+                                                        : level == kFatal);
   if (!ends) return;
   if (!sent) {
     // The first that ends the direction is the last that counts.

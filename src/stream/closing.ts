@@ -253,6 +253,9 @@ export class Closing {
   /** Tells the observer of our FIN. @returns whether it is still to go out. */
   #tellFin(): boolean {
     const connection = this.#connection;
+    // Of one that was reset nothing goes out any more, though its socket may not have noticed.
+    const { transport: end } = connection.ending.state;
+    if (end === 'reset' || end === 'error') return false;
     if (this.#finished || connection.transport.destroyed) return false;
     this.#finished = true;
     connection.observe({ type: 'transport-closed', how: 'end' });
