@@ -139,6 +139,7 @@ const messages = inFile('src/http-messages.ts', ['http1', 'http2', 'undici', 're
 const tap = inFile('src/tap/tap.ts', ['tap', 'streams']);
 const engine = inFile('src/engine/tapped.ts', ['engine', 'streams']);
 const outgoing = inFile('src/engine/outgoing.ts', ['engine', 'streams']);
+const listeners = inFile('src/transport/listeners.ts', ['tap', 'streams']);
 const ending = inFile('src/closure/ending.ts', ['closure', 'streams']);
 const connection = inFile('src/stream/connection.ts', ['streams', 'web']);
 const stream = inFile('src/stream/reading.ts', ['streams', 'web']);
@@ -152,6 +153,7 @@ const machine = inFile('src/closure/machine.ts', ['closure', 'streams']);
 const verdict = inFile('src/closure/verdict.ts', ['closure', 'streams']);
 const native = inFile('native/src/witness.cc', ['native 20', 'native 24']);
 const addOn = inFile('native/src/addon.cc', ['native 20']);
+const loading = inFile('src/add-on.ts', ['load', 'guard']);
 
 export const MUTANTS: readonly Mutant[] = [
   // ---- what ends a direction
@@ -395,7 +397,7 @@ export const MUTANTS: readonly Mutant[] = [
   ),
   strict(
     "a destroyed socket's end counts",
-    'if (this.#failed || this.#socket.destroyed) return false;\n    const cut',
+    'if (this.#failed || this.socket.destroyed) return false;\n    const cut',
     'if (this.#failed) return false;\n    const cut',
   ),
   strict(
@@ -420,7 +422,7 @@ export const MUTANTS: readonly Mutant[] = [
   ),
   strict(
     'end() in a listener drops the record behind',
-    'if (guard.shutdownReads()) setImmediate(shutDown);\n    else shutDown();',
+    'if (guard.shutdownReads()) setImmediate(shutDown);\n  else shutDown();',
     'shutDown();',
   ),
   strict(
@@ -435,7 +437,7 @@ export const MUTANTS: readonly Mutant[] = [
   ),
   strict(
     'a socket whose close_notify OpenSSL ignores is not ended',
-    'this.#socket.push(null);\n    this.#socket.read(0);',
+    'this.socket.push(null);\n    this.socket.read(0);',
     '',
     { by: ['facts 24', 'native 24', 'endings 24'] },
   ),
@@ -447,7 +449,7 @@ export const MUTANTS: readonly Mutant[] = [
   ),
   strict(
     'a failed write throws away what has come',
-    'if (isTransportError(error)) guard.onWriteFailed(error, done);\n    else done(error);',
+    'if (isTransportError(error)) guard.onWriteFailed(error, done);\n  else done(error);',
     'done(error);',
     { by: ['uploads', 'failures'] },
   ),
@@ -644,8 +646,8 @@ export const MUTANTS: readonly Mutant[] = [
   ),
   stream(
     'a failure overtakes the bytes that came before it',
-    'const bytes = this.#aborted ? null : this.#next();',
-    'const bytes = this.#aborted || connection.failure !== null ? null : this.#next();',
+    'if (this.#aborted) return null;',
+    'if (this.#aborted || this.#connection.failure !== null) return null;',
   ),
   stream(
     'reading ends when the transport did',
@@ -947,14 +949,14 @@ export const MUTANTS: readonly Mutant[] = [
   ),
   strict(
     'a message that ends with its connection is left to Node',
-    "failMessages(this.#socket, error, cut ? 'all' : 'endless');",
+    "failMessages(this.socket, error, cut ? 'all' : 'endless');",
     'void cut;',
     { by: ['http1', 'http2', 'undici', 'responses'] },
   ),
   strict(
     'a program that destroys its socket makes its response whole',
-    "failMessages(this.#socket, error, cut ? 'all' : 'endless');",
-    "if (cut) failMessages(this.#socket, error, 'all');",
+    "failMessages(this.socket, error, cut ? 'all' : 'endless');",
+    "if (cut) failMessages(this.socket, error, 'all');",
     { by: ['http1', 'responses', 'facts'] },
   ),
   strict(
@@ -977,7 +979,7 @@ export const MUTANTS: readonly Mutant[] = [
   ),
   strict(
     'an error of OpenSSL leaves the socket standing',
-    'setImmediate(() => afterReading(this.#socket, false, () => this.#socket.destroy()));',
+    'setImmediate(() => afterReading(this.socket, false, () => this.socket.destroy()));',
     '',
     { by: ['socket', 'facts', 'endings', 'mitm'] },
   ),
@@ -1056,7 +1058,7 @@ export const MUTANTS: readonly Mutant[] = [
     'this.#listeners.afterWriteError(() => this.#onEnd(causeOf(error), error));',
     'this.#onEnd(causeOf(error), error);',
   ),
-  tap('FIN is sent before our close_notify', '    transport.allowHalfOpen = true;\n', ''),
+  listeners('FIN is sent before our close_notify', '    transport.allowHalfOpen = true;\n', ''),
   tap(
     'ciphertext that was not fed is trailing data',
     'return this.#stopped ? Buffer.concat(unfed) : Buffer.alloc(0);',
@@ -1181,8 +1183,8 @@ export const MUTANTS: readonly Mutant[] = [
   ),
   stream(
     'unread data is kept without a limit',
-    "const full = unread === 'keep' && this.#keptBytes >= connection.policy.unreadLimit;",
-    "const full = unread === 'keep' && this.#keptBytes >= 1e12;",
+    'const room = connection.policy.unreadLimit - this.#keptBytes;',
+    'const room = 1e12 - this.#keptBytes;',
   ),
   stream(
     'what close() has discarded is not missed: an end is told',
@@ -1278,8 +1280,8 @@ export const MUTANTS: readonly Mutant[] = [
   ),
   closing(
     'close() hides that bytes of ours are lost',
-    'if (lost !== null) throw gaveUp ?? lost();',
-    '',
+    'const error = gaveUp instanceof AbortError ? gaveUp : lost && (gaveUp ?? lost());',
+    'void lost;\n    const error = gaveUp instanceof AbortError ? gaveUp : null;',
   ),
   closing(
     'close() says again what another call has said',
@@ -1293,8 +1295,8 @@ export const MUTANTS: readonly Mutant[] = [
   ),
   closing(
     'who cancels close() is not told so',
-    'if (gaveUp instanceof AbortError) throw gaveUp;',
-    '',
+    'const error = gaveUp instanceof AbortError ? gaveUp : lost && (gaveUp ?? lost());',
+    'const error = lost && (gaveUp ?? lost());',
   ),
   closing(
     'the transport is not closed behind a failure',
@@ -1531,8 +1533,8 @@ export const MUTANTS: readonly Mutant[] = [
   ),
   strict(
     'an unwatchable socket of a server is handed out without a guard',
-    'else new Guard(socket, native === null ? UNWATCHED(mode) : watchingBy(native, mode, SOME_CLIENT));',
-    'else if (native !== null) new Guard(socket, watchingBy(native, mode, SOME_CLIENT));',
+    'else\n    new Guard(\n      socket,\n      native === null ? UNWATCHED(mode) : new AddOnWatching(native, mode, SOME_CLIENT),\n    );',
+    'else if (native !== null)\n    new Guard(socket, new AddOnWatching(native, mode, SOME_CLIENT));',
     { by: ['late'] },
   ),
   strict(
@@ -1590,11 +1592,10 @@ export const MUTANTS: readonly Mutant[] = [
     '  stop(): void {\n    this.#reading = false;',
     '  stop(): void {\n    void this.#reading;',
   ),
-  strict(
+  loading(
     'an add-on of another interface is taken',
     'if (found.native === null || found.native.interface === INTERFACE) return found;',
     'if (found !== null) return found;',
-    { by: ['load', 'guard'] },
   ),
   strict(
     'a second strictServer() changes nothing',
@@ -1626,7 +1627,7 @@ export const MUTANTS: readonly Mutant[] = [
   ),
   strict(
     'a peer that is cut off is told as idle in report mode',
-    "if (stakeOf(socket) === 'safe') this.#ending.happened({ type: 'idle' });\n      this.#tell(cut, 'end');",
+    "this.#weigh();\n      this.#tell(cut, 'end');",
     "this.#ending.happened({ type: 'idle' });\n      this.#tell(cut, 'end');",
     { by: ['incomplete', 'facts'] },
   ),
@@ -1689,8 +1690,8 @@ export const MUTANTS: readonly Mutant[] = [
     'if (this.#feeding || this.#detached) return;',
     { lives: 'a transport gives nothing before the next tick, and by then the engine is there' },
   ),
-  tap('whoever listened to the plaintext gets ciphertext', '    this.#mute();\n', ''),
-  tap(
+  listeners('whoever listened to the plaintext gets ciphertext', '    this.#mute();\n', ''),
+  listeners(
     'a transport that was given back stays half-open',
     '    transport.allowHalfOpen = this.#allowHalfOpen;\n',
     '',
@@ -1701,7 +1702,7 @@ export const MUTANTS: readonly Mutant[] = [
     'return this.#taken >= this.#written;',
     { by: ['tap', 'streams'] },
   ),
-  tap(
+  listeners(
     'a broken pipe is an error of the transport itself',
     "new Set(['ECONNRESET', 'EPIPE', 'ECONNABORTED'])",
     "new Set(['ECONNRESET', 'ECONNABORTED'])",
@@ -1721,10 +1722,10 @@ export const MUTANTS: readonly Mutant[] = [
     "if (!HAS_KEY_LOG && this.#tap.feeding && !this.#failing)\n        this.#infer('received', CLOSE_NOTIFY);",
     "if (this.#tap.feeding && !this.#failing) this.#infer('received', CLOSE_NOTIFY);",
   ),
-  engine(
+  outgoing(
     'what TLS has not taken was sent',
-    'return this.#outgoing?.length === 0 && this.#socket?.writableLength === 0 && this.#tap.taken;',
-    'return this.#tap.taken;',
+    'const waiting = this.#length + this.#socket.writableLength;',
+    'const waiting = this.#tap.taken ? 0 : this.#length + this.#socket.writableLength;',
   ),
   engine(
     'a failure waits for ever for a transport that takes nothing',
@@ -1773,7 +1774,7 @@ export const MUTANTS: readonly Mutant[] = [
   ),
   waiting(
     'what a read has said is not remembered',
-    'if (error === this.#connection.failure) this.#connection.reported = true;',
+    'this.#connection.hear(this.#waiting.phase, error);',
     '',
   ),
   stream(
@@ -1789,8 +1790,8 @@ export const MUTANTS: readonly Mutant[] = [
   ),
   connection(
     'what the transport had not taken when it broke is forgotten',
-    "this.#cutOff = untaken && this.ending.state.send.kind !== 'closed';",
-    'this.#cutOff = false;',
+    'this.counters.unsent += unsent;',
+    '',
   ),
   duplex(
     'a failure of the stream overtakes the bytes that wait in the Duplex',
