@@ -1,6 +1,6 @@
 /**
- * What a closure rests on, and the alerts that it tells of, on each runtime that takes both roles: Node and Bun read
- * the records; Deno gives no key log, so that there alerts are inferred from what its TLS says.
+ * What a closure rests on, and the alerts that it tells of, on each runtime that takes both roles: Node asks
+ * OpenSSL by the add-on; without it, it reads the records, as Bun does; Deno gives no key log, so that there alerts are inferred from what its TLS says.
  */
 import { execFile } from 'node:child_process';
 import { existsSync } from 'node:fs';
@@ -13,10 +13,23 @@ const DIST = new URL('../../../dist/', import.meta.url);
 const CHILD = fileURLToPath(new URL('evidence.child.mjs', import.meta.url));
 
 const RUNTIMES = [
-  { name: 'Node 20', program: 'node-20', args: [], evidence: 'record' },
+  { name: 'Node 20', program: 'node-20', args: [], evidence: 'openssl' },
+  {
+    name: 'Node 20 without the add-on',
+    program: 'node-20',
+    args: [],
+    env: { CLOSE_NOTIFY_NATIVE: '0' },
+    evidence: 'record',
+  },
   { name: 'Deno 2', program: 'deno', args: ['run', '-A'], evidence: 'inferred' },
   { name: 'Bun 1', program: 'bun', args: [], evidence: 'record' },
-] as const;
+] satisfies ReadonlyArray<{
+  readonly name: string;
+  readonly program: string;
+  readonly args: readonly string[];
+  readonly env?: Readonly<Record<string, string>>;
+  readonly evidence: string;
+}>;
 
 beforeAll(() => {
   if (!existsSync(DIST)) throw new Error('no dist/: npm run build');
@@ -24,7 +37,7 @@ beforeAll(() => {
 
 const run = promisify(execFile);
 
-for (const { name, program, args, evidence } of RUNTIMES) {
+for (const { name, program, args, env, evidence } of RUNTIMES) {
   const path = find(program);
   const isRequired = process.env['REQUIRE_PEERS'] === '1';
   describe.skipIf(path === null && !isRequired)(name, () => {
@@ -32,6 +45,7 @@ for (const { name, program, args, evidence } of RUNTIMES) {
       if (path === null) expect.fail(HOW_TO_INSTALL);
       const { stdout } = await run(path as string, [...args, CHILD, DIST.href], {
         timeout: 60_000,
+        env: { ...process.env, ...env },
       });
       const told = stdout
         .trim()
