@@ -994,7 +994,14 @@ void Connection::Encrypt() {
 
 /** Sends close_notify once all that was written is encrypted, and no handshake is going on. */
 void Connection::EndWhenDue() {
-  if (!close_wanted_ || close_done_ || !plain_.empty() || !established_ || failed_) return;
+  if (!close_wanted_ || close_done_ || !established_ || failed_) return;
+  if (closed_ && !SSL_is_init_finished(session_->ssl())) {
+    // The peer has closed within a renegotiation. That never ends, and within it OpenSSL sends no close_notify.
+    close_done_ = broken_ = true;
+    Add(Kind::kSendError, ECONNABORTED);
+    return;
+  }
+  if (!plain_.empty()) return;
   const Session::Status status = session_->SendCloseNotify();
   if (status == Session::Status::kFailed) OnFailed();
   stalled_ = status == Session::Status::kMore;

@@ -151,6 +151,7 @@ export class NativeEngine implements Engine, WireEvents, Paced {
       // Other streams have bytes in it.
       markAsUntransferable(slab.buffer);
     }
+    if (flags & DATA) this.#wire.onActive();
     if (flags & DATA) this.#gather(state[OFFSET] as number, state[LENGTH] as number);
     if (flags & OUTPUT) this.#wire.onOutput();
     const behind = flags & FACTS ? this.#onFacts(this.#connection.facts()) : NONE;
@@ -273,7 +274,11 @@ export class NativeEngine implements Engine, WireEvents, Paced {
   /** @internal What the wire tells: of a Duplex all, of a socket only what somebody did to it. */
   onEnd(cause: TransportEnding['cause'], error: TransportError | null): void {
     this.#is.ended = true;
-    if (!this.#is.destroyed) this.#tellEnding(cause, error, this.#connection.cut());
+    if (this.#is.destroyed) return;
+    // As in #onEof: the write was told of a reset, and the socket finds an end.
+    const broken = cause === 'eof' ? this.#sendError : null;
+    if (broken === null) this.#tellEnding(cause, error, this.#connection.cut());
+    else this.#tellEnding(causeOf(broken), broken, this.#connection.cut());
   }
 
   /** @internal */
@@ -431,6 +436,7 @@ export class NativeEngine implements Engine, WireEvents, Paced {
 
   /** @internal */
   onWrite(bytes: Uint8Array, now: boolean): void {
+    this.#wire.onActive();
     this.#later(this.#connection.write(bytes, now));
   }
 

@@ -3,6 +3,7 @@
  * itself, or any Duplex, whose bytes go to and fro here.
  */
 import { Buffer } from 'node:buffer';
+import type net from 'node:net';
 import type { Duplex } from 'node:stream';
 import { setImmediate } from 'node:timers';
 import type { NativeConnection } from '../add-on.ts';
@@ -29,6 +30,8 @@ export interface Wire {
   readonly writable: boolean;
   /** The add-on has made output. */
   onOutput(): void;
+  /** Something crossed: whoever has a timeout on the transport waits anew. */
+  onActive(): void;
   /** Whether bytes are wanted. */
   setReading(reading: boolean): void;
   /** The peer has closed: nothing more is read, and what the transport has is its next user's. */
@@ -126,6 +129,12 @@ class DescriptorWire implements Wire {
   }
 
   onOutput(): void {}
+
+  /** The socket does nothing by itself, so it cannot know. */
+  onActive(): void {
+    const socket = this.#transport as net.Socket;
+    if (socket.timeout) socket.setTimeout(socket.timeout);
+  }
 
   setReading(reading: boolean): void {
     this.#connection.setReading(reading);
@@ -229,6 +238,9 @@ class FedWire implements Wire {
   get writable(): boolean {
     return !this.#transport.writableNeedDrain;
   }
+
+  /** It knows by itself. */
+  onActive(): void {}
 
   setReading(reading: boolean): void {
     this.#reading = reading;

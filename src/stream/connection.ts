@@ -292,9 +292,8 @@ export class Connection implements EngineEvents {
   /** Whether bytes that were written are not known to have been taken by the transport. */
   get untaken(): boolean {
     const { kind } = this.ending.state.send;
-    return kind === 'open' || kind === 'closing'
-      ? this.engine.unsent > 0
-      : this.counters.unsent > 0;
+    const isLeft = kind === 'open' || kind === 'closing';
+    return this.counters.unsent > 0 || (isLeft && this.engine.unsent > 0);
   }
 
   /** Whether bytes that the caller had written were discarded for our answer to close_notify. */

@@ -7,7 +7,7 @@ import { existsSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { beforeAll, describe, expect, test } from 'vitest';
-import { find, HOW_TO_INSTALL } from '../../support/runtimes.ts';
+import { find, HOW_TO_INSTALL, type RuntimeName } from '../../support/runtimes.ts';
 
 const DIST = new URL('../../../dist/', import.meta.url);
 const CHILD = fileURLToPath(new URL('evidence.child.mjs', import.meta.url));
@@ -25,7 +25,7 @@ const RUNTIMES = [
   { name: 'Bun 1', program: 'bun', args: [], evidence: 'record' },
 ] satisfies ReadonlyArray<{
   readonly name: string;
-  readonly program: string;
+  readonly program: RuntimeName;
   readonly args: readonly string[];
   readonly env?: Readonly<Record<string, string>>;
   readonly evidence: string;

@@ -1,4 +1,6 @@
 /** Which engine a stream has, and who may ask for one. */
+import type net from 'node:net';
+import { performance } from 'node:perf_hooks';
 import tls from 'node:tls';
 import { afterEach, describe, expect, test } from 'vitest';
 import { addOn } from '../../../src/add-on.ts';
@@ -93,3 +95,23 @@ test('an engine that there is not is refused, by whichever way it is asked for',
   near.destroy();
   far.destroy();
 });
+
+test(
+  'a timeout of the transport does not fire while bytes cross, in either direction',
+  clean(async (scope) => {
+    const both = await pair(scope, 'TLSv1.3');
+    const { client, server, clientTransport, serverTransport } = both;
+    let fired = 0;
+    for (const transport of [clientTransport, serverTransport]) {
+      (transport as net.Socket).setTimeout(300, () => fired++);
+    }
+    // Longer than the timeout, by the clock of the same process.
+    for (const from = performance.now(); performance.now() - from < 700; ) {
+      await server.write('still here');
+      await client.read();
+      await new Promise((resolve) => setTimeout(resolve, 20));
+    }
+    expect(fired).toBe(0);
+    await closeBoth(both);
+  }),
+);
