@@ -111,7 +111,6 @@ export interface NativeConnection {
   servername(): string | null;
   certificate(): Uint8Array | null;
   chain(): Uint8Array[];
-  issuers(): Uint8Array[];
   session(): Uint8Array | null;
   exportKeyingMaterial(
     length: number,

@@ -18,12 +18,15 @@
 #include <new>
 
 #include "engine.h"
+#include "throwing.h"
 #include "witness.h"
 
 namespace {
 
 using close_notify::Alert;
+using close_notify::Fail;
 using close_notify::Place;
+using close_notify::ThrowType;
 using close_notify::Watch;
 using close_notify::Witness;
 
@@ -47,33 +50,6 @@ struct Handle {
   Watch* watch;
   napi_ref reference;
 };
-
-// Throwing ---------------------------------------------------------------------------------------
-
-/** Throws what N-API has to say of its last failure, unless something is thrown already. */
-napi_value Fail(napi_env env) {
-  const napi_extended_error_info* info = nullptr;
-  const char* message = nullptr;
-  if (napi_get_last_error_info(env, &info) == napi_ok && info != nullptr) {
-    message = info->error_message;
-  }
-  bool pending = true;
-  if (napi_is_exception_pending(env, &pending) == napi_ok && !pending) {
-    // If this fails as well there is no way left to say so.
-    (void)napi_throw_error(env, nullptr, message != nullptr ? message : "N-API call failed");
-  }
-  return nullptr;
-}
-
-napi_value ThrowType(napi_env env, const char* message) {
-  if (napi_throw_type_error(env, "ERR_INVALID_ARG_TYPE", message) != napi_ok) return Fail(env);
-  return nullptr;
-}
-
-#define TRY(call) \
-  do { \
-    if ((call) != napi_ok) return Fail(env); \
-  } while (false)
 
 // Watch ------------------------------------------------------------------------------------------
 

@@ -45,6 +45,7 @@
 #include "error_queue.h"
 #include "peer.h"
 #include "session.h"
+#include "throwing.h"
 #include "witness.h"
 
 namespace close_notify {
@@ -122,31 +123,6 @@ struct Fact {
   enum class Form : uint8_t { kNone, kText, kBytes } form;
   std::string data;
 };
-
-#define TRY(call) \
-  do { \
-    if ((call) != napi_ok) return Fail(env); \
-  } while (false)
-
-/** Throws what N-API has to say of its last failure, unless something is thrown already. */
-napi_value Fail(napi_env env) {
-  const napi_extended_error_info* info = nullptr;
-  const char* message = nullptr;
-  if (napi_get_last_error_info(env, &info) == napi_ok && info != nullptr) {
-    message = info->error_message;
-  }
-  bool pending = true;
-  if (napi_is_exception_pending(env, &pending) == napi_ok && !pending) {
-    // If this fails as well there is no way left to say so.
-    (void)napi_throw_error(env, nullptr, message != nullptr ? message : "N-API call failed");
-  }
-  return nullptr;
-}
-
-napi_value ThrowType(napi_env env, const char* message) {
-  if (napi_throw_type_error(env, "ERR_INVALID_ARG_TYPE", message) != napi_ok) return Fail(env);
-  return nullptr;
-}
 
 napi_value ThrowError(napi_env env, const char* code, const char* message) {
   if (napi_throw_error(env, code, message) != napi_ok) return Fail(env);
@@ -1775,33 +1751,13 @@ napi_value Servername(napi_env env, napi_callback_info info) {
   return NameOf(env, connection->session()->ssl());
 }
 
-napi_value Certificate(napi_env env, napi_callback_info info) {
+/** A method that gives what an SSL knows. */
+template <typename Known, Known (*kAsk)(SSL*), napi_value (*kGive)(napi_env, const Known&)>
+napi_value Ask(napi_env env, napi_callback_info info) {
   Call call;
   if (!call.Read(env, info)) return nullptr;
   Connection* connection = LivingOf(env, call.self);
-  return connection == nullptr ? nullptr
-                               : OrNull(env, CertificateOf(connection->session()->ssl()));
-}
-
-napi_value Chain(napi_env env, napi_callback_info info) {
-  Call call;
-  if (!call.Read(env, info)) return nullptr;
-  Connection* connection = LivingOf(env, call.self);
-  return connection == nullptr ? nullptr : All(env, ChainOf(connection->session()->ssl()));
-}
-
-napi_value Issuers(napi_env env, napi_callback_info info) {
-  Call call;
-  if (!call.Read(env, info)) return nullptr;
-  Connection* connection = LivingOf(env, call.self);
-  return connection == nullptr ? nullptr : All(env, IssuersOf(connection->session()->ssl()));
-}
-
-napi_value GetSession(napi_env env, napi_callback_info info) {
-  Call call;
-  if (!call.Read(env, info)) return nullptr;
-  Connection* connection = LivingOf(env, call.self);
-  return connection == nullptr ? nullptr : OrNull(env, SessionOf(connection->session()->ssl()));
+  return connection == nullptr ? nullptr : kGive(env, kAsk(connection->session()->ssl()));
 }
 
 /** `identify(context, server)`: whether OpenSSL takes the certificates of that context. */
@@ -1946,10 +1902,9 @@ bool Define(napi_env env, napi_value exports, Thread* thread) {
       Method("facts", Facts, thread),
       Method("info", Info, thread),
       Method("servername", Servername, thread),
-      Method("certificate", Certificate, thread),
-      Method("chain", Chain, thread),
-      Method("issuers", Issuers, thread),
-      Method("session", GetSession, thread),
+      Method("certificate", Ask<std::string, CertificateOf, OrNull>, thread),
+      Method("chain", Ask<std::vector<std::string>, ChainOf, All>, thread),
+      Method("session", Ask<std::string, SessionOf, OrNull>, thread),
       Method("exportKeyingMaterial", ExportKeyingMaterial, thread),
       Method("close", Void<&Connection::Close>, thread),
       Method("destroy", Void<&Connection::Destroy>, thread),

@@ -143,16 +143,6 @@ std::vector<std::string> ChainOf(SSL* ssl) {
   return chain;
 }
 
-std::vector<std::string> IssuersOf(SSL* ssl) {
-  CleanErrorQueue errors;
-  std::vector<std::string> names;
-  const STACK_OF(X509_NAME)* list = SSL_get0_peer_CA_list(ssl);
-  for (int index = 0; list != nullptr && index < sk_X509_NAME_num(list); index++) {
-    names.push_back(DerOf<X509_NAME>(i2d_X509_NAME, sk_X509_NAME_value(list, index)));
-  }
-  return names;
-}
-
 std::string SessionOf(SSL* ssl) {
   CleanErrorQueue errors;
   const SSL_SESSION* session = SSL_get_session(ssl);

@@ -27,9 +27,6 @@ std::string CertificateOf(SSL* ssl);
 /** It and those of its issuers, in DER, up to the one that this side trusts, as far as they are known. */
 std::vector<std::string> ChainOf(SSL* ssl);
 
-/** The names of the issuers that the peer accepts certificates of, in DER (RFC 9846 section 4.2.4). */
-std::vector<std::string> IssuersOf(SSL* ssl);
-
 /** The session, in DER; empty without one. */
 std::string SessionOf(SSL* ssl);
 

@@ -361,7 +361,6 @@ class Party final : public Session::Events {
     (void)close_notify::JudgementOf(ssl);
     (void)close_notify::CertificateOf(ssl);
     (void)close_notify::ChainOf(ssl);
-    (void)close_notify::IssuersOf(ssl);
     CHECK(!close_notify::SessionOf(ssl).empty());
     CHECK(close_notify::DhBits(ssl) == 0);
     CheckQueue();

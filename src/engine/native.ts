@@ -137,22 +137,29 @@ export class NativeEngine implements Engine, WireEvents, Paced {
 
   /** @internal */
   onFlags(flags: number): void {
-    const { state } = this.#binding;
-    // All connections share these numbers: they are this one's only until another one tells something.
-    this.#pace.pending = state[PENDING] as number;
-    this.#pace.untaken = state[UNSENT] as number;
-    if (flags !== 0) this.#onTold(flags, state);
+    this.#readCounts();
+    if (flags !== 0) this.#onTold(flags);
     if (this.#failure !== null) this.#tellFailure();
   }
 
-  #onTold(flags: number, state: Float64Array): void {
+  /** All connections share these numbers: they are this one's only until another one tells something. */
+  #readCounts(): void {
+    const { state } = this.#binding;
+    this.#pace.pending = state[PENDING] as number;
+    this.#pace.untaken = state[UNSENT] as number;
+  }
+
+  #onTold(flags: number): void {
     if (flags & SLAB) {
       slab = this.#binding.slab() as Buffer;
       // Other streams have bytes in it.
       markAsUntransferable(slab.buffer);
     }
-    if (flags & DATA) this.#wire.onActive();
-    if (flags & DATA) this.#gather(state[OFFSET] as number, state[LENGTH] as number);
+    if (flags & DATA) {
+      const { state } = this.#binding;
+      this.#wire.onActive();
+      this.#gather(state[OFFSET] as number, state[LENGTH] as number);
+    }
     if (flags & OUTPUT) this.#wire.onOutput();
     const behind = flags & FACTS ? this.#onFacts(this.#connection.facts()) : NONE;
     if (flags & DATA && this.#info !== null) this.#events.onReadable();
@@ -449,8 +456,7 @@ export class NativeEngine implements Engine, WireEvents, Paced {
 
   /** What a call of the program's has led to is told when that call is over. */
   #later(flags: number): void {
-    this.#pace.pending = this.#binding.state[PENDING] as number;
-    this.#pace.untaken = this.#binding.state[UNSENT] as number;
+    this.#readCounts();
     if (flags === 0) return;
     if (flags & OUTPUT) this.#wire.onOutput();
     if (flags & FACTS) process.nextTick(tellFacts, this);
@@ -459,7 +465,7 @@ export class NativeEngine implements Engine, WireEvents, Paced {
 
   /** @internal */
   tellFacts(): void {
-    this.#onTold(FACTS, this.#binding.state);
+    this.#onTold(FACTS);
     if (this.#failure !== null) this.#tellFailure();
   }
 

@@ -10,7 +10,7 @@ import { checkAlpn, refusalOf } from './context.ts';
 import type { Engine, EngineName } from './contract.ts';
 import { NativeEngine } from './native.ts';
 import { nativeClientContext, nativeServerContext } from './native-context.ts';
-import { clientSide, serverSide } from './native-side.ts';
+import { clientSide, type Side, serverSide } from './native-side.ts';
 import type { ClientTlsOptions, EngineOptions, ServerTlsOptions } from './options.ts';
 import { TappedContext, TappedEngine } from './tapped.ts';
 
@@ -33,9 +33,6 @@ function asked(option: EngineName | undefined): string | undefined {
   throw new OptionError(`CLOSE_NOTIFY_ENGINE must be 'native' or 'tapped', not '${name}'`);
 }
 
-/** Whether the native engine is to have no descriptor. */
-const isFed = () => process.env['CLOSE_NOTIFY_ENGINE'] === 'fed';
-
 /** What the environment makes of a client's options; null where nothing. */
 function insecure({ rejectUnauthorized }: ClientTlsOptions): string | null {
   const anyone = process.env['NODE_TLS_REJECT_UNAUTHORIZED'] === '0';
@@ -51,17 +48,18 @@ const ONLY_TAPPED: ReadonlyArray<readonly [string, string]> = [
   ['secureContext', "a context that Node's TLS may use as well cannot be shared"],
 ];
 
+/** A flag of this process that only `node:tls` heeds. Node reads its flags when it starts. */
+const FLAG = /--(?:tls-keylog|trace-tls)\b/.exec(
+  [...(process.execArgv ?? []), process.env['NODE_OPTIONS'] ?? ''].join(' '),
+)?.[0];
+
 /** What the native engine does not do; null where it does all. */
 function obstacle(options: object): string | null {
   for (const [name, why] of ONLY_TAPPED) {
     const value = (options as Record<string, unknown>)[name];
     if (value !== undefined && value !== false) return `the option ${name}: ${why}`;
   }
-  const { execArgv, env } = process;
-  const flags = [...execArgv, env['NODE_OPTIONS'] ?? ''].join(' ');
-  const flag = /--(?:tls-keylog|trace-tls)\b/.exec(flags)?.[0];
-  if (flag !== undefined) return `${flag}: node:tls does that`;
-  return null;
+  return FLAG === undefined ? null : `${FLAG}: node:tls does that`;
 }
 
 function choose(option: EngineName | undefined, options: object, also: string | null): Choice {
@@ -125,16 +123,24 @@ export function openClient(options: EngineOptions, tlsOptions: ClientTlsOptions)
   }
   return context === null
     ? TappedEngine.client(options, tlsOptions)
-    : refusing(
-        tlsOptions,
-        () =>
-          new NativeEngine(
-            binding,
-            { ...options, fed: isFed() },
-            context,
-            clientSide(binding, tlsOptions, context, options.certificateFor),
-          ),
+    : refusing(tlsOptions, () =>
+        openNative(
+          binding,
+          options,
+          context,
+          clientSide(binding, tlsOptions, context, options.certificateFor),
+        ),
       );
+}
+
+function openNative(
+  binding: EngineBinding,
+  options: EngineOptions,
+  context: NativeContext,
+  side: Side,
+): NativeEngine {
+  const fed = process.env['CLOSE_NOTIFY_ENGINE'] === 'fed';
+  return new NativeEngine(binding, { ...options, fed }, context, side);
 }
 
 function refusing<T>(options: object, make: () => T): T {
@@ -179,11 +185,7 @@ export class ServerContext {
   open(options: EngineOptions): Engine {
     if (this.#tapped !== null) return TappedEngine.server(options, this.#tapped);
     const binding = this.#binding as EngineBinding;
-    return new NativeEngine(
-      binding,
-      { ...options, fed: isFed() },
-      this.#native as NativeContext,
-      serverSide(binding, this.#options),
-    );
+    const context = this.#native as NativeContext;
+    return openNative(binding, options, context, serverSide(binding, this.#options));
   }
 }

@@ -15,6 +15,7 @@ const {
   close,
   connection,
   crafted,
+  factsOf,
   listen,
   load,
   main,
@@ -277,14 +278,5 @@ const cases = {
 };
 
 main(async () => {
-  const facts = { openssl: native.openssl };
-  for (const [name, run] of Object.entries(cases)) {
-    if (run.length === 0) {
-      facts[name] = await run();
-    } else {
-      facts[name] = {};
-      for (const version of VERSIONS) facts[name][version] = await run(version);
-    }
-  }
-  return facts;
+  return { openssl: native.openssl, ...(await factsOf(cases)) };
 });

@@ -2,47 +2,9 @@
 // Arguments and receivers of every wrong type: a TypeError each, and nothing else.
 
 const assert = require('node:assert');
-const { close, connection, load, main, settle } = require('./lib.cjs');
+const { anything, close, connection, load, main, settle } = require('./lib.cjs');
 
 const native = load();
-
-const anything = () => [
-  undefined,
-  null,
-  true,
-  0,
-  -1,
-  1.5,
-  Number.NaN,
-  Number.POSITIVE_INFINITY,
-  10n,
-  '',
-  'text',
-  Symbol('s'),
-  {},
-  [],
-  () => {},
-  class {},
-  new Date(0),
-  new Map(),
-  /x/,
-  new ArrayBuffer(32),
-  new SharedArrayBuffer(32),
-  new DataView(new ArrayBuffer(32)),
-  new Uint8Array(32),
-  new Uint8Array(0),
-  new Uint8ClampedArray(32),
-  new Int8Array(32),
-  new Uint16Array(32),
-  new Float64Array(8),
-  new BigInt64Array(4),
-  Buffer.alloc(32),
-  Object.create(null),
-  new Proxy({}, {}),
-  new Proxy(() => {}, {}),
-  Promise.resolve(),
-  new Error('x'),
-];
 
 /** What came of a call: a code, or 'fine'. */
 function outcome(call) {

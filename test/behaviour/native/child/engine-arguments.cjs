@@ -3,7 +3,7 @@
 // throws what JavaScript can catch, or answers, and the process goes on. What a right argument does, other tests say.
 
 const assert = require('node:assert');
-const { main } = require('./lib.cjs');
+const { anything, main } = require('./lib.cjs');
 const { End, contextOf, engine, exchange, left, pair, sockets } = require('./engine-lib.cjs');
 
 const detached = () => {
@@ -12,49 +12,15 @@ const detached = () => {
   return view;
 };
 
-const anything = () => [
-  undefined,
-  null,
-  true,
+const everything = () => [
+  ...anything(),
   false,
-  0,
-  -1,
-  1.5,
   2 ** 31,
   2 ** 32,
   2 ** 53,
-  Number.NaN,
-  Number.POSITIVE_INFINITY,
-  10n,
-  '',
-  'text',
-  Symbol('s'),
-  {},
-  [],
-  () => {},
-  class {},
-  new Date(0),
-  new Map(),
-  /x/,
-  new ArrayBuffer(32),
-  new SharedArrayBuffer(32),
-  new DataView(new ArrayBuffer(32)),
-  new Uint8Array(32),
-  new Uint8Array(0),
   new Uint8Array(new SharedArrayBuffer(32)),
   detached(),
-  new Uint8ClampedArray(32),
-  new Int8Array(32),
-  new Uint16Array(32),
-  new Float64Array(8),
-  new BigInt64Array(4),
-  Buffer.alloc(32),
   Buffer.alloc(1 << 20),
-  Object.create(null),
-  new Proxy({}, {}),
-  new Proxy(() => {}, {}),
-  Promise.resolve(),
-  new Error('x'),
 ];
 
 const isBytes = (value) => value instanceof Uint8Array;
@@ -88,7 +54,6 @@ const METHODS = {
   servername: [],
   certificate: [],
   chain: [],
-  issuers: [],
   session: [],
   exportKeyingMaterial: [isNumber, isBytes, (value) => value === undefined || isBytes(value)],
   close: [],
@@ -118,7 +83,7 @@ function tryAll(end) {
     // Of these the right argument would end what is tried.
     if (name === 'destroy' || name === 'close') continue;
     for (const [place, is] of kinds.entries()) {
-      for (const value of anything()) {
+      for (const value of everything()) {
         const given = kinds.map((kind, index) => (index === place ? value : right(kind)));
         // Of descriptors this process has more than it knows.
         if (name === 'open' && isNumber(value)) given[0] = value >= 0 ? 999_999 : value;
@@ -200,7 +165,7 @@ main(async () => {
       new Proxy(end.connection, {}),
       engine.Connection.prototype,
     ];
-    for (const self of [...anything(), ...heirs, globalThis]) {
+    for (const self of [...everything(), ...heirs, globalThis]) {
       // V8 itself sees to it, or else the add-on.
       assert.throws(() => Reflect.apply(method, self, [true, true]), TypeError, name);
     }
@@ -209,7 +174,7 @@ main(async () => {
   end.connection.destroy();
 
   const context = contextOf({});
-  for (const value of anything()) {
+  for (const value of everything()) {
     const name = typeof value;
     assert.throws(() => new engine.Connection(value, {}), TypeError, name);
     assert.throws(() => Reflect.apply(engine.Connection, value, [context, {}]), TypeError, name);
@@ -237,7 +202,7 @@ main(async () => {
     alpn: isBytes,
   };
   for (const [name, is] of Object.entries(options)) {
-    for (const value of anything()) {
+    for (const value of everything()) {
       const fits = value === undefined || is(value);
       check(name, () => new engine.Connection(context, { [name]: value }).destroy(), fits, false);
     }

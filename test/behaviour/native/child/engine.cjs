@@ -5,7 +5,7 @@ const assert = require('node:assert');
 const { createPrivateKey } = require('node:crypto');
 const { once } = require('node:events');
 const fs = require('node:fs');
-const { VERSIONS, main, turn, until } = require('./lib.cjs');
+const { factsOf, main, turn, until } = require('./lib.cjs');
 const { End, contextOf, engine, exchange, left, onSockets, pair } = require('./engine-lib.cjs');
 
 const destroy = (...ends) => {
@@ -491,16 +491,7 @@ function isLink(name, target) {
 }
 
 main(async () => {
-  const facts = {};
-  for (const [name, run] of Object.entries(cases)) {
-    if (run.length === 0) {
-      facts[name] = await run();
-    } else {
-      facts[name] = {};
-      for (const version of VERSIONS) facts[name][version] = await run(version);
-    }
-    if (process.env.NATIVE_TRACE) console.error(name, JSON.stringify(facts[name]));
-  }
+  const facts = await factsOf(cases);
   facts.left = await left();
   return facts;
 });

@@ -196,16 +196,72 @@ function main(body) {
   );
 }
 
+/** What each of these cases gives; one that takes a version is run with each. */
+async function factsOf(cases) {
+  const facts = {};
+  for (const [name, run] of Object.entries(cases)) {
+    if (run.length === 0) {
+      facts[name] = await run();
+    } else {
+      facts[name] = {};
+      for (const version of VERSIONS) facts[name][version] = await run(version);
+    }
+    if (process.env.NATIVE_TRACE) console.error(name, JSON.stringify(facts[name]));
+  }
+  return facts;
+}
+
+/** A value of each type, and those of which there are several. */
+const anything = () => [
+  undefined,
+  null,
+  true,
+  0,
+  -1,
+  1.5,
+  Number.NaN,
+  Number.POSITIVE_INFINITY,
+  10n,
+  '',
+  'text',
+  Symbol('s'),
+  {},
+  [],
+  () => {},
+  class {},
+  new Date(0),
+  new Map(),
+  /x/,
+  new ArrayBuffer(32),
+  new SharedArrayBuffer(32),
+  new DataView(new ArrayBuffer(32)),
+  new Uint8Array(32),
+  new Uint8Array(0),
+  new Uint8ClampedArray(32),
+  new Int8Array(32),
+  new Uint16Array(32),
+  new Float64Array(8),
+  new BigInt64Array(4),
+  Buffer.alloc(32),
+  Object.create(null),
+  new Proxy({}, {}),
+  new Proxy(() => {}, {}),
+  Promise.resolve(),
+  new Error('x'),
+];
+
 module.exports = {
   HOME,
   Relay,
   VERSIONS,
   alertsOf,
+  anything,
   cert,
   client,
   close,
   connection,
   crafted,
+  factsOf,
   key,
   listen,
   load,
